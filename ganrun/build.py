@@ -1,0 +1,236 @@
+"""Configuration becomes a run, or is refused, in this one place."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from torch import nn
+
+from ganrun.core.context import Stage
+from ganrun.core.engine import Eager, Player
+from ganrun.core.game import Game
+from ganrun.core.pair import Pair
+from ganrun.core.schedule import Constant, Schedule
+from ganrun.core.seeding import reseed
+from ganrun.core.traits import contradictions
+from ganrun.core.trick import Trick
+from ganrun.core.updates import Alternate
+from ganrun.errors import Contradiction, Refused
+from ganrun.make import Maker
+
+if TYPE_CHECKING:
+    from ganrun.data.dataset import Dataset
+    from ganrun.data.source import Source
+
+PLAYERS = ("discriminator", "generator")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Everything that a run is made of, ready to play."""
+
+    settings: Mapping[str, Any]  # the resolved configuration, plain data
+    yaml: str  # the same, as text
+    device: torch.device
+    dataset: Dataset
+    source: Source
+    game: Game
+    engine: Eager
+    updates: Alternate
+
+
+def build(cfg: DictConfig) -> Run:
+    """Assemble a run. Raises Refused, with every contradiction at once, before anything is written."""
+    check_values(cfg)
+    load_plugins(cfg.plugins)
+    make = Maker(cfg.plugins)
+    device = find_device(cfg.engine.device)
+    dataset = _dataset(cfg, make)
+    settings = resolve(cfg)
+    _unselected(settings["tricks"])
+    game = _game(settings, make)
+    _agree(game, dataset)
+    source = _source(settings, dataset, device)
+    autocast = choose_precision(settings["engine"]["precision"], device, dataset.resolution)
+    game.to(device=device)
+    for net in (net for player in PLAYERS for net in game.nets(player)):
+        net.to(memory_format=torch.channels_last)
+    reseed(settings["seed"], "bind")
+    game.bind(source.examples(settings["batch"]))
+    engine = Eager(game, _players(settings, make, game), device=device, autocast=autocast)
+    return Run(
+        settings=settings,
+        yaml=OmegaConf.to_yaml(OmegaConf.create(settings)),
+        device=device,
+        dataset=dataset,
+        source=source,
+        game=game,
+        engine=engine,
+        updates=make(settings["updates"], "updates"),
+    )
+
+
+def check_values(cfg: DictConfig) -> None:
+    """The numbers of the top level are numbers that a run can have."""
+    for key, least in (("steps", 1), ("batch", 1), ("seed", 0), ("log.every", 1), ("log.samples", 1),
+                       ("log.checkpoint", 1), ("log.keep", 2), ("engine.workers", 0), ("game.grid", 1)):  # fmt: skip
+        value = OmegaConf.select(cfg, key)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise Refused(key, repr(value), f"a whole number from {least} up")
+
+
+def load_plugins(plugins: list[str]) -> None:
+    """Import the modules that the user named; they may live in the current folder."""
+    if plugins and "" not in sys.path:
+        sys.path.insert(0, "")
+    for name in plugins:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise Refused(
+                "plugins", f"{name} cannot be imported ({error})", "a module", f"PYTHONPATH=folder that holds {name}"
+            ) from error
+
+
+def resolve(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as plain data, every reference followed and nothing left open."""
+    try:
+        settings = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise Refused(str(error.full_key or "configuration"), "no value", "one") from error
+    except OmegaConfBaseException as error:
+        raise Refused(str(error.full_key or "configuration"), str(error).splitlines()[0]) from error
+    assert isinstance(settings, dict)
+    settings.pop("hydra", None)
+    return settings  # type: ignore[return-value]
+
+
+def find_device(name: str) -> torch.device:
+    """`auto` takes a GPU when there is one; a device asked for by name is that device or a refusal."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise Refused("engine.device", repr(name), "auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise Refused("engine.device", repr(name), "auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = f"{name}, but PyTorch sees {torch.cuda.device_count()} CUDA devices"
+        raise Refused("engine.device", found, "a device that is there", "engine.device=cpu")
+    return device
+
+
+def choose_precision(name: str, device: torch.device, resolution: int) -> bool:
+    """Whether to compute in bf16. `auto`: where the processor has it, and the data are images, not points."""
+    if name not in ("auto", "bf16", "fp32"):
+        raise Refused("engine.precision", repr(name), "auto, bf16 or fp32")
+    if name != "auto":
+        return name == "bf16"
+    has = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return bool(has) and resolution > 1
+
+
+def _dataset(cfg: DictConfig, make: Maker) -> Dataset:
+    """Open the data, and write what was measured of them into the configuration, for the networks to read."""
+    node = OmegaConf.to_container(cfg.dataset, resolve=True, throw_on_missing=True)
+    dataset: Dataset = make(node, "dataset")
+    cfg.dataset.channels, cfg.dataset.resolution = dataset.channels, dataset.resolution
+    return dataset
+
+
+def _unselected(tricks: Mapping[str, Any]) -> None:
+    stray = [name for name, node in tricks.items() if not isinstance(node, Mapping) or "_target_" not in node]
+    if stray:
+        chosen = ",".join([name for name in tricks if name not in stray] + stray)
+        raise Refused(
+            "tricks", f"settings for tricks that are not selected: {', '.join(stray)}", "", f"'tricks=[{chosen}]'"
+        )
+
+
+def _game(settings: Mapping[str, Any], make: Maker) -> Game:
+    """Networks, loss, tricks and game, checked against each other."""
+    reseed(settings["seed"], "build")
+    tricks = {name: make(node, f"tricks.{name}") for name, node in settings["tricks"].items()}
+    _settings_exist(settings, make, tricks)
+    pair = Pair(
+        generator=make(settings["model"]["generator"], "model.generator"),
+        discriminator=make(settings["model"]["discriminator"], "model.discriminator"),
+        loss=make(settings["loss"], "loss"),
+        tricks=tricks,
+    )
+    stage = Stage(settings["batch"], settings["dataset"]["resolution"])
+    game: Game = make(settings["game"], "game", pair=pair, stage=stage)
+    reasons = contradictions(game.parts(pair))
+    if reasons:
+        raise Contradiction(reasons)
+    return game
+
+
+def _settings_exist(settings: Mapping[str, Any], make: Maker, tricks: Mapping[str, Trick]) -> None:
+    """A setting-trick sets only what the chosen parts have: a plain network has no kernels to enlarge."""
+    for name, trick in tricks.items():
+        for key in getattr(trick, "sets", ()):
+            place, _, last = key.rpartition(".")
+            node: Any = settings
+            for word in place.split("."):
+                node = node[word]
+            part = make.part(node["_target_"], place) if "_target_" in node else None
+            if part and last not in inspect.signature(part).parameters:
+                raise Refused(f"tricks.{name}", f"sets {key}, which {part.__module__.split('.')[-1]} does not have",
+                              "a model that has it", "model=dcgan")  # fmt: skip
+
+
+def _agree(game: Game, dataset: Dataset) -> None:
+    """The generator makes what the data are: channels, resolution, range; batch norm has a batch."""
+    span = dataset.span()
+    for pair in game.pairs.values():
+        for role in PLAYERS:
+            net = getattr(pair, role)
+            for key in ("channels", "resolution"):
+                if getattr(net, key) != getattr(dataset, key):
+                    found = f"{getattr(net, key)}, but the data have {getattr(dataset, key)}"
+                    raise Refused(f"model.{role}.{key}", found, "the same", f"dataset.{key}={getattr(net, key)}")
+            if game.stage.images == 1 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules()):
+                raise Refused("batch", f"1 image, and batch norm in model.{role}", "2 or more", "batch=2")
+        low, high = pair.generator.range  # type: ignore[union-attr, misc]
+        if span.low < low - 1e-3 or span.high > high + 1e-3:
+            found = f"values from {span.low:.3g} to {span.high:.3g} (mean {span.mean:.3g})"
+            raise Refused("dataset", found, f"what the generator can make, {low:g} to {high:g}",
+                          f"dataset.range=[{span.low:.3g},{span.high:.3g}]")  # fmt: skip
+
+
+def _source(settings: Mapping[str, Any], dataset: Dataset, device: torch.device) -> Source:
+    from ganrun.data.source import open_source
+
+    engine = settings["engine"]
+    return open_source(
+        dataset, seed=settings["seed"], device=device, workers=engine["workers"], memory=engine["memory"]
+    )
+
+
+def _players(settings: Mapping[str, Any], make: Maker, game: Game) -> dict[str, Player]:
+    return {player: _player(settings["optim"][player], f"optim.{player}", make, game, player) for player in PLAYERS}
+
+
+def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player: str) -> Player:
+    """An optimiser over all that a player learns; fused where it can be. Its rate is a number or a schedule."""
+    rate = make(node["lr"], f"{where}.lr")
+    rate = rate if isinstance(rate, Schedule) else Constant(value=rate)
+    parameters = [p for net in game.nets(player) for p in net.parameters()]
+    extra: dict[str, Any] = {"params": parameters}
+    kind = make.part(node["_target_"], where)
+    if "fused" in inspect.signature(kind).parameters and "fused" not in node:
+        extra["fused"] = True
+    optimizer = make({**node, "lr": rate(0)}, where, **extra)
+    return Player(game.nets(player), optimizer, rate)
+
+

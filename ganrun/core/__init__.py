@@ -1,0 +1,1 @@
+"""The contest itself. Knows no model, loss, trick or data set by name."""

@@ -1,0 +1,75 @@
+"""Numbers that follow the step: given in the configuration, held on the device."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+
+class Schedule(ABC):
+    """A number as a function of the step."""
+
+    @abstractmethod
+    def __call__(self, step: int) -> float: ...
+
+
+class Constant(Schedule):
+    """The same number at every step."""
+
+    def __init__(self, *, value: float):
+        self.value = value
+
+    def __call__(self, step: int) -> float:
+        return self.value
+
+
+class Linear(Schedule):
+    """A straight line from `start` to `end` over `steps` steps, after waiting `delay` steps; then `end` for ever."""
+
+    def __init__(self, *, start: float, end: float, steps: int, delay: int = 0):
+        if steps < 1:
+            raise ValueError(f"a schedule over {steps} steps, expected at least 1")
+        self.start, self.end, self.steps, self.delay = start, end, steps, delay
+
+    def fraction(self, step: int) -> float:
+        return min(max((step - self.delay) / self.steps, 0.0), 1.0)
+
+    def __call__(self, step: int) -> float:
+        return self.start + (self.end - self.start) * self.fraction(step)
+
+
+class Cosine(Linear):
+    """Half a cosine from `start` to `end` over `steps` steps."""
+
+    def __call__(self, step: int) -> float:
+        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * self.fraction(step))) / 2
+
+
+def schedule(value: float | Schedule) -> Schedule:
+    """The schedule that a configured number stands for."""
+    return value if isinstance(value, Schedule) else Constant(value=float(value))
+
+
+class Scheduled(nn.Module):
+    """A number that follows the step, as a device buffer, so that an update reads it without asking the host."""
+
+    value: Tensor  # []
+
+    def __init__(self, value: float | Schedule):
+        super().__init__()
+        self.schedule = schedule(value)
+        self.now = self.schedule(0)
+        self.register_buffer("value", torch.tensor(self.now), persistent=False)
+
+    def turn(self, step: int) -> None:
+        """Move to this step. Called between updates."""
+        now = self.schedule(step)
+        if now != self.now:
+            self.now = now
+            self.value.fill_(now)
+
+    def forward(self) -> Tensor:
+        return self.value

@@ -1,0 +1,21 @@
+"""Randomness is a function of (seed, stream, rank, step): nothing about it needs saving."""
+
+from hashlib import blake2b
+
+import torch
+
+
+def derive(seed: int, stream: str, rank: int = 0, step: int = 0) -> int:
+    """A seed of its own for every stream, rank and step. In [0, 2**63)."""
+    digest = blake2b(f"{seed}/{stream}/{rank}/{step}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def reseed(seed: int, stream: str, rank: int = 0, step: int = 0) -> None:
+    """Start torch's own generators, on every device, at this point of this stream."""
+    torch.manual_seed(derive(seed, stream, rank, step))
+
+
+def generator(seed: int, stream: str, rank: int = 0, step: int = 0) -> torch.Generator:
+    """A private CPU generator at this point of this stream; torch's own are left alone."""
+    return torch.Generator().manual_seed(derive(seed, stream, rank, step))

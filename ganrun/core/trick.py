@@ -1,0 +1,149 @@
+"""Where tricks act. A trick overrides the seams it touches; the contest calls every seam it passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ganrun.core.context import Context, Latent, Role, Targets, Terms
+from ganrun.core.traits import Traits
+
+if TYPE_CHECKING:
+    from ganrun.core.pair import Pair
+
+
+class Trick(nn.Module):
+    """Override the seams you touch; every other seam does nothing.
+
+    Seams between `latent` and `after` run inside an update, which may be compiled or captured:
+    tensors in, tensors out, no host sync, no branch on a tensor, all state in buffers.
+    Buffers are checkpointed because a trick is a submodule of its pair.
+    """
+
+    traits: Traits = Traits()
+    differentiates: ClassVar[bool] = False  # wants gradients with respect to context.real and context.fake
+    paired: ClassVar[bool] = False  # wants context.on_real in the generator's update too
+    every: int = 1  # add its terms only each n-th step, scaled by n
+
+    # Once, while the game is built.
+    def modify(self, net: nn.Module, role: Role) -> nn.Module:
+        """Reparametrise or swap layers before optimisers exist. Never changes a tensor's shape."""
+        return net
+
+    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+        """Allocate state whose shape depends on the nets or the data."""
+
+    # In every update.
+    def latent(self, latent: Latent) -> Latent:
+        """What the generator is given, in both players' updates."""
+        return latent
+
+    def replay(self, fake: Tensor) -> Tensor:
+        """Choose which fakes the discriminator learns from. [B, C, H, W]"""
+        return fake
+
+    def view(self, images: Tensor) -> Tensor:
+        """What a discriminator sees of any image, in both players' updates. Differentiable. [B, C, H, W]"""
+        return images
+
+    def targets(self, targets: Targets) -> Targets:
+        """How sure the discriminator is asked to be that each image is real: 1 is real, whatever `encode` does."""
+        return targets
+
+    def encode(self, targets: Targets) -> Targets:
+        """Which number stands for real, in both players' updates. Acts after every `targets`."""
+        return targets
+
+    def observe(self, context: Context) -> None:
+        """Keep statistics of a discriminator's context, in place on buffers. Runs without gradients."""
+
+    def discriminator_term(self, context: Context) -> Tensor:
+        """A term that the discriminator minimises too. []"""
+        raise NotImplementedError
+
+    def generator_term(self, context: Context) -> Tensor:
+        """A term that the generator minimises too. []"""
+        raise NotImplementedError
+
+    def after(self, pair: Pair, player: Role) -> None:
+        """Project parameters or average them, in place, after the optimiser's step. Without gradients."""
+
+    def gauges(self) -> Mapping[str, Tensor]:
+        """Numbers worth a curve after each discriminator update, as device tensors. Each []"""
+        return {}
+
+    # On the host, between updates.
+    def sits_out(self, step: int, player: Role) -> bool:
+        """Whether this player skips its updates in this step."""
+        return False
+
+    def sampler(self, net: nn.Module) -> nn.Module:
+        """The generator to draw samples from."""
+        return net
+
+    def watch(self, step: int, means: Mapping[str, float]) -> None:
+        """Read the means logged since the last call; raise `Stopped` to end the run."""
+
+
+class Setting(Trick):
+    """A trick that needs no code: its YAML file sets other parts' settings. Listed so that it is logged and refused.
+
+    `sets` names the keys that its file sets; no two tricks of one run may set the same key.
+    """
+
+    def __init__(self, *, sets: list[str]):
+        super().__init__()
+        self.sets = list(sets)
+        self.traits = Traits(claims=frozenset(sets))
+
+
+class Tricks(nn.ModuleDict):
+    """The tricks of one pair, in the order the configuration lists them. A seam is named by its method on `Trick`."""
+
+    def fold(self, seam: Callable, value: Any, *args: Any) -> Any:
+        """Thread a value through every trick at this seam."""
+        for _, method in self.at(seam):
+            value = method(value, *args)
+        return value
+
+    def terms(self, seam: Callable, context: Context, due: frozenset[str]) -> Terms:
+        """Collect the named terms of every trick that is due at this seam."""
+        active = [(name, method) for name, method in self.at(seam) if self._due(name, due)]
+        return {name: method(context) * self._trick(name).every for name, method in active}
+
+    @torch.no_grad()
+    def each(self, seam: Callable, *args: Any) -> None:
+        """Call every trick at this seam, without gradients."""
+        for _, method in self.at(seam):
+            method(*args)
+
+    @torch.no_grad()
+    def gauges(self) -> dict[str, Tensor]:
+        """Every trick's gauges, under the trick's name."""
+        return {f"{name}/{key}": v for name, gauge in self.at(Trick.gauges) for key, v in gauge().items()}
+
+    def differentiate(self, due: frozenset[str]) -> bool:
+        return any(self._trick(name).differentiates for name in self if self._due(name, due))
+
+    def paired(self, due: frozenset[str]) -> bool:
+        return any(self._trick(name).paired for name in self if self._due(name, due))
+
+    def due(self, step: int) -> frozenset[str]:
+        """The lazy tricks whose turn it is at this step."""
+        return frozenset(name for name in self if (n := self._trick(name).every) > 1 and step % n == 0)
+
+    def at(self, seam: Callable) -> Iterator[tuple[str, Callable]]:
+        """The tricks that override this seam."""
+        name = seam.__name__
+        return ((key, getattr(t, name)) for key, t in self.items() if getattr(type(t), name) is not seam)
+
+    def _trick(self, name: str) -> Trick:
+        trick = self[name]
+        assert isinstance(trick, Trick)
+        return trick
+
+    def _due(self, name: str, due: frozenset[str]) -> bool:
+        return self._trick(name).every == 1 or name in due

@@ -1,0 +1,61 @@
+"""Whose turn it is: the updates of each step, in order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ganrun.core.context import Stage, Update
+from ganrun.core.game import Game
+from ganrun.errors import Refused
+
+
+class Alternate:
+    """The discriminator moves, then the generator. Goodfellow et al. 2014, algorithm 1, with k = `discriminator`.
+
+    For the first `head_start_steps` steps the two `head_start_*` counts hold instead. With `reuse_fakes`, the fakes of
+    the discriminator's last update serve the generator's first as well, so that they are made once; algorithm 1 draws
+    fresh noise there, which costs one more pass through the generator.
+    """
+
+    def __init__(
+        self,
+        *,
+        discriminator: int,
+        generator: int,
+        head_start_steps: int,
+        head_start_discriminator: int,
+        head_start_generator: int,
+        reuse_fakes: bool,
+    ):
+        self.counts = self._positive("discriminator", discriminator), self._positive("generator", generator)
+        self.head_start_steps = head_start_steps
+        self.head_start = head_start_discriminator, head_start_generator
+        if min(self.head_start) < 0 or not any(self.head_start):
+            raise Refused("updates", f"a head start of {self.head_start} updates", "counts of which one is above 0")
+        self.reuse_fakes = reuse_fakes
+
+    @staticmethod
+    def _positive(name: str, count: int) -> int:
+        if count < 1:
+            raise Refused(f"updates.{name}", f"{count} updates a step", "at least 1")
+        return count
+
+    def __call__(self, game: Game, step: int) -> list[Update]:
+        """The updates of this step (0 is the first)."""
+        counts = self.head_start if step < self.head_start_steps else self.counts
+        due = game.due(step)
+        updates = [
+            Update(player=player, stage=Stage(*game.stage), due=due)
+            for player, count in zip(("discriminator", "generator"), counts, strict=True)
+            if not game.sits_out(step, player)
+            for _ in range(count)
+        ]
+        return self._hand_on(updates) if self.reuse_fakes else updates
+
+    @staticmethod
+    def _hand_on(updates: list[Update]) -> list[Update]:
+        for i in range(1, len(updates)):
+            if (updates[i - 1].player, updates[i].player) == ("discriminator", "generator"):
+                updates[i - 1] = replace(updates[i - 1], hands_on=True)
+                updates[i] = replace(updates[i], takes_over=True)
+        return updates

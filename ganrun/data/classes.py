@@ -1,0 +1,55 @@
+"""Keeping some classes: one class at a time is easier to learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ganrun.errors import Refused, nearest
+
+Wanted = Sequence[int | str] | int | str | None
+WHERE = "dataset.classes"
+
+
+def select(
+    wanted: Wanted, names: Sequence[str], labels: Tensor | None
+) -> tuple[Tensor | None, Tensor | None, tuple[str, ...]]:
+    """Indices of the images to keep (None for all), their labels relabelled 0..k-1, and the names kept."""
+    if wanted is None:
+        return None, labels, tuple(names)
+    if labels is None:
+        raise Refused(WHERE, "these data have no labels", "null", f"leaving {WHERE} out")
+    kept = positions(wanted, names)
+    renumber = torch.full((len(names),), -1)
+    renumber[kept] = torch.arange(len(kept))
+    relabelled = renumber[labels]
+    indices = relabelled.ge(0).nonzero().flatten()
+    if not len(indices):
+        raise Refused(WHERE, f"no image of {', '.join(names[i] for i in kept)}", "at least one image", "other classes")
+    return indices, relabelled[indices], tuple(names[i] for i in kept)
+
+
+def positions(wanted: Sequence[int | str] | int | str, names: Sequence[str]) -> list[int]:
+    """Where the wanted classes stand among the names, in the order they were asked for."""
+    asked = [wanted] if isinstance(wanted, int | str) else list(wanted)
+    if not asked:
+        raise Refused(WHERE, "an empty list", "at least one class", f"{WHERE}=[{names[0]}]")
+    kept = [_position(item, names) for item in asked]
+    twice = next((names[i] for i in kept if kept.count(i) > 1), None)
+    if twice is not None:
+        raise Refused(WHERE, f"{twice} is listed twice", "each class once", f"{WHERE}=[{names[kept[0]]}]")
+    return kept
+
+
+def _position(item: int | str, names: Sequence[str]) -> int:
+    """By name, or by number where the names are not numbers themselves."""
+    if str(item) in names:
+        return list(names).index(str(item))
+    numbers = all(name.lstrip("-").isdigit() for name in names)
+    if not numbers and isinstance(item, int) and not isinstance(item, bool) and 0 <= item < len(names):
+        return item
+    close = nearest(str(item), names) or nearest(str(item).lower(), names) or names[0]
+    shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    raise Refused(WHERE, f"no class {item!r}", f"some of {shown}", f"{WHERE}=[{close}]")

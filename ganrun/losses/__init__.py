@@ -1,0 +1,1 @@
+"""Adversarial losses, one family a file."""

@@ -1,0 +1,35 @@
+"""Losses that compare scores and have no labels: Wasserstein and hinge."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ganrun.core.context import Targets
+from ganrun.core.facts import Fact
+from ganrun.core.loss import Loss
+from ganrun.core.traits import Traits, facts
+
+
+class Wasserstein(Loss):
+    """The critic estimates the earth mover's distance, if its slope is bounded. Arjovsky et al. 2017, equation 3."""
+
+    traits = Traits(needs=facts(Fact.SCORE, Fact.LIPSCHITZ))
+
+    def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
+        return fake.mean() - real.mean()
+
+    def generator(self, fake: Tensor, real: Tensor | None, targets: Targets) -> Tensor:
+        return -fake.mean()
+
+
+class Hinge(Loss):
+    """Only scores within the margin teach D. Lim and Ye 2017; Miyato et al. 2018, equations 16 and 17."""
+
+    traits = Traits(needs=facts(Fact.SCORE))
+
+    def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
+        return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+
+    def generator(self, fake: Tensor, real: Tensor | None, targets: Targets) -> Tensor:
+        return -fake.mean()

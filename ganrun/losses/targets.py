@@ -1,0 +1,52 @@
+"""Losses that ask the discriminator for labels: the classic GAN's two forms and least squares."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ganrun.core.context import Targets
+from ganrun.core.facts import Fact
+from ganrun.core.loss import Loss
+from ganrun.core.traits import Traits, facts
+
+
+class Minimax(Loss):
+    """The saturating game: both players share one value function. Goodfellow et al. 2014, equation 1.
+
+    D minimises -E log D(x) - E log(1 - D(G(z))), G minimises E log(1 - D(G(z))), on logits: no logarithm of a sigmoid.
+    """
+
+    traits = Traits(provides=facts(Fact.TARGETS), needs=facts(Fact.SCORE))
+
+    def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
+        cross_entropy = F.binary_cross_entropy_with_logits
+        return cross_entropy(real, targets.real) + cross_entropy(fake, targets.fake)
+
+    def generator(self, fake: Tensor, real: Tensor | None, targets: Targets) -> Tensor:
+        return -F.binary_cross_entropy_with_logits(fake, targets.fake)
+
+    def answer(self, score: Tensor) -> Tensor:
+        return score.sigmoid()
+
+
+class NonSaturating(Minimax):
+    """G maximises E log D(G(z)) instead, whose gradient survives a confident D. Goodfellow et al. 2014, section 3."""
+
+    def generator(self, fake: Tensor, real: Tensor | None, targets: Targets) -> Tensor:
+        return F.binary_cross_entropy_with_logits(fake, targets.real)
+
+
+class LeastSquares(Loss):
+    """Half the squared distance to the targets. LSGAN, Mao et al. 2017, equation 9 (a = 0, b = c = 1)."""
+
+    traits = Traits(provides=facts(Fact.TARGETS), needs=facts(Fact.SCORE))
+
+    def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
+        return (F.mse_loss(real, targets.real) + F.mse_loss(fake, targets.fake)) / 2
+
+    def generator(self, fake: Tensor, real: Tensor | None, targets: Targets) -> Tensor:
+        return F.mse_loss(fake, targets.real) / 2
+
+    def answer(self, score: Tensor) -> Tensor:
+        return score

@@ -1,0 +1,1 @@
+"""Networks: one file per family, each with a Generator and a Discriminator."""

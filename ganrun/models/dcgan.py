@@ -1,0 +1,97 @@
+"""DCGAN: strided convolutions, batch norm, no pooling, no hidden dense layers. Radford et al. 2015, section 3."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+from torch import nn
+
+from ganrun.errors import Refused
+from ganrun.models import base, checks, layers
+from ganrun.models.layers import Fold, Unfold, stack
+
+RESOLUTIONS = (16, 32, 64, 128, 256)
+SMALLEST = 4  # pixels; both networks' smallest maps are 4x4
+
+
+class Generator(base.Generator):
+    """Project noise to 4x4 maps, then double them up to the image. Radford et al. 2015, figure 1."""
+
+    def __init__(
+        self,
+        *,
+        latent: int,
+        channels: int,
+        resolution: int,
+        width: int,
+        max_width: int,
+        kernel: int,
+        top_kernel: int,
+        norm: str,
+        activation: str,
+        slope: float,
+        dropout: float,
+        output: str,
+        init: Mapping[str, Any],
+    ):
+        super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
+        here = "model.generator"
+        widths = _widths(here, channels, resolution, width, max_width)[::-1]  # bottom first
+        checks.resizing_kernel(f"{here}.kernel", kernel)
+        checks.resizing_kernel(f"{here}.top_kernel", top_kernel)
+        after = layers.After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
+        # As in the paper's code: no biases, as norms have their own. Without norms every layer has one.
+        bias = norm == "none"
+        project = nn.Linear(latent, widths[0] * SMALLEST**2, bias=bias)
+        unfold = Unfold(channels=widths[0], size=SMALLEST)
+        self.blocks = nn.Sequential(stack(project=project, unfold=unfold, **after(widths[0])))
+        for below, above in pairwise(widths):
+            conv = layers.double(below, above, kernel, bias=bias)
+            self.blocks.append(stack(conv=conv, **after(above)))
+        self.to_image = stack(conv=layers.double(widths[-1], channels, top_kernel, bias=bias))
+        layers.initialise(self, f"{here}.init", **init)
+
+
+class Discriminator(base.Discriminator):
+    """Halve the image down to 4x4 maps, then score them with one dense layer. Radford et al. 2015, section 3."""
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        resolution: int,
+        width: int,
+        max_width: int,
+        kernel: int,
+        norm: str,
+        activation: str,
+        slope: float,
+        dropout: float,
+        output: str,
+        init: Mapping[str, Any],
+    ):
+        super().__init__(channels=channels, resolution=resolution, output=output)
+        here = "model.discriminator"
+        widths = _widths(here, channels, resolution, width, max_width)
+        checks.resizing_kernel(f"{here}.kernel", kernel)
+        after = layers.After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
+        bias = norm == "none"
+        self.blocks = nn.Sequential()
+        for above, below in zip([channels, *widths], widths, strict=False):
+            normed = len(self.blocks) > 0  # no norm on what sees the image
+            conv = layers.halve(above, below, kernel, bias=bias)
+            self.blocks.append(stack(conv=conv, **after(below, normed=normed)))
+        self.head = stack(fold=Fold(), score=nn.Linear(widths[-1] * SMALLEST**2, 1, bias=bias))
+        layers.initialise(self, f"{here}.init", **init)
+
+
+def _widths(here: str, channels: int, resolution: int, width: int, max_width: int) -> list[int]:
+    """Channels of the hidden maps from the largest map to the smallest: double at each scale, up to a cap."""
+    checks.resolution(f"{here}.resolution", resolution, RESOLUTIONS)
+    checks.whole(f"{here}.channels", channels, 1, 4)
+    checks.whole(f"{here}.width", width, 1)
+    checks.whole(f"{here}.max_width", max_width, 1)
+    if width > max_width:
+        raise Refused(f"{here}.width", str(width), f"at most max_width, {max_width}", f"{here}.max_width={4 * width}")
+    scales = (resolution // SMALLEST).bit_length() - 1
+    return [min(width * 2**scale, max_width) for scale in range(scales)]

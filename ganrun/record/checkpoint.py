@@ -1,0 +1,171 @@
+"""Checkpoints that verify themselves, replace each other safely, and never run code."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import os
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganrun.errors import Refused, Stopped
+from ganrun.record.atomic import environment, write_atomically
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+NAME = re.compile(r"step_(\d{8,})\.([0-9a-f]{16})\.pt")
+PLAIN = (str, int, bool, float, type(None))  # what a safe load accepts beside tensors and containers
+
+
+class Damaged(Exception):
+    """A file that is not what was once saved under its name."""
+
+
+class Checkpoints:
+    """The checkpoints of one run, in one folder: step_<step>.<first 16 hex digits of the file's sha256>.pt.
+
+    The digest in the name lets a file verify itself and stay a plain torch file: of 300 files with one
+    flipped bit, torch.load reads 295 without complaint.
+    """
+
+    def __init__(self, folder: Path, *, keep: int):
+        if keep < 2:
+            raise Refused("log.checkpoints.keep", str(keep), "at least 2, so that a damaged one has a predecessor")
+        self.folder = folder
+        self.keep = keep
+
+    def save(self, step: int, state: dict[str, Any]) -> Path:
+        """Commit this state as one file, then let the oldest go."""
+        refuse_poison(step, state)
+        buffer = io.BytesIO()
+        torch.save({"format": FORMAT, "step": step, "state": state}, buffer)
+        data = buffer.getbuffer()
+        path = self.folder / f"step_{step:08d}.{sha256(data).hexdigest()[:16]}.pt"
+        self._tidy()
+        intact = self.latest()
+        consolation = f"{intact.name} is intact" if intact else "there is no earlier checkpoint"
+        with environment(f"cannot save {path} ({len(data) / 2**20:.0f} MiB)", consolation):
+            write_atomically(path, data)
+            self._prune(path, step)
+        return path
+
+    def latest(self) -> Path | None:
+        """The newest checkpoint, whole or not."""
+        return next(iter(self._newest_first()), None)
+
+    def load(self, path: Path | None = None) -> dict[str, Any]:
+        """The state in this file, or in the newest one that is whole."""
+        if path is not None:
+            try:
+                return read(path)
+            except Damaged as error:
+                raise Refused(str(path), str(error), "a whole checkpoint", f"another of {path.parent}") from error
+        reasons = []
+        for candidate in self._newest_first():
+            try:
+                return read(candidate)
+            except Damaged as error:
+                reasons.append(f"{candidate.name} {error}")
+                logger.warning("%s %s; using the one before it", candidate, error)
+        found = "; ".join(reasons) or "no checkpoints"
+        raise Refused(str(self.folder), found, "at least one whole checkpoint", "starting a new run")
+
+    def _newest_first(self) -> list[Path]:
+        files = [path for path in self.folder.glob("step_*.pt") if NAME.fullmatch(path.name)]
+        return sorted(files, key=lambda path: (_step(path), path.stat().st_mtime_ns), reverse=True)
+
+    def _prune(self, committed: Path, step: int) -> None:
+        """Keep the newest. Files of a later step are of a future that was abandoned, or damaged: set them aside.
+
+        Set aside, not deleted, because a user who resumed from an older checkpoint may want the newer back.
+        """
+        others = [path for path in self._newest_first() if path != committed]
+        for path in others:
+            if _step(path) >= step:
+                os.replace(path, path.with_name(path.name + ".superseded"))
+        for path in [path for path in others if _step(path) < step][self.keep - 1 :]:
+            path.unlink()
+
+    def _tidy(self) -> None:
+        """Remove what a killed save left. Only the run that holds the folder's lock saves."""
+        for leftover in self.folder.glob(".step_*.tmp"):
+            leftover.unlink(missing_ok=True)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The state in this file, after its digest was verified. Nothing in it can run."""
+    name = NAME.fullmatch(path.name)
+    if name is None:
+        raise Refused(str(path), "not a checkpoint's name", "step_<step>.<digest>.pt, as the run named it")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise Refused(str(path), "does not exist", "a checkpoint", f"one of those in {path.parent}") from None
+    except OSError as error:
+        raise Damaged(f"cannot be read ({error.strerror})") from error
+    if sha256(data).hexdigest()[:16] != name[2]:
+        raise Damaged("is damaged: its content does not match the digest in its name")
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged("is not a checkpoint: it holds more than tensors and plain values") from error
+    return _unwrap(path, content)
+
+
+def _unwrap(path: Path, content: Any) -> dict[str, Any]:
+    version = content.get("format") if isinstance(content, dict) else None
+    if type(version) is int and version > FORMAT:
+        raise Refused(str(path), f"format {version}", f"format {FORMAT} or older", "a newer ganrun")
+    if type(version) is not int or not isinstance(content.get("state"), dict):
+        raise Damaged("is not a checkpoint of ganrun")
+    return content["state"]
+
+
+def _step(path: Path) -> int:
+    name = NAME.fullmatch(path.name)
+    assert name is not None, path
+    return int(name[1])
+
+
+def refuse_poison(step: int, state: Any) -> None:
+    """Stop rather than commit a number that is not finite: it would poison every later step."""
+    tensors: dict[torch.device, dict[str, Tensor]] = {}
+    for where, value in _leaves(state, ""):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _poisoned(step, where)
+        if isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex()):
+            tensors.setdefault(value.device, {})[where] = value
+    for here in tensors.values():  # one wait for each device
+        finite = torch.stack([torch.isfinite(tensor.detach()).all() for tensor in here.values()]).tolist()
+        for where, good in zip(here, finite, strict=True):
+            if not good:
+                raise _poisoned(step, where)
+
+
+def _poisoned(step: int, where: str) -> Stopped:
+    return Stopped(f"step {step}: {where} holds a number that is not finite, so no checkpoint of this step was saved")
+
+
+def _leaves(value: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Every tensor and plain value of a state, with the keys that lead to it."""
+    if type(value) in (dict, OrderedDict):
+        for key, item in value.items():
+            assert type(key) in PLAIN, f"{where} has a key of type {type(key)}"
+            yield from _leaves(item, f"{where}.{key}" if where else str(key))
+    elif type(value) in (list, tuple):
+        for index, item in enumerate(value):
+            yield from _leaves(item, f"{where}[{index}]")
+    elif type(value) in (Tensor, nn.Parameter, *PLAIN):
+        yield where, value
+    else:
+        raise TypeError(f"a checkpoint cannot hold {where}, a {type(value).__qualname__}: a safe load refuses it")

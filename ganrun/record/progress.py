@@ -1,0 +1,130 @@
+"""What a run says while it trains and when it ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+logger = logging.getLogger(__name__)
+
+EVERY = 10.0  # seconds between plain lines
+
+
+class Progress:
+    """A live display on a terminal; elsewhere a plain line now and then. Every such line goes to the log as well."""
+
+    def __init__(self, *, steps: int, console: Console, start: int = 0, clock: Callable[[], float] = time.monotonic):
+        """`start` is the step a resumed run goes on from."""
+        self.steps, self.console, self.start, self.clock = steps, console, start, clock
+        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        self._began = self._spoke = clock()
+        self._line: str | None = None
+        self._said: str | None = None
+
+    def __enter__(self) -> Progress:
+        self._began = self.clock()
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+        self._say()
+
+    def update(self, step: int, means: Mapping[str, float], images_per_second: float) -> None:
+        """Show where the run is."""
+        parts = [
+            f"step {step:,}/{self.steps:,}",
+            f"{images_per_second:,.0f} images/s",
+            f"{duration(self._left(step))} left",
+            *measures(means),
+        ]
+        self._line = "  ".join(parts)
+        if self._live is not None:
+            self._live.update(self._display(step, parts))
+        if self._said is None or step >= self.steps or self.clock() - self._spoke >= EVERY:
+            self._say()
+
+    def _left(self, step: int) -> float:
+        """Seconds until the last step, at the pace so far."""
+        done = step - self.start
+        return (self.clock() - self._began) / done * (self.steps - step) if done > 0 else float("inf")
+
+    def _say(self) -> None:
+        """The line of now, once, to the log and where there is no display."""
+        if self._line is None or self._line == self._said:
+            return
+        self._said, self._spoke = self._line, self.clock()
+        logger.info(self._line)
+        if self._live is None:
+            self.console.print(self._line, soft_wrap=True, highlight=False, markup=False)
+
+    def _display(self, step: int, parts: list[str]) -> Table:
+        head, *rest = parts
+        table = Table.grid(padding=(0, 2))
+        table.add_row(Text(head, style="bold"), ProgressBar(total=self.steps, completed=step, width=24), *rest[:2])
+        outer = Table.grid()
+        outer.add_row(table)
+        outer.add_row(Text("  ".join(rest[2:])))
+        return outer
+
+
+def measures(means: Mapping[str, float]) -> list[str]:
+    """The losses, and how well the discriminator tells real from fake: as probabilities where the loss has them."""
+    losses = [(name, loss(means, player)) for name, player in (("D", "discriminator"), ("G", "generator"))]
+    text = "loss " + " ".join(f"{name} {value:.4g}" for name, value in losses if value is not None)
+    named = [("D(x)", "balance/D(x)"), ("D(G(z))", "balance/D(G(z))")]
+    if "balance/D(x)" not in means:
+        named = [("score of reals", "score/real"), ("of fakes", "score/fake")]
+    return [text, *(f"{name} {means[key]:.3g}" for name, key in named if key in means)]
+
+
+def loss(means: Mapping[str, float], player: str) -> float | None:
+    """What a player minimises: its total, or its only term."""
+    terms = {key: value for key, value in means.items() if key.startswith(f"loss/{player}/")}
+    return terms.get(f"loss/{player}/total", sum(terms.values()) if terms else None)
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds as h:mm:ss, or m:ss."""
+    if seconds == float("inf"):
+        return "-:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def summary(
+    console: Console, *, folder: Path, step: int, seconds: float, grid: Path | None, checkpoint: Path | None
+) -> None:
+    """Say where everything is, once, with commands that can be pasted."""
+    here = shown(folder)
+    rows = [
+        ("run", f"{here}  (step {step:,}, {duration(seconds)})"),
+        ("samples", shown(grid) if grid else "none yet"),
+        ("checkpoint", shown(checkpoint) if checkpoint else "none yet"),
+        ("curves", f"tensorboard --logdir {here}"),
+        ("resume", f"ganrun resume {here}"),
+    ]
+    for name, text in rows:
+        console.print(f"{name:<12}{text}", soft_wrap=True, highlight=False, markup=False)
+
+
+def shown(path: Path) -> str:
+    """A path as a shell takes it, relative when it lies below the working folder."""
+    relative = os.path.relpath(path)
+    return shlex.quote(str(path) if relative.startswith("..") else relative)

@@ -1,0 +1,238 @@
+"""The measures of every update, kept on the device and written in batches."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganrun.errors import Stopped
+from ganrun.record.atomic import environment, write_atomically
+from ganrun.record.events import EventFile, layout, with_twins
+from ganrun.record.folder import RunFolder
+
+Layers = Mapping[str, Mapping[str, list[str]]]  # player -> layer -> the keys of its gradient norms, in depth order
+
+
+class Pending(NamedTuple):
+    """One update that was not written yet."""
+
+    step: int
+    wall_time: float  # seconds since 1970
+    columns: Columns
+    values: Tensor  # [K] on the device
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a player's measures mean: equal keys share one, so an update only stacks its numbers."""
+
+    player: str
+    keys: tuple[str, ...]
+    plain: list[int] = field(repr=False)  # the keys that are written as they are
+    terms: list[int] = field(repr=False)  # the keys that add up to the player's loss
+    members: np.ndarray = field(repr=False)  # [K, L] 1.0 where the norm at this key is of this layer
+    tags: list[str] = field(repr=False)  # of the plain keys, then of the layers
+
+    @classmethod
+    def of(cls, player: str, keys: tuple[str, ...], layers: Mapping[str, list[str]]) -> Columns:
+        own = {tag: set(names) & set(keys) for tag, names in layers.items()}
+        present = [tag for tag, names in own.items() if names]
+        covered = set().union(*own.values())
+        plain = [index for index, key in enumerate(keys) if key not in covered]
+        terms = [index for index, key in enumerate(keys) if key.startswith(f"loss/{player}/")]
+        members = np.array([[float(key in own[tag]) for tag in present] for key in keys]).reshape(len(keys), -1)
+        return cls(player, keys, plain, terms, members, [keys[index] for index in plain] + present)
+
+    @property
+    def total(self) -> str:
+        return f"loss/{self.player}/total"
+
+    def table(self, values: np.ndarray, *, total: bool) -> tuple[list[str], np.ndarray]:
+        """Tags [T] and what to write under them [N, T], from the values of N updates [N, K]."""
+        norms = np.sqrt(values**2 @ self.members)  # a layer's norm is that of all its parameters together
+        parts = [values[:, self.plain], norms]
+        if total and self.total not in self.keys:
+            return [*self.tags, self.total], np.hstack([*parts, values[:, self.terms].sum(1, keepdims=True)])
+        return self.tags, np.hstack(parts)
+
+
+class Recorder:
+    """Keeps every update's measures on the device; one copy to the host for many steps.
+
+    Each update becomes one event at its step. When a player has several updates in a step, the event file holds
+    them all in order; TensorBoard's default reader shows the last of them, `--load_fast=false` shows each.
+    """
+
+    def __init__(self, folder: RunFolder, *, every: int, layers: Layers, purge_step: int | None = None):
+        """`purge_step` is the first step that will be recorded anew: what an earlier process wrote of it is dropped."""
+        self.every = every
+        self._layers = {player: tagged(player, own) for player, own in layers.items()}
+        self._columns: dict[tuple[str, tuple[str, ...]], Columns] = {}
+        self._pending: list[Pending] = []
+        self._several: set[str] = set()  # the players whose loss has more than one term
+        self._window: dict[str, tuple[float, int]] = {}  # tag -> sum and count since the last flush
+        self._laid_out = False
+        self._step = 0
+        self._lines = folder.metrics
+        with environment(f"cannot write what the run records in {folder.path}"):
+            if purge_step is not None:
+                forget(self._lines, purge_step)
+            self._events = EventFile(folder.path, purge_step=purge_step)
+
+    def due(self, step: int) -> bool:
+        return step % self.every == 0
+
+    @torch.no_grad()
+    def add(self, step: int, player: str, measures: Mapping[str, Tensor]) -> None:
+        """Keep what one update measured, [] each. Asks nothing of the device and waits for nothing."""
+        keys = tuple(measures)
+        columns = self._columns.get((player, keys))
+        if columns is None:
+            columns = self._columns[player, keys] = self._new_columns(player, measures)
+        self._pending.append(Pending(step, time.time(), columns, torch.stack(tuple(measures.values()))))
+
+    def flush(self, step: int, extra: Mapping[str, float], *, images: int | None = None) -> dict[str, float]:
+        """Write all that was kept; return the means of each measure since the last time, and `extra` with them."""
+        try:
+            self.write()
+        finally:  # what came before a number that is not finite is worth keeping
+            means = {tag: total / count for tag, (total, count) in self._window.items()} | dict(extra)
+            self._window, self._step = {}, step
+            with environment("cannot write what the run records"):
+                if extra:
+                    self._events.scalars(step, extra, extra.values())
+                    self._events.flush()
+                self._append({"step": step, "time": round(time.time(), 3), "images": images} | means)
+        return means
+
+    def write(self) -> None:
+        """Write the events of the updates so far, by one copy to the host; the means go on.
+
+        To be called before a checkpoint between two flushes, so that a run that is killed and resumed misses no update.
+        """
+        pending, self._pending = self._pending, []
+        rows = fetch([update.values for update in pending])
+        tables = self._tables(pending, rows)
+        self._accumulate(tables.values())
+        with environment("cannot write what the run records"):
+            self._write(pending, tables)
+        stop_if_not_finite(pending, rows)
+
+    def text(self, tag: str, markdown: str) -> None:
+        with environment("cannot write what the run records"):
+            self._events.text(tag, markdown)
+
+    def image(self, tag: str, step: int, array: np.ndarray) -> None:
+        """Show a picture, uint8 [H, W, C]."""
+        with environment("cannot write what the run records"):
+            self._events.image(step, tag, array)
+            self._events.flush()
+
+    def hparams(self, hparams: Mapping[str, Any], metrics: Mapping[str, float], *, step: int | None = None) -> None:
+        """Enter this run into the HParams page. Runs that are to share columns must give the same names.
+
+        Metrics are shown under `final/<name>`, apart from the curves of the same name.
+        """
+        final = {f"final/{name}": value for name, value in metrics.items()}
+        with environment("cannot write what the run records"):
+            self._events.hparams(self._step if step is None else step, hparams, final)
+            self._events.flush()
+
+    def close(self) -> None:
+        with environment("cannot write what the run records"):
+            self._events.close()
+
+    def _new_columns(self, player: str, measures: Mapping[str, Tensor]) -> Columns:
+        assert all(value.ndim == 0 for value in measures.values()), "measures are [] each"
+        assert len({value.device for value in measures.values()}) == 1, "measures of one update share a device"
+        return Columns.of(player, tuple(measures), self._layers.get(player, {}))
+
+    def _tables(self, pending: list[Pending], rows: list[np.ndarray]) -> Tables:
+        """For each kind of update, its tags and numbers."""
+        grouped: dict[int, tuple[Columns, list[np.ndarray]]] = OrderedDict()
+        for update, row in zip(pending, rows, strict=True):
+            grouped.setdefault(id(update.columns), (update.columns, []))[1].append(row)
+        self._several |= {columns.player for columns, _ in grouped.values() if len(columns.terms) > 1}
+        return {
+            key: columns.table(np.stack(values), total=columns.player in self._several)
+            for key, (columns, values) in grouped.items()
+        }
+
+    def _accumulate(self, tables: Iterable[tuple[list[str], np.ndarray]]) -> None:
+        """Add to the sums under each tag, over all updates that have it."""
+        for tags, table in tables:
+            for tag, column in zip(tags, table.sum(0).tolist(), strict=True):
+                total, count = self._window.get(tag, (0.0, 0))
+                self._window[tag] = (total + column, count + len(table))
+
+    def _write(self, pending: list[Pending], tables: Tables) -> None:
+        tables = {key: with_twins(*table) for key, table in tables.items()}
+        if tables and not self._laid_out:
+            self._laid_out = True
+            tags = dict.fromkeys(tag for some, _ in tables.values() for tag in some)
+            self._events.layout(layout(tags, {player: list(own) for player, own in self._layers.items()}))
+        numbers = {key: iter(table.tolist()) for key, (_, table) in tables.items()}
+        for update in pending:
+            key = id(update.columns)
+            self._events.scalars(update.step, tables[key][0], next(numbers[key]), update.wall_time)
+        self._events.flush()
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        """One line of strict JSON, where a number that is not finite is null."""
+        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+        with self._lines.open("a") as file:
+            file.write(json.dumps(clean, allow_nan=False) + "\n")
+
+
+Tables = dict[int, tuple[list[str], np.ndarray]]
+
+
+def tagged(player: str, layers: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """A player's layers by the tag they are shown under, numbered by depth so that they sort."""
+    digits = max(2, len(str(len(layers) - 1)))
+    return {f"gradient_{player}/{depth:0{digits}d}_{name}": keys for depth, (name, keys) in enumerate(layers.items())}
+
+
+def fetch(values: list[Tensor]) -> list[np.ndarray]:
+    """Tensors [K] of one device as float64 arrays, by one copy to the host."""
+    if not values:
+        return []
+    together = torch.cat(values).cpu().double().numpy()
+    return np.split(together, np.cumsum([len(value) for value in values])[:-1])
+
+
+def stop_if_not_finite(pending: list[Pending], rows: list[np.ndarray]) -> None:
+    """End the run at the first number that is not finite."""
+    for update, row in zip(pending, rows, strict=True):
+        bad = np.flatnonzero(~np.isfinite(row))
+        if len(bad):
+            key = update.columns.keys[bad[0]]
+            raise Stopped(
+                f"step {update.step}, {update.columns.player}: {key} is {row[bad[0]]}. "
+                "Try: a lower learning rate, or engine.precision=fp32"
+            )
+
+
+def forget(lines: Path, purge_step: int) -> None:
+    """Drop the lines of this step and later ones, and one that a killed process cut short."""
+    if not lines.exists():
+        return
+    kept = [line for line in lines.read_text(errors="replace").splitlines() if _before(line, purge_step)]
+    write_atomically(lines, "".join(line + "\n" for line in kept))
+
+
+def _before(line: str, step: int) -> bool:
+    try:
+        return json.loads(line)["step"] < step
+    except (ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,229 @@
+"""One run from start to end: build it, play it, and say what it left."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from ganrun.allocator import keep_big_blocks
+from ganrun.build import Run, build
+from ganrun.core.train import train
+from ganrun.errors import Refused
+from ganrun.record.atomic import write_atomically
+from ganrun.record.checkpoint import Checkpoints
+from ganrun.record.folder import RunFolder
+from ganrun.record.grid import grid, save_png
+from ganrun.record.progress import Progress, summary
+from ganrun.record.recorder import Recorder
+from ganrun.signals import Signals
+
+logger = logging.getLogger("ganrun")
+
+
+class Log:
+    """Gives each window of steps its speed and its learning rates, and shows it."""
+
+    def __init__(self, run: Run, recorder: Recorder, progress: Progress, first: int):
+        self.run, self.recorder, self.progress = run, recorder, progress
+        self.add, self.due = recorder.add, recorder.due
+        self.means: dict[str, float] = {}
+        self.step, self.since = first, time.monotonic()
+
+    def flush(self, step: int) -> dict[str, float]:
+        now = time.monotonic()
+        speed = (step - self.step) * self.run.game.stage.images / max(now - self.since, 1e-9)
+        rates = {f"learning_rate/{name}": player.rate(step - 1) for name, player in self.run.engine.players.items()}
+        extra = {"speed/images_per_second": speed, "images": self.run.source.seen, **rates}
+        self.means = self.recorder.flush(step, extra)
+        self.progress.update(step, self.means, speed)
+        self.step, self.since = step, time.monotonic()
+        return self.means
+
+
+class Saver:
+    """Writes grids and checkpoints when they are due."""
+
+    def __init__(self, run: Run, folder: RunFolder, checkpoints: Checkpoints, recorder: Recorder, signals: Signals):
+        self.run, self.folder, self.checkpoints = run, folder, checkpoints
+        self.recorder, self.signals = recorder, signals
+        log = run.settings["log"]
+        self.every, self.samples, self.seconds = log["checkpoint"], log["samples"], log["minutes"] * 60
+        self.steps = run.settings["steps"]
+        self.next_save = time.monotonic() + min(60.0, self.seconds)  # the first within a minute
+        self.reals = run.source.examples(len(run.game.sample())).images
+        self.last_grid: Path | None = None
+
+    @property
+    def interrupted(self) -> bool:
+        return self.signals.received is not None
+
+    def after(self, step: int) -> None:
+        """Write what is due at the end of this step."""
+        last = step == self.steps or self.interrupted
+        if step % self.samples == 0 or last:
+            self.grid(step)
+        if step % self.every == 0 or last or time.monotonic() >= self.next_save:
+            self.checkpoints.save(step, state(self.run, step))
+            self.next_save = time.monotonic() + self.seconds
+
+    def grid(self, step: int) -> None:
+        """A picture from the same noise as every other; kept beside the earlier ones."""
+        picture = grid(self.run.game.sample(), reals=self.reals)
+        self.last_grid = self.folder.samples / f"step_{step:08d}.png"
+        save_png(self.last_grid, picture)
+        self.recorder.image("samples", step, picture)
+
+    def start(self, step: int) -> None:
+        """The picture of real images beside which the samples are to be judged."""
+        picture = grid(self.reals)
+        save_png(self.folder.samples / "reals.png", picture)
+        self.recorder.image("reals", step, picture)
+
+
+def state(run: Run, step: int) -> dict[str, Any]:
+    """All that a run must keep to go on as if it had never stopped; randomness follows from the step."""
+    return {
+        "step": step,
+        "images_seen": run.source.seen,
+        "game": run.game.state_dict(),
+        "optimizers": {name: player.optimizer.state_dict() for name, player in run.engine.players.items()},
+        "data": run.dataset.fingerprint(),
+        "config": json.dumps(run.settings),
+    }
+
+
+def restore(run: Run, state: Mapping[str, Any], where: str) -> int:
+    """Put a saved state back; returns its step."""
+    if state["data"] != run.dataset.fingerprint():
+        raise Refused("dataset", "the data are not those that this run was trained on", "the same files")
+    try:
+        run.game.load_state_dict(state["game"])
+        for name, player in run.engine.players.items():
+            player.optimizer.load_state_dict(state["optimizers"][name])
+    except (RuntimeError, ValueError, KeyError) as error:
+        found = f"its checkpoint does not fit ({str(error).splitlines()[0]})"
+        raise Refused(where, found, "the networks of this run") from error
+    run.source.seen = state["images_seen"]
+    return int(state["step"])
+
+
+class Session:
+    """One run, new or resumed."""
+
+    def __init__(self, *, signals: Signals, console: Console | None = None):
+        self.signals = signals
+        self.console = console or Console()
+        self.objective: float | None = None
+
+    def start(self, cfg: DictConfig, path: Path, *, overrides: list[str]) -> int:
+        """Train from the first step in a new folder; returns the exit code."""
+        keep_big_blocks()
+        run = build(cfg)
+        with closing(run.source), closing(RunFolder.create(path)) as folder:
+            return self._play(run, folder, overrides, first=0)
+
+    def resume(self, cfg: DictConfig, path: Path, *, overrides: list[str], changes: list[str]) -> int:
+        """Go on where the run in this folder stopped; returns the exit code."""
+        keep_big_blocks()
+        with closing(RunFolder.open(path)) as folder:
+            run = build(cfg)
+            with closing(run.source):
+                checkpoints = Checkpoints(folder.checkpoints, keep=run.settings["log"]["keep"])
+                first = restore(run, checkpoints.load(), str(path)) if checkpoints.latest() else 0
+                return self._play(run, folder, overrides, first=first, changes=changes)
+
+    def _play(
+        self, run: Run, folder: RunFolder, overrides: list[str], *, first: int, changes: Sequence[str] = ()
+    ) -> int:
+        settings, began = run.settings, time.monotonic()
+        folder.describe(config=run.yaml, overrides=overrides, seed=settings["seed"], command=sys.argv)
+        folder.start_log()
+        for change in changes:
+            logger.warning("resumed at step %d with %s", first, change)
+        checkpoints = Checkpoints(folder.checkpoints, keep=settings["log"]["keep"])
+        with (
+            closing(self._recorder(run, folder, first)) as recorder,
+            Progress(steps=settings["steps"], console=self.console, start=first) as progress,
+        ):
+            log = Log(run, recorder, progress, first)
+            saver = Saver(run, folder, checkpoints, recorder, self.signals)
+            self.signals.defer()
+            saver.start(first)
+            reached = self._train(run, log, saver, first)
+            self._finish(run, folder, overrides, recorder, log.means, reached)
+        summary(
+            self.console,
+            folder=folder.path,
+            step=reached,
+            seconds=time.monotonic() - began,
+            grid=saver.last_grid,
+            checkpoint=checkpoints.latest(),
+        )
+        return 128 + self.signals.received if self.signals.received else 0
+
+    @staticmethod
+    def _train(run: Run, log: Log, saver: Saver, first: int) -> int:
+        return train(
+            game=run.game,
+            engine=run.engine,
+            updates=run.updates,
+            data=run.source,
+            log=log,
+            saver=saver,
+            seed=run.settings["seed"],
+            first=first,
+            steps=run.settings["steps"],
+        )
+
+    @staticmethod
+    def _recorder(run: Run, folder: RunFolder, first: int) -> Recorder:
+        recorder = Recorder(
+            folder,
+            every=run.settings["log"]["every"],
+            layers={name: player.layers(name) for name, player in run.engine.players.items()},
+            purge_step=first + 1 if first else None,
+        )
+        recorder.text("configuration", f"```yaml\n{run.yaml}```")
+        return recorder
+
+    def _finish(
+        self,
+        run: Run,
+        folder: RunFolder,
+        overrides: list[str],
+        recorder: Recorder,
+        means: Mapping[str, float],
+        reached: int,
+    ) -> None:
+        """The figures of the last window, for the HParams tab and for sweepers."""
+        final = {key: value for key, value in means.items() if not key.startswith("gradient")}
+        recorder.hparams(hyperparameters(run.settings, overrides), final)
+        wanted = run.settings["objective"]
+        self.objective = final.get(wanted)
+        if wanted is not None and self.objective is None:
+            logger.warning("objective %s is not among the figures of this run: %s", wanted, ", ".join(final))
+        record = {"step": reached, "objective": self.objective, "final": final}
+        write_atomically(folder.path / "summary.json", json.dumps(record, indent=2) + "\n")
+
+
+def hyperparameters(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """What tells the runs of a sweep apart: the parts by name, and whatever was asked for."""
+    parts = {
+        "model": settings["model"]["generator"]["_target_"].split(".")[-2],
+        "loss": settings["loss"]["_target_"].split(".")[-1],
+        "dataset": settings["dataset"]["_target_"].split(".")[-1],
+        "tricks": " ".join(settings["tricks"]) or "none",
+        **{key: settings[key] for key in ("batch", "seed", "steps")},
+        **{f"optim.{name}.lr": str(node["lr"]) for name, node in settings["optim"].items()},
+    }
+    asked = (override.lstrip("~+").split("=", 1) for override in overrides)
+    return parts | {pair[0]: pair[-1] for pair in asked if pair[0] not in parts}

@@ -1,0 +1,1 @@
+"""Stabilisation tricks: one class here and one YAML in conf/tricks each."""

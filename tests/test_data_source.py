@@ -1,0 +1,242 @@
+"""Sources: one order for all, exact resume, the same bits resident or streamed, workers that outlive a signal."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ganrun.core.context import Stage
+from ganrun.core.seeding import generator
+from ganrun.data.dataset import Dataset, Held
+from ganrun.data.order import Order
+from ganrun.data.source import Resident, Source, open_source
+from ganrun.data.stream import Streamed
+from ganrun.errors import EnvironmentFailed, Refused
+
+CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[1]
+
+
+def held(count: int = 10, *, channels: int = 3, side: int = 4, labels: bool = True) -> Held:
+    """Image i is known by its first value, i."""
+    images = torch.randint(256, (count, channels, side, side), generator=generator(0, "test")).to(torch.uint8)
+    images[:, 0, 0, 0] = torch.arange(count)
+    names = [str(i) for i in range(count)] if labels else []
+    return Held(images=images, labels=torch.arange(count) if labels else None, names=names, classes=None)
+
+
+def sources(dataset: Dataset, *, seed: int = 0, workers: int = 2) -> list[Source]:
+    return [Resident(dataset, seed=seed, device=CPU), Streamed(dataset, seed=seed, device=CPU, workers=workers)]
+
+
+def shown(source: Source, *sizes: int) -> list[int]:
+    side = source.dataset.resolution
+    return [int(i) for size in sizes for i in source.draw(Stage(size, side)).labels]
+
+
+@pytest.mark.parametrize("sort", [0, 1])
+def test_every_epoch_shows_each_image_once_in_an_order_of_its_own(sort):
+    source = sources(held(10))[sort]
+    seen = shown(source, 4, 4, 4, 4, 4)
+    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
+    assert seen[:10] != seen[10:]
+    expected = [torch.randperm(10, generator=generator(0, "data", step=e)).tolist() for e in (0, 1)]
+    assert seen == expected[0] + expected[1]
+    source.close()
+
+
+def test_the_order_is_a_function_of_the_seed():
+    orders = [shown(Resident(held(50), seed=seed, device=CPU), 50) for seed in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_resident_and_streamed_give_identical_batches(workers, channels):
+    resident, streamed = sources(held(23, channels=channels, side=8), workers=workers)
+    for size in (5, 5, 5, 5, 5, 7, 60, 1):  # across epochs, beyond an epoch, and changing size
+        a, b = (source.draw(Stage(size, 8)) for source in (resident, streamed))
+        assert torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
+        assert a.images.dtype == b.images.dtype == torch.float32 and len(a.images) == size
+        assert a.images.is_contiguous(memory_format=torch.channels_last)
+        assert b.images.is_contiguous(memory_format=torch.channels_last)
+    a, b = (source.examples(30) for source in (resident, streamed))
+    assert torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
+    streamed.close()
+
+
+@pytest.mark.parametrize("sort", [0, 1])
+def test_assigning_seen_continues_exactly_from_there(sort):
+    whole = sources(held(10))[sort]
+    expected = [whole.draw(Stage(4, 4)) for _ in range(9)]
+    assert whole.seen == 36
+    resumed = sources(held(10))[sort]
+    resumed.draw(Stage(3, 4))
+    resumed.seen = 16
+    for batch in expected[4:]:
+        again = resumed.draw(Stage(4, 4))
+        assert torch.equal(again.images, batch.images) and torch.equal(again.labels, batch.labels)
+    whole.close(), resumed.close()
+
+
+@pytest.mark.parametrize("sort", [0, 1])
+def test_examples_do_not_move_and_do_not_depend_on_the_position(sort):
+    source = sources(held(10))[sort]
+    before = source.examples(4)
+    drawn = shown(source, 6)
+    after = source.examples(4)
+    assert source.seen == 6 and torch.equal(before.images, after.images) and torch.equal(before.labels, after.labels)
+    assert drawn + shown(source, 6) == Order(count=10, seed=0).take(0, 12).tolist()
+    assert len(source.examples(25).images) == 25
+    source.close()
+
+
+@pytest.mark.parametrize("sort", [0, 1])
+def test_torchs_own_generators_are_left_alone(sort):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    source = sources(held(10))[sort]
+    source.examples(3)
+    shown(source, 8, 8)
+    source.close()
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_values_are_minus_one_to_one_exactly():
+    images = torch.tensor([[0, 255], [127, 128]], dtype=torch.uint8).view(1, 1, 2, 2)
+    source = Resident(Held(images=images, labels=None, names=[], classes=None), seed=0, device=CPU)
+    batch = source.draw(Stage(1, 2))
+    assert batch.labels is None
+    assert batch.images.flatten().tolist() == pytest.approx([-1, 1, 127 / 127.5 - 1, 128 / 127.5 - 1], abs=1e-7)
+
+
+def test_a_stage_of_lower_resolution_averages_pixels():
+    source = Resident(held(6, side=8), seed=0, device=CPU)
+    small = source.draw(Stage(6, 4)).images
+    source.seen = 0
+    full = source.draw(Stage(6, 8)).images
+    torch.testing.assert_close(small, full.unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2)))
+
+
+def test_the_memory_limit_chooses():
+    assert isinstance(open_source(held(10), seed=0, device=CPU, workers=0, memory=1.0), Resident)
+    assert isinstance(open_source(held(10), seed=0, device=CPU, workers=0, memory=0.0), Streamed)
+
+
+def test_a_draw_of_residents_never_asks_the_host():
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Listening(TorchDispatchMode):
+        names: list[str] = []  # noqa: RUF012
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.names.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    source = Resident(held(64), seed=0, device=CPU)
+    source.draw(Stage(8, 4))
+    with Listening() as listening:
+        source.draw(Stage(8, 4))
+    assert listening.names and not any(word in n for n in listening.names for word in ("local_scalar", "nonzero"))
+
+
+class Breaking(Held):
+    """One image cannot be read."""
+
+    def image(self, index: int) -> torch.Tensor:
+        if index == 7:
+            raise Refused("cat.jpg", "is cut", "a whole image", "deleting it")
+        return super().image(index)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_read_ends_the_run_in_one_line(workers):
+    plain = held(10)
+    dataset = Breaking(images=plain.images, labels=None, names=[], classes=None)
+    source = Streamed(dataset, seed=0, device=CPU, workers=workers)
+    with pytest.raises(EnvironmentFailed, match=r"^cat.jpg: is cut, expected a whole image. Try: deleting it$"):
+        source.draw(Stage(10, 4))
+    source.close()
+
+
+def test_a_killed_worker_ends_the_run_in_one_line():
+    source = Streamed(held(10), seed=0, device=CPU, workers=1)
+    source.draw(Stage(2, 4))
+    os.kill(source._chunks._workers[0].pid, signal.SIGKILL)
+    with pytest.raises(EnvironmentFailed, match=r"^data: reading ahead failed: .*worker.*(killed|exited).*workers=0"):
+        for _ in range(50):
+            source.draw(Stage(2, 4))
+    source.close()
+
+
+SCRIPT = """
+import hashlib, os, signal, sys, time, torch
+sys.path.insert(0, "tests")
+from test_data_source import CPU, Stage, Streamed, held
+torch.set_num_threads(1)
+told = []
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, lambda *_: told.append(1))
+source = Streamed(held(50), seed=0, device=CPU, workers=2)
+digest = hashlib.sha256()
+for i in range(40):
+    digest.update(source.draw(Stage(8, 4)).images.numpy().tobytes())
+    if i == 5:
+        print("ready", *[w.pid for w in source._chunks._workers], flush=True)
+        if "wait" in sys.argv:
+            while not told:
+                time.sleep(0.01)
+print(digest.hexdigest(), flush=True)
+if "close" in sys.argv:
+    source.close()
+"""
+
+
+def start(*arguments: str) -> tuple[subprocess.Popen, list[int]]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *arguments], cwd=ROOT, env=environment,
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    return process, [int(pid) for pid in process.stdout.readline().split()[1:]]
+
+
+def gone(pids: list[int], within: float) -> bool:
+    deadline = time.monotonic() + within
+    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not any(alive(pid) for pid in pids)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_workers_leave_signals_to_the_run_and_none_is_left_over():
+    runs = [start("wait", "close"), start()]  # the second is not told, and never closes its source
+    os.killpg(runs[0][0].pid, signal.SIGTERM)
+    os.killpg(runs[0][0].pid, signal.SIGINT)
+    lines = [process.communicate(timeout=60)[0].strip() for process, _ in runs]
+    assert lines[0] == lines[1] and len(lines[0]) == 64
+    for process, workers in runs:
+        assert process.returncode == 0 and len(workers) == 2
+        assert gone(workers, within=1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_workers_end_when_the_run_is_killed():
+    process, workers = start("wait")
+    assert all(alive(pid) for pid in workers)
+    process.kill()
+    process.communicate()
+    assert gone(workers, within=15)  # they look for their parent every five seconds
