@@ -232,5 +232,3 @@ def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player
         extra["fused"] = True
     optimizer = make({**node, "lr": rate(0)}, where, **extra)
     return Player(game.nets(player), optimizer, rate)
-
-

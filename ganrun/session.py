@@ -72,6 +72,7 @@ class Saver:
         if step % self.samples == 0 or last:
             self.grid(step)
         if step % self.every == 0 or last or time.monotonic() >= self.next_save:
+            self.recorder.write()  # what a checkpoint holds has its points, or a resumed run would miss them
             self.checkpoints.save(step, state(self.run, step))
             self.next_save = time.monotonic() + self.seconds
 
@@ -87,6 +88,15 @@ class Saver:
         picture = grid(self.reals)
         save_png(self.folder.samples / "reals.png", picture)
         self.recorder.image("reals", step, picture)
+
+
+def warn_on_screen() -> None:
+    """Warnings of ours go to standard error as well as to run.log."""
+    if not any(type(handler) is logging.StreamHandler for handler in logger.handlers):
+        handler = logging.StreamHandler()
+        handler.setLevel(logging.WARNING)
+        handler.setFormatter(logging.Formatter("ganrun: %(levelname)s: %(message)s"))
+        logger.addHandler(handler)
 
 
 def state(run: Run, step: int) -> dict[str, Any]:
@@ -127,14 +137,18 @@ class Session:
     def start(self, cfg: DictConfig, path: Path, *, overrides: list[str]) -> int:
         """Train from the first step in a new folder; returns the exit code."""
         keep_big_blocks()
+        warn_on_screen()
         run = build(cfg)
         with closing(run.source), closing(RunFolder.create(path)) as folder:
+            folder.start_log()
             return self._play(run, folder, overrides, first=0)
 
     def resume(self, cfg: DictConfig, path: Path, *, overrides: list[str], changes: list[str]) -> int:
         """Go on where the run in this folder stopped; returns the exit code."""
         keep_big_blocks()
+        warn_on_screen()
         with closing(RunFolder.open(path)) as folder:
+            folder.start_log()
             run = build(cfg)
             with closing(run.source):
                 checkpoints = Checkpoints(folder.checkpoints, keep=run.settings["log"]["keep"])
@@ -146,7 +160,6 @@ class Session:
     ) -> int:
         settings, began = run.settings, time.monotonic()
         folder.describe(config=run.yaml, overrides=overrides, seed=settings["seed"], command=sys.argv)
-        folder.start_log()
         for change in changes:
             logger.warning("resumed at step %d with %s", first, change)
         checkpoints = Checkpoints(folder.checkpoints, keep=settings["log"]["keep"])

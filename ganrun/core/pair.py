@@ -68,9 +68,7 @@ class Pair(nn.Module):
         )
         targets = self.tricks.fold(Trick.encode, Targets.clean(on_fake.score, on_fake.score))
         adversarial = self.loss.generator(on_fake.score, on_real.score if on_real else None, targets)
-        return Outcome(
-            {"adversarial": adversarial} | self.tricks.terms(Trick.generator_term, context, update.due), {}
-        )
+        return Outcome({"adversarial": adversarial} | self.tricks.terms(Trick.generator_term, context, update.due), {})
 
     def paired(self, update: Update) -> bool:
         """Whether the generator's side of this update compares with reals."""

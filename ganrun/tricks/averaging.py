@@ -25,7 +25,7 @@ class _Weight(Schedule):
 
 
 class Ema(Trick):
-    """Sample from an exponential moving average of G's weights. Yazici et al. 2019; ProGAN, Karras et al. 2018, section 6.
+    """Sample from an exponential moving average of G's weights. Yazici et al. 2019, equation 1.
 
     After each update of G, average += w * (weights - average) with w = 1 - min(decay, (1 + t) / (warm_up + t)), t the
     step. Buffers, such as the statistics of batch norm, are copied.
@@ -45,7 +45,8 @@ class Ema(Trick):
     def after(self, pair: Pair, player: Role) -> None:
         if player != "generator":
             return
-        averages, weights = list(self.average.parameters()), list(pair.generator.parameters())
+        averages: list[Tensor] = list(self.average.parameters())
+        weights: list[Tensor] = list(pair.generator.parameters())
         distances = torch._foreach_sub(weights, averages)
         torch._foreach_mul_(distances, self.weight())
         torch._foreach_add_(averages, distances)

@@ -46,7 +46,7 @@ class GradientPenalty(Trick):
 
 
 class WeightClipping(Trick):
-    """Clamp every parameter of D to [-bound, bound] around each of its updates. WGAN, Arjovsky et al. 2017, algorithm 1."""
+    """Clamp every parameter of D to [-bound, bound] around its updates. WGAN, Arjovsky et al. 2017, algorithm 1."""
 
     traits = Traits(provides=facts(Fact.LIPSCHITZ), spoils=facts(Fact.FREE_WEIGHTS))
 
@@ -61,6 +61,6 @@ class WeightClipping(Trick):
 
     def after(self, pair: Pair, player: Role) -> None:
         if player == "discriminator":
-            parameters = list(pair.discriminator.parameters())
+            parameters: list[Tensor] = list(pair.discriminator.parameters())
             torch._foreach_clamp_min_(parameters, -self.bound)
             torch._foreach_clamp_max_(parameters, self.bound)
