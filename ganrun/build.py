@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -23,12 +23,11 @@ from ganrun.core.seeding import reseed
 from ganrun.core.traits import contradictions
 from ganrun.core.trick import Trick
 from ganrun.core.updates import Alternate
+from ganrun.data.dataset import Dataset
+from ganrun.data.source import Source, open_source
 from ganrun.errors import Contradiction, Refused
 from ganrun.make import Maker
 
-if TYPE_CHECKING:
-    from ganrun.data.dataset import Dataset
-    from ganrun.data.source import Source
 
 PLAYERS = ("discriminator", "generator")
 
@@ -204,13 +203,11 @@ def _agree(game: Game, dataset: Dataset) -> None:
         low, high = pair.generator.range  # type: ignore[union-attr, misc]
         if span.low < low - 1e-3 or span.high > high + 1e-3:
             found = f"values from {span.low:.3g} to {span.high:.3g} (mean {span.mean:.3g})"
-            raise Refused("dataset", found, f"what the generator can make, {low:g} to {high:g}",
-                          f"dataset.range=[{span.low:.3g},{span.high:.3g}]")  # fmt: skip
+            expected = f"what the generator can make, {low:g} to {high:g}"
+            raise Refused("dataset", found, expected, "model.generator.output=linear")
 
 
 def _source(settings: Mapping[str, Any], dataset: Dataset, device: torch.device) -> Source:
-    from ganrun.data.source import open_source
-
     engine = settings["engine"]
     return open_source(
         dataset, seed=settings["seed"], device=device, workers=engine["workers"], memory=engine["memory"]

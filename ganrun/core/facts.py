@@ -4,7 +4,10 @@ from enum import StrEnum
 
 
 class Fact(StrEnum):
-    """Something that is true of a combination of parts. Each has a sentence, and a remedy when it is missing."""
+    """Something that is true of a combination of parts: a name, what it means, what to try where it is missing.
+
+    The name begins with the part that can provide it, when only one can.
+    """
 
     sentence: str
     remedy: str
@@ -15,8 +18,14 @@ class Fact(StrEnum):
         fact.sentence, fact.remedy = sentence, remedy
         return fact
 
+    @property
+    def giver(self) -> str:
+        """The part, as the configuration names it, that alone can provide this; empty when several can."""
+        givers = {"loss": "loss", "game": "game", "discriminator": "model.discriminator"}
+        return givers.get(self.partition(".")[0], "")
+
     TARGETS = (
-        "targets",
+        "loss.targets",
         "a loss that asks the discriminator for labels (1 for real, 0 for fake)",
         "loss=nonsaturating, loss=minimax or loss=least_squares",
     )
@@ -27,7 +36,7 @@ class Fact(StrEnum):
     )
     PER_SAMPLE = (
         "discriminator.per_sample",
-        "a discriminator that judges each image on its own",
+        "a discriminator that judges each image on its own, which batch norm does not",
         "model.discriminator.norm=none or model.discriminator.norm=layer",
     )
     FEATURES = ("discriminator.features", "a discriminator that shows its hidden activations", "model=dcgan")
@@ -37,9 +46,9 @@ class Fact(StrEnum):
         "keeping one of the tricks that bound the discriminator",
     )
     LIPSCHITZ = (
-        "discriminator.lipschitz",
+        "lipschitz",
         "something that bounds the slope of the discriminator, or its loss falls for ever",
         "adding gp to tricks (with model.discriminator.norm=none), or clip",
     )
-    LATENT = ("latent", "fakes that are made from noise", "game=latent")
-    UNLABELLED = ("unlabelled", "a game without class labels", "an unconditional model")
+    LATENT = ("game.latent", "fakes that are made from noise", "game=latent")
+    UNLABELLED = ("game.unlabelled", "a game without class labels", "an unconditional model")

@@ -39,15 +39,24 @@ def contradictions(parts: Mapping[str, Part]) -> list[str]:
     reasons = []
     for name, part in parts.items():
         for fact in sorted(part.traits.needs):
-            if fact not in provided:
-                reasons.append(f"{name}: needs {fact.sentence}; nothing here provides it. Try: {fact.remedy}")
-            elif fact in spoiled:
-                culprits = _and(spoiled[fact])
-                reasons.append(f"{name}: needs {fact.sentence}; {culprits} takes that away. Try: {fact.remedy}")
+            if fact in provided and fact not in spoiled:
+                continue
+            if fact in provided:
+                why = f"{_and(_titled(spoiled[fact], parts))} takes that away"
+            else:
+                why = f"{_titled([fact.giver], parts)[0]} is not one" if fact.giver in parts else "nothing here is that"
+            reasons.append(f"{_titled([name], parts)[0]}: needs {fact.sentence}; {why}. Try: {fact.remedy}")
     for claim, owners in _owners(parts, "claims").items():
         if len(owners) > 1:
             reasons.append(f"{_and(owners)}: each of them sets {claim}. Try: keeping one of them")
     return reasons
+
+
+def _titled(names: Iterable[str], parts: Mapping[str, Part]) -> list[str]:
+    """Parts as a user knows them: the name in the configuration, and what was chosen there."""
+    kinds = {n: type(parts[n]) for n in names}
+    chosen = {n: k.__module__.rpartition(".")[2] if n.startswith("model.") else k.__name__ for n, k in kinds.items()}
+    return [n if n.startswith("tricks.") else f"{n} ({chosen[n]})" for n in kinds]
 
 
 def _owners(parts: Mapping[str, Part], kind: str) -> dict[str, list[str]]:
