@@ -28,7 +28,6 @@ from ganrun.data.source import Source, open_source
 from ganrun.errors import Contradiction, Refused
 from ganrun.make import Maker
 
-
 PLAYERS = ("discriminator", "generator")
 
 

@@ -33,12 +33,12 @@ TINY = (
 PATIENCE = 90.0  # seconds, for what takes a few
 
 NURSERY = """
-import json, os, sys, tempfile
+import atexit, gc, json, os, sys, threading
 sys.path[0] = ""  # as python -m has it
 import torch, torch._dynamo, torchvision, sklearn.datasets, tensorboard  # what every run imports
 import torch.utils.tensorboard, torch.testing._comparison
 import ganrun.cli, ganrun.composing, ganrun.session, ganrun.sweep, ganrun.help, ganrun.data.samples, ganrun.data.array
-children = {}
+gc.freeze()  # or every child would look through all of it
 for line in sys.stdin:
     order = json.loads(line)
     if "wait" in order:
@@ -63,7 +63,18 @@ os.environ.update(order["environment"])
 os.chdir(order["folder"])
 sys.path[1:1] = [path for path in os.environ.get("PYTHONPATH", "").split(":") if path]
 sys.argv = ["ganrun", *order["arguments"]]
-sys.exit(ganrun.cli.main())
+code = 1
+try:
+    code = ganrun.cli.main()
+except SystemExit as end:
+    code = end.code if isinstance(end.code, int) else 1
+except BaseException:
+    sys.excepthook(*sys.exc_info())
+threading._shutdown()  # the end of an interpreter, but for taking apart what was imported
+atexit._run_exitfuncs()
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(code)
 """
 
 
