@@ -22,7 +22,7 @@ usage:  ganrun [GROUP=CHOICE] [KEY=VALUE] ...      train
 examples:
   ganrun                                           a DCGAN on handwritten digits, a few minutes on a CPU
   ganrun 'tricks=[soft_labels,flip]'               the same with two tricks (the quotes keep the shell away)
-  ganrun dataset=folder dataset.root=my_photos dataset.resolution=64 dataset.channels=3
+  ganrun dataset=folder dataset.path=my_photos dataset.resolution=64
   ganrun loss=wasserstein model.discriminator.norm=layer 'tricks=[gp,n_critic,ema]' steps=10000
   ganrun -m 'tricks=[],[soft_labels],[soft_labels,flip]' seed=1,2
 
