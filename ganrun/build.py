@@ -16,11 +16,12 @@ from torch import nn
 
 from ganrun.core.context import Stage
 from ganrun.core.engine import Eager, Player
+from ganrun.core.facts import Fact
 from ganrun.core.game import Game
 from ganrun.core.pair import Pair
-from ganrun.core.schedule import Constant, Schedule
+from ganrun.core.schedule import Product, Schedule, schedule
 from ganrun.core.seeding import reseed
-from ganrun.core.traits import contradictions
+from ganrun.core.traits import Finding, Level, Traits, facts, findings
 from ganrun.core.trick import Trick
 from ganrun.core.updates import Alternate
 from ganrun.data.dataset import Dataset
@@ -43,6 +44,7 @@ class Run:
     game: Game
     engine: Eager
     updates: Alternate
+    findings: list[Finding]  # warnings and notes, and what `force` let pass
 
 
 def build(cfg: DictConfig) -> Run:
@@ -54,7 +56,7 @@ def build(cfg: DictConfig) -> Run:
     dataset = _dataset(cfg, make)
     settings = resolve(cfg)
     _unselected(settings["tricks"])
-    game = _game(settings, make)
+    game, found = _game(settings, make)
     _agree(game, dataset)
     source = _source(settings, dataset, device)
     autocast = choose_precision(settings["engine"]["precision"], device, dataset.resolution)
@@ -73,6 +75,7 @@ def build(cfg: DictConfig) -> Run:
         game=game,
         engine=engine,
         updates=make(settings["updates"], "updates"),
+        findings=found,
     )
 
 
@@ -154,8 +157,8 @@ def _unselected(tricks: Mapping[str, Any]) -> None:
         )
 
 
-def _game(settings: Mapping[str, Any], make: Maker) -> Game:
-    """Networks, loss, tricks and game, checked against each other."""
+def _game(settings: Mapping[str, Any], make: Maker) -> tuple[Game, list[Finding]]:
+    """Networks, loss, tricks and game, checked against each other; with what is to be said about them."""
     reseed(settings["seed"], "build")
     tricks = {name: make(node, f"tricks.{name}") for name, node in settings["tricks"].items()}
     _settings_exist(settings, make, tricks)
@@ -167,10 +170,28 @@ def _game(settings: Mapping[str, Any], make: Maker) -> Game:
     )
     stage = Stage(settings["batch"], settings["dataset"]["resolution"])
     game: Game = make(settings["game"], "game", pair=pair, stage=stage)
-    reasons = contradictions(game.parts(pair))
-    if reasons:
-        raise Contradiction(reasons)
-    return game
+    return game, _findings(game, pair, settings)
+
+
+def _findings(game: Game, pair: Pair, settings: Mapping[str, Any]) -> list[Finding]:
+    """What the parts say about each other and about themselves. Errors that `force` does not name are refused."""
+    parts = game.parts(pair) | {"optim.discriminator": Momentum(settings["optim"]["discriminator"])}
+    found = findings(parts)
+    for module in pair.modules():
+        found += getattr(module, "remarks", lambda stage: ())(game.stage)
+    force = settings["force"]
+    refused = [f"{f.sentence} (rule {f.id})" for f in found if f.level is Level.ERROR and f.id not in force]
+    if refused:
+        raise Contradiction(refused)
+    return found
+
+
+class Momentum:
+    """Whether D's optimiser carries momentum, as its settings say."""
+
+    def __init__(self, settings: Mapping[str, Any]):
+        beta = settings["betas"][0] if "betas" in settings else settings.get("momentum", 0)
+        self.traits = Traits(provides=facts(*[Fact.NO_MOMENTUM] * (beta == 0)))
 
 
 def _settings_exist(settings: Mapping[str, Any], make: Maker, tricks: Mapping[str, Trick]) -> None:
@@ -214,13 +235,14 @@ def _source(settings: Mapping[str, Any], dataset: Dataset, device: torch.device)
 
 
 def _players(settings: Mapping[str, Any], make: Maker, game: Game) -> dict[str, Player]:
-    return {player: _player(settings["optim"][player], f"optim.{player}", make, game, player) for player in PLAYERS}
+    optim = settings["optim"]
+    decay = schedule(make(optim["decay"], "optim.decay"))
+    return {player: _player(optim[player], f"optim.{player}", make, game, player, decay) for player in PLAYERS}
 
 
-def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player: str) -> Player:
-    """An optimiser over all that a player learns; fused where it can be. Its rate is a number or a schedule."""
-    rate = make(node["lr"], f"{where}.lr")
-    rate = rate if isinstance(rate, Schedule) else Constant(value=rate)
+def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player: str, decay: Schedule) -> Player:
+    """An optimiser over all that a player learns; fused where it can be. Its rate is a number times `decay`."""
+    rate = Product(schedule(make(node["lr"], f"{where}.lr")), decay)
     parameters = [p for net in game.nets(player) for p in net.parameters()]
     extra: dict[str, Any] = {"params": parameters}
     kind = make.part(node["_target_"], where)

@@ -81,7 +81,9 @@ def _no_such_key(error: ConfigCompositionException, arguments: list[str]) -> Ref
     key = found[1].split("=")[0].lstrip("~+").split("@")[0]
     known = [*_known_keys(arguments), *(path.name for path in CONF.iterdir() if path.is_dir())]
     close = nearest(key, known)
-    return Refused(key, "there is no such setting", "", f"{close}=..." if close else "ganrun --cfg job, which lists all")
+    return Refused(
+        key, "there is no such setting", "", f"{close}=..." if close else "ganrun --cfg job, which lists all"
+    )
 
 
 def _known_keys(arguments: list[str]) -> list[str]:

@@ -15,8 +15,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from ganrun.allocator import keep_big_blocks
-from ganrun.build import Run, build
+from ganrun.build import PLAYERS, Run, build
 from ganrun.core.train import train
+from ganrun.core.traits import Level
 from ganrun.errors import Refused
 from ganrun.record.atomic import write_atomically
 from ganrun.record.checkpoint import Checkpoints
@@ -27,6 +28,8 @@ from ganrun.record.recorder import Recorder
 from ganrun.signals import Signals
 
 logger = logging.getLogger("ganrun")
+
+SEVERITY = {Level.ERROR: logging.WARNING, Level.WARNING: logging.WARNING, Level.NOTE: logging.INFO}
 
 
 class Log:
@@ -160,6 +163,8 @@ class Session:
     ) -> int:
         settings, began = run.settings, time.monotonic()
         folder.describe(config=run.yaml, overrides=overrides, seed=settings["seed"], command=sys.argv)
+        for finding in run.findings:
+            logger.log(SEVERITY[finding.level], "%s (rule %s)", finding.sentence, finding.id)
         for change in changes:
             logger.warning("resumed at step %d with %s", first, change)
         checkpoints = Checkpoints(folder.checkpoints, keep=settings["log"]["keep"])
@@ -236,7 +241,7 @@ def hyperparameters(settings: Mapping[str, Any], overrides: Sequence[str]) -> di
         "dataset": settings["dataset"]["_target_"].split(".")[-1],
         "tricks": " ".join(settings["tricks"]) or "none",
         **{key: settings[key] for key in ("batch", "seed", "steps")},
-        **{f"optim.{name}.lr": str(node["lr"]) for name, node in settings["optim"].items()},
+        **{f"optim.{name}.lr": str(settings["optim"][name]["lr"]) for name in PLAYERS},
     }
     asked = (override.lstrip("~+").split("=", 1) for override in overrides)
     return parts | {pair[0]: pair[-1] for pair in asked if pair[0] not in parts}

@@ -67,7 +67,9 @@ class _Processes:
             return JobOutcome(job=job, code=-signal.SIGTERM, seconds=0, said="never started", objective=None)
         self.console.print(f"job {job.number} of {self.total}: {name}", markup=False, highlight=False)
         with tempfile.TemporaryFile() as errors:
-            process = subprocess.Popen(self._command(job), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors)
+            process = subprocess.Popen(
+                self._command(job), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
+            )
             self.alive.add(process)
             code = process.wait()
             self.alive.discard(process)
@@ -80,7 +82,9 @@ class _Processes:
             said=lines[-1].removeprefix("ganrun: error: ") if lines and code else "",
             objective=_objective(job) if code == 0 else None,
         )
-        self.console.print(f"job {job.number}: {outcome.ended} after {outcome.seconds:.0f} s", markup=False, highlight=False)
+        self.console.print(
+            f"job {job.number}: {outcome.ended} after {outcome.seconds:.0f} s", markup=False, highlight=False
+        )
         return outcome
 
     def _command(self, job: Job) -> list[str]:
@@ -121,7 +125,9 @@ def print_table(outcomes: Sequence[JobOutcome]) -> int:
     for outcome in outcomes:
         done = outcome.code == 0
         cells = (str(outcome.job.number), " ".join(outcome.job.overrides), outcome.ended, outcome.said)
-        table.add_row(*map(_plain, cells), _plain(outcome.job.folder) if done or Path(outcome.job.folder).exists() else "")
+        table.add_row(
+            *map(_plain, cells), _plain(outcome.job.folder) if done or Path(outcome.job.folder).exists() else ""
+        )
     failed = sum(outcome.code != 0 for outcome in outcomes)
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)

@@ -72,6 +72,7 @@ class Eager:
         with self._only(update):
             measures = self.learn(update, batch)
         measures |= player.norms(update.player)
+        self.game.before(update)
         player.optimizer.step()
         return measures | self.game.after(update)
 

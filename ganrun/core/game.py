@@ -47,10 +47,18 @@ class Game(nn.Module, ABC):
         return self.objectives[update.player](update, batch)
 
     def begin(self, step: int) -> None:
-        """Turn every scheduled number to its value at this step."""
+        """Turn every scheduled number to its value at this step, and let tricks prepare."""
         for module in self.modules():  # all of them: copies made by tricks follow the step too
             if isinstance(module, Scheduled):
                 module.turn(step)
+        for pair in self._pairs():
+            pair.tricks.each(Trick.begin, pair, step)
+
+    @torch.no_grad()
+    def before(self, update: Update) -> None:
+        """Let tricks act on the gradients of the player that is about to move."""
+        for pair in self._pairs():
+            pair.tricks.each(Trick.before, pair, update.player)
 
     @torch.no_grad()
     def after(self, update: Update) -> dict[str, Tensor]:

@@ -66,9 +66,13 @@ class Pair(nn.Module):
         context = Context(
             pair=self, real=real, fake=fake, on_real=on_real, on_fake=on_fake, labels=labels, latent=latent
         )
-        targets = self.tricks.fold(Trick.encode, Targets.clean(on_fake.score, on_fake.score))
-        adversarial = self.loss.generator(on_fake.score, on_real.score if on_real else None, targets)
-        return Outcome({"adversarial": adversarial} | self.tricks.terms(Trick.generator_term, context, update.due), {})
+        chosen = self.tricks.fold(Trick.choose, on_fake.score)
+        targets = self.tricks.fold(Trick.encode, Targets.clean(chosen, chosen))
+        adversarial = self.loss.generator(chosen, on_real.score if on_real else None, targets)
+        terms = self.tricks.terms(Trick.generator_term, context, update.due)
+        if self.tricks.replaces():
+            return Outcome(terms, {"replaced/adversarial": adversarial.detach()})
+        return Outcome({"adversarial": adversarial} | terms, {})
 
     def paired(self, update: Update) -> bool:
         """Whether the generator's side of this update compares with reals."""

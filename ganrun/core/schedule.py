@@ -48,6 +48,16 @@ class Cosine(Linear):
         return self.end + (self.start - self.end) * (1 + math.cos(math.pi * self.fraction(step))) / 2
 
 
+class Product(Schedule):
+    """One schedule times another."""
+
+    def __init__(self, first: Schedule, second: Schedule):
+        self.first, self.second = first, second
+
+    def __call__(self, step: int) -> float:
+        return self.first(step) * self.second(step)
+
+
 def schedule(value: float | Schedule) -> Schedule:
     """The schedule that a configured number stands for."""
     return value if isinstance(value, Schedule) else Constant(value=float(value))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from enum import StrEnum
+from typing import NamedTuple, Protocol
 
 from ganrun.core.facts import Fact
 
@@ -17,6 +18,7 @@ class Traits:
     needs: frozenset[Fact] = frozenset()  # facts that must hold for this part to mean anything
     spoils: frozenset[Fact] = frozenset()  # facts this part makes false
     claims: frozenset[str] = frozenset()  # things only one part may set, e.g. "targets.real"
+    prefers: frozenset[Fact] = frozenset()  # facts without which this part works, but not as it should
 
 
 class Part(Protocol):
@@ -32,24 +34,53 @@ def claims(*names: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def contradictions(parts: Mapping[str, Part]) -> list[str]:
-    """Every reason why these parts cannot play together, a sentence each; empty when they can."""
-    provided = _owners(parts, "provides")
-    spoiled = _owners(parts, "spoils")
-    reasons = []
+class Level(StrEnum):
+    """How bad a finding is."""
+
+    ERROR = "E"  # refused
+    WARNING = "W"  # trains, and says so once
+    NOTE = "I"  # worth knowing
+
+
+class Finding(NamedTuple):
+    """Something to say about a combination before it runs."""
+
+    id: str  # of docs/compatibility.md, e.g. C1; what `force` takes
+    level: Level
+    sentence: str
+
+
+def findings(parts: Mapping[str, Part]) -> list[Finding]:
+    """What the traits of these parts say about each other: two rules that refuse and one that warns."""
+    provided, spoiled = _owners(parts, "provides"), _owners(parts, "spoils")
+    found = []
     for name, part in parts.items():
-        for fact in sorted(part.traits.needs):
-            if fact in provided and fact not in spoiled:
-                continue
-            if fact in provided:
-                why = f"{_and(_titled(spoiled[fact], parts))} takes that away"
-            else:
-                why = f"{_titled([fact.giver], parts)[0]} is not one" if fact.giver in parts else "nothing here is that"
-            reasons.append(f"{_titled([name], parts)[0]}: needs {fact.sentence}; {why}. Try: {fact.remedy}")
+        for kind, level in (("needs", Level.ERROR), ("prefers", Level.WARNING)):
+            for fact in sorted(getattr(part.traits, kind)):
+                why = _missing(fact, provided, spoiled, parts)
+                if why:
+                    sentence = f"{_titled([name], parts)[0]}: {kind} {fact.sentence}; {why}. Try: {fact.remedy}"
+                    found.append(Finding(fact.id, level, sentence))
     for claim, owners in _owners(parts, "claims").items():
         if len(owners) > 1:
-            reasons.append(f"{_and(owners)}: each of them sets {claim}. Try: keeping one of them")
-    return reasons
+            found.append(Finding("C8", Level.ERROR, f"{_and(owners)}: each sets {claim}. Try: keeping one of them"))
+    return found
+
+
+def contradictions(parts: Mapping[str, Part]) -> list[str]:
+    """Every reason why these parts cannot play together, a sentence each; empty when they can."""
+    return [finding.sentence for finding in findings(parts) if finding.level is Level.ERROR]
+
+
+def _missing(
+    fact: Fact, provided: Mapping[str, list[str]], spoiled: Mapping[str, list[str]], parts: Mapping[str, Part]
+) -> str:
+    """Why this fact does not hold; empty when it does."""
+    if fact in spoiled:
+        return f"{_and(_titled(spoiled[fact], parts))} takes that away"
+    if fact in provided:
+        return ""
+    return f"{_titled([fact.giver], parts)[0]} is not one" if fact.giver in parts else "nothing here is that"
 
 
 def _titled(names: Iterable[str], parts: Mapping[str, Part]) -> list[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ganrun.core.context import Context, Latent, Role, Targets, Terms
-from ganrun.core.traits import Traits
+from ganrun.core.context import Context, Latent, Role, Stage, Targets, Terms
+from ganrun.core.traits import Finding, Traits
 
 if TYPE_CHECKING:
     from ganrun.core.pair import Pair
@@ -27,6 +27,7 @@ class Trick(nn.Module):
     differentiates: ClassVar[bool] = False  # wants gradients with respect to context.real and context.fake
     paired: ClassVar[bool] = False  # wants context.on_real in the generator's update too
     every: int = 1  # add its terms only each n-th step, scaled by n
+    replaces: bool = False  # its generator term stands in place of the adversarial one
 
     # Once, while the game is built.
     def modify(self, net: nn.Module, role: Role) -> nn.Module:
@@ -57,6 +58,10 @@ class Trick(nn.Module):
         """Which number stands for real, in both players' updates. Acts after every `targets`."""
         return targets
 
+    def choose(self, score: Tensor) -> Tensor:
+        """Which of the fakes' scores teach the generator. [B] -> [K]; K follows from shapes and the step alone."""
+        return score
+
     def observe(self, context: Context) -> None:
         """Keep statistics of a discriminator's context, in place on buffers. Runs without gradients."""
 
@@ -68,6 +73,9 @@ class Trick(nn.Module):
         """A term that the generator minimises too. []"""
         raise NotImplementedError
 
+    def before(self, pair: Pair, player: Role) -> None:
+        """Change a player's gradients, in place, before its optimiser's step. Without gradients."""
+
     def after(self, pair: Pair, player: Role) -> None:
         """Project parameters or average them, in place, after the optimiser's step. Without gradients."""
 
@@ -76,6 +84,9 @@ class Trick(nn.Module):
         return {}
 
     # On the host, between updates.
+    def begin(self, pair: Pair, step: int) -> None:
+        """What this step needs done before its first update, such as putting past weights in. Without gradients."""
+
     def sits_out(self, step: int, player: Role) -> bool:
         """Whether this player skips its updates in this step."""
         return False
@@ -86,6 +97,11 @@ class Trick(nn.Module):
 
     def watch(self, step: int, means: Mapping[str, float]) -> None:
         """Read the means logged since the last call; raise `Stopped` to end the run."""
+
+    # Before anything starts.
+    def remarks(self, stage: Stage) -> Iterable[Finding]:
+        """What is wrong, doubtful or worth knowing about this trick's own settings."""
+        return ()
 
 
 class Setting(Trick):
@@ -127,6 +143,9 @@ class Tricks(nn.ModuleDict):
 
     def differentiate(self, due: frozenset[str]) -> bool:
         return any(self._trick(name).differentiates for name in self if self._due(name, due))
+
+    def replaces(self) -> bool:
+        return any(self._trick(name).replaces for name in self)
 
     def paired(self, due: frozenset[str]) -> bool:
         return any(self._trick(name).paired for name in self if self._due(name, due))

@@ -12,7 +12,8 @@ from ganrun.errors import Refused
 class Alternate:
     """The discriminator moves, then the generator. Goodfellow et al. 2014, algorithm 1, with k = `discriminator`.
 
-    For the first `head_start_steps` steps the two `head_start_*` counts hold instead. With `reuse_fakes`, the fakes of
+    For the first `head_start_steps` steps, and then at every `head_start_every`-th if that is above 0, the two
+    `head_start_*` counts hold instead. With `reuse_fakes`, the fakes of
     the discriminator's last update serve the generator's first as well, so that they are made once; algorithm 1 draws
     fresh noise there, which costs one more pass through the generator.
     """
@@ -23,12 +24,13 @@ class Alternate:
         discriminator: int,
         generator: int,
         head_start_steps: int,
+        head_start_every: int,
         head_start_discriminator: int,
         head_start_generator: int,
         reuse_fakes: bool,
     ):
         self.counts = self._positive("discriminator", discriminator), self._positive("generator", generator)
-        self.head_start_steps = head_start_steps
+        self.head_start_steps, self.head_start_every = head_start_steps, head_start_every
         self.head_start = head_start_discriminator, head_start_generator
         if min(self.head_start) < 0 or not any(self.head_start):
             raise Refused("updates", f"a head start of {self.head_start} updates", "counts of which one is above 0")
@@ -42,7 +44,8 @@ class Alternate:
 
     def __call__(self, game: Game, step: int) -> list[Update]:
         """The updates of this step (0 is the first)."""
-        counts = self.head_start if step < self.head_start_steps else self.counts
+        again = self.head_start_every > 0 and step % self.head_start_every == 0
+        counts = self.head_start if again or step < self.head_start_steps else self.counts
         due = game.due(step)
         updates = [
             Update(player=player, stage=Stage(*game.stage), due=due)

@@ -24,7 +24,7 @@ PRIORS: dict[str, Callable[..., Tensor]] = {
 class LatentGame(Game):
     """One generator that makes images from noise against one discriminator. Goodfellow et al. 2014, equation 1."""
 
-    traits = Traits(provides=facts(Fact.LATENT, Fact.UNLABELLED))
+    traits = Traits(provides=facts(Fact.LATENT, Fact.UNLABELLED, Fact.CURRENT))
     grid: Tensor  # [N, Z] the noise of every sample grid
 
     def __init__(self, *, pair: Pair, stage: Stage, prior: str, grid: int):

@@ -17,7 +17,7 @@ class Minimax(Loss):
     D minimises -E log D(x) - E log(1 - D(G(z))), G minimises E log(1 - D(G(z))), on logits: no logarithm of a sigmoid.
     """
 
-    traits = Traits(provides=facts(Fact.TARGETS), needs=facts(Fact.SCORE))
+    traits = Traits(provides=facts(Fact.TARGETS, Fact.PROBABILITY), needs=facts(Fact.SCORE))
 
     def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
         cross_entropy = F.binary_cross_entropy_with_logits

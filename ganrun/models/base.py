@@ -11,6 +11,7 @@ from ganrun.models import checks
 
 RANGES = {"tanh": (-1.0, 1.0), "linear": (-math.inf, math.inf)}
 OUTPUTS = ("linear", "sigmoid")
+OFFERS = (Fact.FEATURES, Fact.FREE_WEIGHTS, Fact.SCORE, Fact.PER_SAMPLE, Fact.ALONE, Fact.STEADY)
 
 
 class Generator(nn.Module):
@@ -52,10 +53,11 @@ class Discriminator(nn.Module):
     def traits(self) -> Traits:
         """Read from the layers that are there now, so a trick that replaces batch norm is believed."""
         coupled = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in self.modules())
+        dropping = any(isinstance(layer, nn.Dropout) for layer in self.modules())
         bounded = isinstance(self.squash, nn.Sigmoid)
         return Traits(
-            provides=facts(Fact.FEATURES, Fact.FREE_WEIGHTS, Fact.SCORE, Fact.PER_SAMPLE),
-            spoils=facts(*[Fact.PER_SAMPLE] * coupled, *[Fact.SCORE] * bounded),
+            provides=facts(*OFFERS),
+            spoils=facts(*[Fact.PER_SAMPLE] * coupled, *[Fact.SCORE] * bounded, *[Fact.STEADY] * dropping),
         )
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:

@@ -3,14 +3,14 @@ so they mean the same in any order; only `Flip` changes which number stands for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
-from ganrun.core.context import Targets
+from ganrun.core.context import Stage, Targets
 from ganrun.core.facts import Fact
-from ganrun.core.traits import Traits, claims, facts
+from ganrun.core.traits import Finding, Level, Traits, claims, facts
 from ganrun.core.trick import Trick
 from ganrun.errors import Refused
 
@@ -31,7 +31,11 @@ class SoftLabels(Trick):
     A target of 1 becomes U(`real`), a target of 0 becomes U(`fake`), drawn anew for each image; discriminator only.
     """
 
-    traits = Traits(needs=facts(Fact.TARGETS), claims=claims("the targets of reals", "the targets of fakes"))
+    traits = Traits(
+        needs=facts(Fact.TARGETS),
+        prefers=facts(Fact.PROBABILITY),
+        claims=claims("the targets of reals", "the targets of fakes"),
+    )
 
     def __init__(self, *, real: list[float], fake: list[float]):
         super().__init__()
@@ -50,7 +54,7 @@ class OneSidedSmoothing(Trick):
     Smoothing fakes too would put p_g into the numerator of the optimal discriminator.
     """
 
-    traits = Traits(needs=facts(Fact.TARGETS), claims=claims("the targets of reals"))
+    traits = Traits(needs=facts(Fact.TARGETS), prefers=facts(Fact.PROBABILITY), claims=claims("the targets of reals"))
 
     def __init__(self, *, real: float):
         super().__init__()
@@ -66,15 +70,13 @@ class NoisyLabels(Trick):
     By image, not by batch: int(p * batch) swaps would be none at all in a small batch.
     """
 
-    traits = Traits(needs=facts(Fact.TARGETS))
+    traits = Traits(needs=facts(Fact.TARGETS), prefers=facts(Fact.PROBABILITY))
     swapped: Tensor  # [] swaps in the last discriminator update
 
     def __init__(self, *, p: float):
         super().__init__()
-        if not 0 <= p < 0.5:
-            raise Refused(
-                "tricks.noisy_labels.p", f"{p}", "0 <= p < 0.5, or D learns the inverse", "tricks.noisy_labels.p=0.05"
-            )
+        if not 0 <= p <= 1:
+            raise Refused("tricks.noisy_labels.p", f"{p}", "0 <= p <= 1", "tricks.noisy_labels.p=0.05")
         self.p = p
         self.register_buffer("swapped", torch.zeros(()))
 
@@ -86,6 +88,15 @@ class NoisyLabels(Trick):
     def gauges(self) -> Mapping[str, Tensor]:
         return {"swapped": self.swapped}
 
+    def remarks(self, stage: Stage) -> Iterable[Finding]:
+        """From one half on D learns the inverse; well before that it learns little."""
+        text, remedy = f"tricks.noisy_labels: p = {self.p}", "Try: tricks.noisy_labels.p=0.05"
+        if self.p >= 0.5:
+            yield Finding("C10", Level.ERROR, f"{text} teaches D the inverse, or nothing. {remedy}")
+        elif self.p > 0.2:
+            yield Finding("C10", Level.WARNING, f"{text} leaves D little to learn. {remedy}")
+        yield Finding("C11", Level.NOTE, f"{text} swaps {2 * stage.images * self.p:.3g} of {2 * stage.images} targets")
+
 
 class Flip(Trick):
     """Generated is 1 and real is 0, for both players. A relabelling: it negates the discriminator's logit.
@@ -93,7 +104,7 @@ class Flip(Trick):
     Not ganhacks number 2, which is the non-saturating loss.
     """
 
-    traits = Traits(needs=facts(Fact.TARGETS))
+    traits = Traits(needs=facts(Fact.TARGETS), prefers=facts(Fact.PROBABILITY))
 
     def encode(self, targets: Targets) -> Targets:
         return Targets(1 - targets.real, 1 - targets.fake)

@@ -22,7 +22,11 @@ class GradientPenalty(Trick):
     everything but the batch. In float32 whatever the engine's precision, since it is differentiated twice.
     """
 
-    traits = Traits(provides=facts(Fact.LIPSCHITZ), needs=facts(Fact.PER_SAMPLE, Fact.FREE_WEIGHTS))
+    traits = Traits(
+        provides=facts(Fact.LIPSCHITZ),
+        needs=facts(Fact.PER_SAMPLE, Fact.FREE_WEIGHTS),
+        prefers=facts(Fact.ALONE, Fact.STEADY),
+    )
     slope: Tensor  # [] mean norm at the last update; about `target` when the penalty works
 
     def __init__(self, *, weight: float, target: float):
@@ -48,7 +52,7 @@ class GradientPenalty(Trick):
 class WeightClipping(Trick):
     """Clamp every parameter of D to [-bound, bound] around its updates. WGAN, Arjovsky et al. 2017, algorithm 1."""
 
-    traits = Traits(provides=facts(Fact.LIPSCHITZ), spoils=facts(Fact.FREE_WEIGHTS))
+    traits = Traits(provides=facts(Fact.LIPSCHITZ), spoils=facts(Fact.FREE_WEIGHTS), prefers=facts(Fact.NO_MOMENTUM))
 
     def __init__(self, *, bound: float):
         super().__init__()
