@@ -28,6 +28,7 @@ from ganrun.data.dataset import Dataset
 from ganrun.data.source import Source, open_source
 from ganrun.errors import Contradiction, Refused
 from ganrun.make import Maker
+from ganrun.rules import between, check_force
 
 PLAYERS = ("discriminator", "generator")
 
@@ -56,6 +57,7 @@ def build(cfg: DictConfig) -> Run:
     dataset = _dataset(cfg, make)
     settings = resolve(cfg)
     _unselected(settings["tricks"])
+    check_force(settings["force"])
     game, found = _game(settings, make)
     _agree(game, dataset)
     source = _source(settings, dataset, device)
@@ -176,7 +178,7 @@ def _game(settings: Mapping[str, Any], make: Maker) -> tuple[Game, list[Finding]
 def _findings(game: Game, pair: Pair, settings: Mapping[str, Any]) -> list[Finding]:
     """What the parts say about each other and about themselves. Errors that `force` does not name are refused."""
     parts = game.parts(pair) | {"optim.discriminator": Momentum(settings["optim"]["discriminator"])}
-    found = findings(parts)
+    found = [*findings(parts), *between(pair, settings)]
     for module in pair.modules():
         found += getattr(module, "remarks", lambda stage: ())(game.stage)
     force = settings["force"]
@@ -190,6 +192,7 @@ class Momentum:
     """Whether D's optimiser carries momentum, as its settings say."""
 
     def __init__(self, settings: Mapping[str, Any]):
+        self.title = str(settings["_target_"]).rpartition(".")[2]  # what messages call it
         beta = settings["betas"][0] if "betas" in settings else settings.get("momentum", 0)
         self.traits = Traits(provides=facts(*[Fact.NO_MOMENTUM] * (beta == 0)))
 

@@ -58,6 +58,12 @@ def _command(arguments: list[str], signals: Signals) -> int:
             return _resume(Path(run), overrides, signals)
         case ["resume"]:
             raise Refused("resume", "no run named", "a run's folder", "ganrun resume outputs/DATE/TIME")
+        case ["explain", *overrides]:
+            return _explain(overrides)
+        case ["list", *rest]:
+            from ganrun.listing import show
+
+            return show(rest)
         case _:
             return _train(arguments, signals)
 
@@ -69,6 +75,12 @@ def _resume(run: Path, overrides: list[str], signals: Signals) -> int:
     from ganrun.session import Session
 
     return Session(signals=signals).resume(cfg, run, overrides=overrides, changes=changes)
+
+
+def _explain(arguments: list[str]) -> int:
+    from ganrun.explain import explain
+
+    return explain(arguments)
 
 
 def _train(arguments: list[str], signals: Signals) -> int:

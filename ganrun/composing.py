@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ganrun.errors import Refused, nearest
 
 CONF = Path(__file__).parent / "conf"
-COMMANDS = ("resume", "help")
+COMMANDS = ("resume", "explain", "list", "help")
 FREE = ("steps", "name", "log.", "engine.device", "engine.workers", "engine.memory", "plugins")  # on resume
 WARNED = ("batch", "engine.precision", "optim.generator.lr", "optim.discriminator.lr")
 

@@ -18,6 +18,8 @@ TEXT = """ganrun {version}: trains a generative adversarial network, and tells y
 usage:  ganrun [GROUP=CHOICE] [KEY=VALUE] ...      train
         ganrun resume RUN [KEY=VALUE] ...          go on where a run stopped
         ganrun -m KEY=VALUE,VALUE ...              one run for each combination
+        ganrun explain [GROUP=CHOICE] ...          what would train: networks, tricks, terms; trains nothing
+        ganrun list [tricks|models|losses|...]     every choice in a line, with its source
 
 examples:
   ganrun                                           a DCGAN on handwritten digits, a few minutes on a CPU

@@ -25,6 +25,7 @@ from ganrun.record.folder import RunFolder
 from ganrun.record.grid import grid, save_png
 from ganrun.record.progress import Progress, summary
 from ganrun.record.recorder import Recorder
+from ganrun.rules import said
 from ganrun.signals import Signals
 
 logger = logging.getLogger("ganrun")
@@ -162,9 +163,12 @@ class Session:
         self, run: Run, folder: RunFolder, overrides: list[str], *, first: int, changes: Sequence[str] = ()
     ) -> int:
         settings, began = run.settings, time.monotonic()
-        folder.describe(config=run.yaml, overrides=overrides, seed=settings["seed"], command=sys.argv)
+        folder.describe(
+            config=run.yaml, overrides=overrides, seed=settings["seed"], command=sys.argv, more=said(run.findings)
+        )
         for finding in run.findings:
-            logger.log(SEVERITY[finding.level], "%s (rule %s)", finding.sentence, finding.id)
+            forced = "forced: " if finding.level is Level.ERROR else ""
+            logger.log(SEVERITY[finding.level], "%s%s (rule %s)", forced, finding.sentence, finding.id)
         for change in changes:
             logger.warning("resumed at step %d with %s", first, change)
         checkpoints = Checkpoints(folder.checkpoints, keep=settings["log"]["keep"])
@@ -229,7 +233,7 @@ class Session:
         self.objective = final.get(wanted)
         if wanted is not None and self.objective is None:
             logger.warning("objective %s is not among the figures of this run: %s", wanted, ", ".join(final))
-        record = {"step": reached, "objective": self.objective, "final": final}
+        record = {"step": reached, "objective": self.objective, "final": final, **said(run.findings)}
         write_atomically(folder.path / "summary.json", json.dumps(record, indent=2) + "\n")
 
 

@@ -8,12 +8,19 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+FOREVER = 10**12  # steps, more than any run plays
+
 
 class Schedule(ABC):
     """A number as a function of the step."""
 
     @abstractmethod
     def __call__(self, step: int) -> float: ...
+
+    @property
+    def final(self) -> float:
+        """The number that it comes to in the end."""
+        return self(FOREVER)
 
 
 class Constant(Schedule):

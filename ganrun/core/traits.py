@@ -87,6 +87,7 @@ def _titled(names: Iterable[str], parts: Mapping[str, Part]) -> list[str]:
     """Parts as a user knows them: the name in the configuration, and what was chosen there."""
     kinds = {n: type(parts[n]) for n in names}
     chosen = {n: k.__module__.rpartition(".")[2] if n.startswith("model.") else k.__name__ for n, k in kinds.items()}
+    chosen |= {n: parts[n].title for n in kinds if hasattr(parts[n], "title")}  # type: ignore[attr-defined]
     return [n if n.startswith("tricks.") else f"{n} ({chosen[n]})" for n in kinds]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganrun.core.context import Batch, Latent, Outcome, Stage, Update
@@ -15,9 +17,16 @@ from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
 from ganrun.errors import Refused
 
+
+def _spherical(*size: int, **options: Any) -> Tensor:
+    """Any direction alike, on the sphere whose radius is the root of its dimensions: where N(0, 1) nearly lies too."""
+    return F.normalize(torch.randn(*size, **options), dim=-1) * size[-1] ** 0.5
+
+
 PRIORS: dict[str, Callable[..., Tensor]] = {
     "normal": torch.randn,
     "uniform": lambda *size, **options: torch.rand(*size, **options) * 2 - 1,
+    "spherical": _spherical,
 }
 
 

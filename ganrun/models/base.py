@@ -1,13 +1,18 @@
 """What all generators and all discriminators here have in common: blocks, then one layer that answers."""
 
 import math
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
 
+import torch
 from torch import Tensor, nn
 
 from ganrun.core.context import DiscriminatorOutput
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts
 from ganrun.models import checks
+from ganrun.models.epilogues import Epilogue
+from ganrun.models.layers import WEIGHTED, Fold, dropout, stack
 
 RANGES = {"tanh": (-1.0, 1.0), "linear": (-math.inf, math.inf)}
 OUTPUTS = ("linear", "sigmoid")
@@ -54,10 +59,13 @@ class Discriminator(nn.Module):
         """Read from the layers that are there now, so a trick that replaces batch norm is believed."""
         coupled = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in self.modules())
         dropping = any(isinstance(layer, nn.Dropout) for layer in self.modules())
+        comparing = any(isinstance(layer, Epilogue) for layer in self.modules())
         bounded = isinstance(self.squash, nn.Sigmoid)
+        spoilt = {Fact.PER_SAMPLE: coupled, Fact.SCORE: bounded, Fact.STEADY: dropping, Fact.ALONE: comparing}
         return Traits(
             provides=facts(*OFFERS),
-            spoils=facts(*[Fact.PER_SAMPLE] * coupled, *[Fact.SCORE] * bounded, *[Fact.STEADY] * dropping),
+            spoils=facts(*[fact for fact, is_spoilt in spoilt.items() if is_spoilt]),
+            prefers=facts(*[Fact.CURRENT] * comparing),  # a pool mixes generators within a batch
         )
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
@@ -68,3 +76,43 @@ class Discriminator(nn.Module):
             hidden = block(hidden)
             features.append(hidden)
         return DiscriminatorOutput(self.squash(self.head(hidden)).squeeze(1), tuple(features))
+
+
+def head(shape: Sequence[int], epilogue: Epilogue | None, *, drops: float = 0.0, bias: bool) -> nn.Sequential:
+    """From the last features, of this shape without the batch, to a score."""
+    inputs = epilogue.fit(shape) if epilogue else math.prod(shape)
+    fold = Fold() if len(shape) > 1 and not epilogue else None
+    return stack(epilogue=epilogue, fold=fold, dropout=dropout(drops), score=nn.Linear(inputs, 1, bias=bias))
+
+
+# What tricks that work inside networks stand on ----------------------------------------------------------------------
+
+
+def weighted(net: nn.Module) -> Iterator[tuple[str, nn.Linear | nn.Conv2d | nn.ConvTranspose2d]]:
+    """Every dense layer and convolution, by name, in depth order."""
+    for name, layer in net.named_modules():
+        if isinstance(layer, WEIGHTED):
+            yield name, layer
+
+
+def blocks(net: nn.Module) -> list[nn.Sequential]:
+    """The blocks of a network of ours, bottom or image side first; none of a network built otherwise."""
+    return [block for block in getattr(net, "blocks", ()) if isinstance(block, nn.Sequential)]
+
+
+def title(net: nn.Module, role: str) -> str:
+    """A network as messages name it."""
+    return f"model.{role} ({type(net).__module__.rpartition('.')[2]})"
+
+
+@torch.no_grad()
+def shapes(net: Generator | Discriminator) -> list[torch.Size]:
+    """What each block gives for an image, [C, H, W] or [N]. Found by a copy, so that it leaves no trace."""
+    given = (net.latent,) if isinstance(net, Generator) else (net.channels, net.resolution, net.resolution)
+    hidden = torch.zeros(2, *given)
+    found = []
+    with torch.random.fork_rng(devices=()):  # some layers draw
+        for block in deepcopy(net.blocks).eval():
+            hidden = block(hidden)
+            found.append(hidden.shape[1:])
+    return found

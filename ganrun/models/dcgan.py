@@ -8,7 +8,8 @@ from torch import nn
 
 from ganrun.errors import Refused
 from ganrun.models import base, checks, layers
-from ganrun.models.layers import Fold, Unfold, stack
+from ganrun.models.epilogues import Epilogue
+from ganrun.models.layers import Unfold, stack
 
 RESOLUTIONS = (16, 32, 64, 128, 256)
 SMALLEST = 4  # pixels; both networks' smallest maps are 4x4
@@ -67,6 +68,7 @@ class Discriminator(base.Discriminator):
         activation: str,
         slope: float,
         dropout: float,
+        epilogue: Epilogue | None,
         output: str,
         init: Mapping[str, Any],
     ):
@@ -81,7 +83,7 @@ class Discriminator(base.Discriminator):
             normed = len(self.blocks) > 0  # no norm on what sees the image
             conv = layers.halve(above, below, kernel, bias=bias)
             self.blocks.append(stack(conv=conv, **after(below, normed=normed)))
-        self.head = stack(fold=Fold(), score=nn.Linear(widths[-1] * SMALLEST**2, 1, bias=bias))
+        self.head = base.head((widths[-1], SMALLEST, SMALLEST), epilogue, bias=bias)
         layers.initialise(self, f"{here}.init", **init)
 
 

@@ -12,6 +12,7 @@ from ganrun.models import checks
 
 NORMS = ("batch", "instance", "layer", "group", "none")
 INITS = ("normal", "uniform", "xavier", "default")
+WEIGHTED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 GROUPS = 32  # Wu & He 2018, table 3
 ACTIVATIONS: dict[str, Callable[[float], nn.Module]] = {
     "relu": lambda slope: nn.ReLU(),
@@ -54,6 +55,11 @@ def unit_norm(kind: str, units: int, *, momentum: float = 0.1, eps: float = 1e-5
 def activation(kind: str, slope: float) -> nn.Module:
     """An activation by name; `slope` is what leaky_relu keeps of negative values."""
     return ACTIVATIONS[kind](slope)
+
+
+def precise(values: Tensor) -> Tensor:
+    """At least float32, for statistics that bf16 would spoil."""
+    return values.float() if values.element_size() < 4 else values
 
 
 def dropout(probability: float) -> nn.Module | None:
@@ -122,10 +128,10 @@ class Unfold(nn.Module):
 
 
 class Fold(nn.Module):
-    """Read maps [B, C, S, S] as a vector [B, S * S * C]; without a copy when they lie channels last."""
+    """Read maps [B, C, S, S] as a vector [B, S * S * C], without a copy when they lie channels last; keep vectors."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        return maps.permute(0, 2, 3, 1).flatten(1)
+        return maps.permute(0, 2, 3, 1).flatten(1) if maps.dim() == 4 else maps
 
 
 class Maxout(nn.Module):
@@ -152,7 +158,7 @@ def initialise(net: nn.Module, where: str, *, kind: str, scale: float, gain_scal
     checks.number(f"{where}.scale", scale, 0)
     checks.number(f"{where}.gain_scale", gain_scale, 0)
     for layer in net.modules() if kind != "default" else ():
-        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(layer, WEIGHTED):
             _draw(layer.weight, kind, scale)
             _zero(layer)
         elif isinstance(layer, nn.modules.batchnorm._BatchNorm | nn.GroupNorm | nn.LayerNorm):

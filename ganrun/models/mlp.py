@@ -7,6 +7,7 @@ from torch import nn
 
 from ganrun.errors import Refused
 from ganrun.models import base, checks, layers
+from ganrun.models.epilogues import Epilogue
 from ganrun.models.layers import ACTIVATIONS, Maxout, stack
 
 NORMS = ("batch", "layer", "none")
@@ -56,6 +57,7 @@ class Discriminator(base.Discriminator):
         slope: float,
         input_dropout: float,
         dropout: float,
+        epilogue: Epilogue | None,
         output: str,
         init: Mapping[str, Any],
     ):
@@ -71,7 +73,7 @@ class Discriminator(base.Discriminator):
             kind = norm if self.blocks else "none"  # no norm on what sees the image
             self.blocks.append(_layer(width, units, kind, activation, slope, dropout, pieces))
         self.blocks[0] = _from_image(self.blocks[0], input_dropout)
-        self.head = stack(score=nn.Linear(hidden[-1], 1))
+        self.head = base.head((hidden[-1],), epilogue, bias=True)
         layers.initialise(self, f"{here}.init", **init)
 
 

@@ -6,7 +6,8 @@ from typing import Any
 from torch import nn
 
 from ganrun.models import base, checks, layers
-from ganrun.models.layers import After, Fold, Unfold, keep, stack
+from ganrun.models.epilogues import Epilogue
+from ganrun.models.layers import After, Unfold, keep, stack
 
 RESOLUTIONS = (16, 32, 64)
 
@@ -77,6 +78,7 @@ class Discriminator(base.Discriminator):
         activation: str,
         slope: float,
         dropout: float,
+        epilogue: Epilogue | None,
         output: str,
         init: Mapping[str, Any],
     ):
@@ -99,8 +101,7 @@ class Discriminator(base.Discriminator):
         self.blocks = nn.Sequential(stack(conv=keep(channels, width, first_kernel, bias=bias), **after(width)))
         for _ in range(3):
             self.blocks.append(stack(conv=layers.halve(width, width, kernel, bias=bias), **after(width)))
-        score = nn.Linear(width * (resolution // 8) ** 2, 1)
-        self.head = stack(fold=Fold(), dropout=layers.dropout(dropout), score=score)
+        self.head = base.head((width, resolution // 8, resolution // 8), epilogue, drops=dropout, bias=True)
         layers.initialise(self, f"{here}.init", **init)
 
 

@@ -10,6 +10,7 @@ import platform
 import shlex
 import sys
 import weakref
+from collections.abc import Mapping
 from datetime import datetime
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
@@ -74,9 +75,12 @@ class RunFolder:
             raise _unwritable(folder.path, error) from error
         return folder
 
-    def describe(self, *, config: str, overrides: list[str], seed: int, command: list[str]) -> None:
-        """Write down what the run is and where it runs, each file whole or not at all."""
+    def describe(
+        self, *, config: str, overrides: list[str], seed: int, command: list[str], more: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write down what the run is and where it runs, each file whole or not at all; `more` is known before it."""
         now = {"time": datetime.now().astimezone().isoformat(), "seed": seed, "command": command, **machine()}
+        now |= more or {}
         record = self.path / "environment.json"
         if record.exists():  # a resumed run keeps what it was before
             now["before"] = _history(record)

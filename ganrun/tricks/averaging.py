@@ -1,4 +1,4 @@
-"""Tricks on which weights are kept."""
+"""Tricks on averages of weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from ganrun.core.context import Role
+from ganrun.core.context import Context, Role
 from ganrun.core.pair import Pair
 from ganrun.core.schedule import Schedule, Scheduled
 from ganrun.core.trick import Trick
@@ -24,6 +24,13 @@ class _Weight(Schedule):
         return 1 - min(self.decay, (1 + step) / (self.warm_up + step))
 
 
+def _approach(averages: list[Tensor], weights: list[Tensor], share: Tensor) -> None:
+    """Move averages by this share of their distance, in place."""
+    distances = torch._foreach_sub(weights, averages)
+    torch._foreach_mul_(distances, share)
+    torch._foreach_add_(averages, distances)
+
+
 class Ema(Trick):
     """Sample from an exponential moving average of G's weights. Yazici et al. 2019, equation 1.
 
@@ -37,6 +44,8 @@ class Ema(Trick):
         super().__init__()
         if not 0 <= decay < 1:
             raise Refused("tricks.ema.decay", f"{decay}", "0 <= decay < 1", "tricks.ema.decay=0.999")
+        if warm_up < 1:
+            raise Refused("tricks.ema.warm_up", f"{warm_up}", "1 or more; 1 is no warm-up", "tricks.ema.warm_up=10")
         self.weight = Scheduled(_Weight(decay, warm_up))
 
     def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
@@ -45,13 +54,54 @@ class Ema(Trick):
     def after(self, pair: Pair, player: Role) -> None:
         if player != "generator":
             return
-        averages: list[Tensor] = list(self.average.parameters())
-        weights: list[Tensor] = list(pair.generator.parameters())
-        distances = torch._foreach_sub(weights, averages)
-        torch._foreach_mul_(distances, self.weight())
-        torch._foreach_add_(averages, distances)
+        _approach(list(self.average.parameters()), list(pair.generator.parameters()), self.weight())
         for kept, now in zip(self.average.buffers(), pair.generator.buffers(), strict=True):
             kept.copy_(now)
 
     def sampler(self, net: nn.Module) -> nn.Module:
         return self.average
+
+
+class HistoricalAveraging(Trick):
+    """Hold each player near the mean of its own past. Salimans et al. 2016, section 3.3.
+
+    Both players minimise weight * |theta - mean|^2, summed over all their parameters. `mean` is over every theta so
+    far, the first and the present one included, and is a constant to the gradient. With a `decay` it is exponential
+    instead, and the near past counts more: mean += (1 - decay) * (theta - mean).
+    """
+
+    averages: nn.ModuleDict  # role -> a network whose parameters are the means
+    discriminator_count: Tensor  # [] how many thetas the mean is over
+    generator_count: Tensor  # []
+
+    def __init__(self, *, weight: float, decay: float | None):
+        super().__init__()
+        if weight <= 0:
+            raise Refused("tricks.historical_averaging.weight", f"{weight}", "a number above 0")
+        if decay is not None and not 0 <= decay < 1:
+            raise Refused("tricks.historical_averaging.decay", f"{decay}", "null, or 0 <= decay < 1",
+                          "tricks.historical_averaging.decay=null")  # fmt: skip
+        self.weight, self.decay = weight, decay
+        self.register_buffer("discriminator_count", torch.ones(()))
+        self.register_buffer("generator_count", torch.ones(()))
+
+    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+        nets = {"generator": pair.generator, "discriminator": pair.discriminator}
+        self.averages = nn.ModuleDict({role: deepcopy(net).requires_grad_(False) for role, net in nets.items()})
+
+    def discriminator_term(self, context: Context) -> Tensor:
+        return self._distance(context.pair.discriminator, "discriminator")
+
+    def generator_term(self, context: Context) -> Tensor:
+        return self._distance(context.pair.generator, "generator")
+
+    def _distance(self, net: nn.Module, role: Role) -> Tensor:
+        pairs = zip(net.parameters(), self.averages[role].parameters(), strict=True)
+        return self.weight * torch.stack([(now - mean).square().sum() for now, mean in pairs]).sum()
+
+    def after(self, pair: Pair, player: Role) -> None:
+        count: Tensor = getattr(self, f"{player}_count")
+        count.add_(1)
+        share = 1 / count if self.decay is None else torch.full_like(count, 1 - self.decay)
+        net: nn.Module = getattr(pair, player)
+        _approach(list(self.averages[player].parameters()), list(net.parameters()), share)

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from ganrun.core.context import Stage, Targets
+from ganrun.core.context import Context, Stage, Targets
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Finding, Level, Traits, claims, facts
 from ganrun.core.trick import Trick
 from ganrun.errors import Refused
+from ganrun.models import checks
 
 
 def _uniform(like: Tensor, low: float, high: float) -> Tensor:
@@ -47,6 +48,13 @@ class SoftLabels(Trick):
     def _soften(self, target: Tensor) -> Tensor:
         return target * _uniform(target, *self.real) + (1 - target) * _uniform(target, *self.fake)
 
+    def remarks(self, stage: Stage) -> Iterable[Finding]:
+        """Salimans et al. 2016, section 3.4: the optimal D is (a p_data + b p_g) / (p_data + p_g)."""
+        low, high = self.fake
+        if (low, high) != (0, 0):
+            text = f"tricks.soft_labels: fake targets of {low:g} to {high:g} put p_g into the numerator of the best D"
+            yield Finding("C9", Level.NOTE, f"{text}. Try: tricks=[one_sided_smoothing] for smoothing that does not")
+
 
 class OneSidedSmoothing(Trick):
     """Reals are asked for `real` instead of 1; fakes stay at 0. Salimans et al. 2016, section 3.4.
@@ -61,13 +69,51 @@ class OneSidedSmoothing(Trick):
         self.real = real
 
     def targets(self, targets: Targets) -> Targets:
-        return Targets(targets.real * self.real, targets.fake)
+        return Targets(targets.real * self.real, targets.fake * self.real)  # 0 stays 0; a swapped 1 is smoothed too
+
+
+class AdaptiveSmoothing(Trick):
+    """Smooth the targets of reals the more, the further D is ahead. The rule is ours; none is published.
+
+    Reals are asked for 1 - smooth, smooth = largest * clip(1 - loss / chance, 0, 1). `loss` is a running mean of what D
+    would pay for hard targets, so that smoothing does not feed on itself; `chance` is what a D that knows nothing pays.
+    """
+
+    traits = Traits(needs=facts(Fact.TARGETS), prefers=facts(Fact.PROBABILITY), claims=claims("the targets of reals"))
+    loss: Tensor  # [] running mean
+    smooth: Tensor  # [] at the last update
+
+    def __init__(self, *, largest: float, chance: float, decay: float):
+        super().__init__()
+        where = "tricks.adaptive_smoothing"
+        checks.number(f"{where}.largest", largest, 0, 1)
+        checks.number(f"{where}.decay", decay, 0, 1)
+        if not chance > 0:
+            raise Refused(f"{where}.chance", f"{chance}", "a number above 0", f"{where}.chance=1.3863")
+        self.largest, self.chance, self.decay = largest, chance, decay
+        self.register_buffer("loss", torch.tensor(float(chance)))
+        self.register_buffer("smooth", torch.zeros(()))
+
+    def observe(self, context: Context) -> None:
+        assert context.on_real is not None
+        pair, real, fake = context.pair, context.on_real.score, context.on_fake.score
+        hard = pair.tricks.fold(Trick.encode, Targets.clean(real, fake))
+        self.loss.lerp_(pair.loss.discriminator(real, fake, hard), 1 - self.decay)
+        self.smooth.copy_(self.largest * (1 - self.loss / self.chance).clamp(0, 1))
+
+    def targets(self, targets: Targets) -> Targets:
+        sure = 1 - self.smooth
+        return Targets(targets.real * sure, targets.fake * sure)  # 0 stays 0; a swapped 1 is smoothed too
+
+    def gauges(self) -> Mapping[str, Tensor]:
+        return {"loss": self.loss, "smooth": self.smooth}
 
 
 class NoisyLabels(Trick):
-    """Swap each target with probability `p`, image by image; discriminator only. ganhacks, number 6.
+    """Ask of an image what is asked of the other kind, with probability `p`; discriminator only. ganhacks, number 6.
 
-    By image, not by batch: int(p * batch) swaps would be none at all in a small batch.
+    By image, not by batch: int(p * batch) swaps would be none at all in a small batch. Targets are taken from the other
+    side rather than mirrored, so that what other tricks make of 1 and 0 keeps its meaning, before or after.
     """
 
     traits = Traits(needs=facts(Fact.TARGETS), prefers=facts(Fact.PROBABILITY))
@@ -81,9 +127,10 @@ class NoisyLabels(Trick):
         self.register_buffer("swapped", torch.zeros(()))
 
     def targets(self, targets: Targets) -> Targets:
-        masks = [torch.rand_like(target) < self.p for target in targets]
-        self.swapped.copy_(masks[0].sum() + masks[1].sum())
-        return Targets(*(torch.where(mask, 1 - target, target) for mask, target in zip(masks, targets, strict=True)))
+        real, fake = targets
+        swap_real, swap_fake = torch.rand_like(real) < self.p, torch.rand_like(fake) < self.p
+        self.swapped.copy_(swap_real.sum() + swap_fake.sum())
+        return Targets(torch.where(swap_real, fake, real), torch.where(swap_fake, real, fake))
 
     def gauges(self) -> Mapping[str, Tensor]:
         return {"swapped": self.swapped}
@@ -108,3 +155,7 @@ class Flip(Trick):
 
     def encode(self, targets: Targets) -> Targets:
         return Targets(1 - targets.real, 1 - targets.fake)
+
+    def remarks(self, stage: Stage) -> Iterable[Finding]:
+        """Whatever the other label tricks ask: cross-entropy of a score for t is that of minus the score for 1 - t."""
+        yield Finding("C41", Level.NOTE, "tricks.flip: a relabelling; it negates D's logit and changes nothing else")

@@ -1,12 +1,23 @@
-"""Tricks on what the discriminator sees."""
+"""Tricks on what the discriminator sees, and noise inside the generator."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Iterable
 
-from ganrun.core.schedule import Schedule, Scheduled
+import torch
+from torch import Tensor, nn
+
+from ganrun.core.context import Role, Stage
+from ganrun.core.schedule import Schedule, Scheduled, schedule
+from ganrun.core.traits import Finding, Level
 from ganrun.core.trick import Trick
+from ganrun.errors import Refused
+
+
+def _check_sigma(where: str, sigma: Schedule) -> None:
+    least = min(sigma(0), sigma.final)
+    if least < 0:
+        raise Refused(where, f"a standard deviation of {least:g}", "0 or more")
 
 
 class InstanceNoise(Trick):
@@ -18,6 +29,78 @@ class InstanceNoise(Trick):
     def __init__(self, *, sigma: float | Schedule):
         super().__init__()
         self.sigma = Scheduled(sigma)
+        _check_sigma("tricks.instance_noise.sigma", self.sigma.schedule)
 
     def view(self, images: Tensor) -> Tensor:
         return images + self.sigma() * torch.randn_like(images)
+
+    def remarks(self, stage: Stage) -> Iterable[Finding]:
+        """Noise that stays is part of what D takes for real."""
+        last = self.sigma.schedule.final
+        if last > 0:
+            sentence = f"tricks.instance_noise: sigma ends at {last:g}, so G learns the noise"
+            yield Finding("C29", Level.WARNING, f"{sentence}. Try: tricks.instance_noise.sigma.end=0.0")
+
+
+class Mirror(Trick):
+    """Show D each image, real or fake, from left to right or mirrored. Karras et al. 2018, section 4.
+
+    With probability `p`, image by image, in both players' updates: what G makes is not mirrored, so nothing leaks.
+    """
+
+    def __init__(self, *, p: float):
+        super().__init__()
+        if not 0 < p < 1:
+            raise Refused("tricks.mirror.p", f"{p}", "0 < p < 1", "tricks.mirror.p=0.5")
+        self.p = p
+
+    def view(self, images: Tensor) -> Tensor:
+        chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < self.p
+        return torch.where(chosen, images.flip(3), images)
+
+    def remarks(self, stage: Stage) -> Iterable[Finding]:
+        if stage.resolution < 2:
+            yield one_pixel("mirror")
+
+
+def one_pixel(name: str) -> Finding:
+    """What is said of a trick that moves pixels when the data are points."""
+    return Finding("C23", Level.ERROR, f"tricks.{name}: points of 1 pixel have no picture to move. Try: leaving it out")
+
+
+class Noise(nn.Module):
+    """Add N(0, sigma) to hidden maps while training; nothing in evaluation mode, hence nothing in samples."""
+
+    def __init__(self, sigma: Schedule):
+        super().__init__()
+        self.sigma = Scheduled(sigma)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden + self.sigma() * torch.randn_like(hidden) if self.training else hidden
+
+
+class GeneratorNoise(Trick):
+    """Add N(0, sigma) to the output of every hidden block of G. Zhao et al. 2017 (EBGAN); ganhacks 13.
+
+    In both players' updates, in training mode only: samples are drawn without. The image itself is left alone, since
+    noise on fakes only would tell them from reals.
+    """
+
+    def __init__(self, *, sigma: float | Schedule):
+        super().__init__()
+        self.sigma = schedule(sigma)
+        _check_sigma("tricks.generator_noise.sigma", self.sigma)
+
+    def modify(self, net: nn.Module, role: Role) -> nn.Module:
+        if role != "generator":
+            return net
+        blocks = getattr(net, "blocks", None)
+        if not isinstance(blocks, nn.Sequential):
+            raise Refused("tricks.generator_noise", "model.generator has no row of blocks", "one", "model=dcgan")
+        for name, block in list(blocks.named_children()):
+            noise = Noise(self.sigma)
+            if type(block) is nn.Sequential:
+                block.add_module("noise", noise)  # the block keeps its name in checkpoints
+            else:
+                setattr(blocks, name, nn.Sequential(block, noise))
+        return net

@@ -1,0 +1,128 @@
+"""What may stand between a discriminator's last features and its score: layers that compare the images of a batch.
+
+Reals and fakes are judged in separate calls (`core/pair.py`), so these layers never see both at once.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ganrun.core.context import Stage
+from ganrun.core.traits import Finding, Level
+from ganrun.models import checks
+from ganrun.models.layers import Fold, precise
+
+HERE = "model.discriminator.epilogue"
+
+
+class Epilogue(nn.Module):
+    """Turns features [B, C, H, W] or [B, N] into vectors that also say how alike the images of the batch are."""
+
+    def fit(self, shape: Sequence[int]) -> int:
+        """Allocate for features of this shape, without the batch. Returns the length of the vectors to come."""
+        raise NotImplementedError
+
+    def calibrate(self, features: Tensor) -> None:
+        """Set what follows from the features of one batch of reals. Without gradients."""
+
+
+class MinibatchStddev(Epilogue):
+    """One more map, which holds the mean standard deviation within a group of images. Karras et al. 2018, section 3.
+
+    The groups interleave, as in the paper's code: image i is in group i mod (B / group).
+    """
+
+    def __init__(self, *, group: int, eps: float):
+        super().__init__()
+        checks.whole(f"{HERE}.group", group, 2)
+        self.group, self.eps = group, eps
+        self.fold = Fold()
+
+    def fit(self, shape: Sequence[int]) -> int:
+        maps, *size = shape
+        return (maps + 1) * math.prod(size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        maps = features if features.dim() == 4 else features[:, :, None, None]
+        members = math.gcd(self.group, len(maps))  # `group`, unless `force` let another batch through
+        groups = precise(maps).unflatten(0, (members, -1))  # [G, B / G, C, H, W]
+        spread = (groups.var(0, unbiased=False) + self.eps).sqrt().mean((1, 2, 3))  # [B / G]
+        extra = spread.repeat(members).to(maps.dtype)[:, None, None, None].expand(-1, 1, *maps.shape[2:])
+        return self.fold(torch.cat([maps, extra], 1))
+
+    def remarks(self, stage: Stage) -> Iterable[Finding]:
+        """Every group needs all of its images."""
+        if stage.images % self.group:
+            found = f"{HERE}: groups of {self.group} images do not divide a batch of {stage.images}"
+            divisors = [n for n in range(2, stage.images + 1) if stage.images % n == 0]
+            smaller = f" or {HERE}.group={divisors[0]}" if divisors else ""
+            remedy = f"batch={stage.images + -stage.images % self.group}{smaller}"
+            yield Finding("C13", Level.ERROR, f"{found}. Try: {remedy}")
+
+    def extra_repr(self) -> str:
+        return f"group={self.group}"
+
+
+class MinibatchDiscrimination(Epilogue):
+    """Append how close each image is to all others, by learnt kernels. Salimans et al. 2016, section 3.2.
+
+    o(x_i)_b = sum over j != i of exp(-|M_ib - M_jb|_1), plus a bias, with M_i = f(x_i) T. The columns of T are normed
+    and scaled by exp(log_scale), as in the paper's code. In float32 whatever the engine's precision.
+    """
+
+    theta: nn.Parameter  # [A, kernels, dims]
+    log_scale: nn.Parameter  # [kernels, dims]
+    bias: nn.Parameter  # [kernels]
+
+    def __init__(self, *, kernels: int, dims: int, scale: float, bias: float):
+        super().__init__()
+        checks.whole(f"{HERE}.kernels", kernels, 1)
+        checks.whole(f"{HERE}.dims", dims, 1)
+        self.kernels, self.dims, self.scale, self.start = kernels, dims, scale, bias
+        self.fold = Fold()
+
+    def fit(self, shape: Sequence[int]) -> int:
+        inputs = math.prod(shape)
+        self.theta = nn.Parameter(torch.randn(inputs, self.kernels, self.dims) * self.scale)
+        self.log_scale = nn.Parameter(torch.zeros(self.kernels, self.dims))
+        self.bias = nn.Parameter(torch.full((self.kernels,), self.start))
+        return inputs + self.kernels
+
+    def forward(self, features: Tensor) -> Tensor:
+        vectors = self.fold(features)
+        with torch.autocast(vectors.device.type, enabled=False):
+            distances = self._distances(precise(vectors))
+            closeness = _to_others(distances).sum(1) + self.bias
+        return torch.cat([vectors, closeness], 1)
+
+    @torch.no_grad()
+    def calibrate(self, features: Tensor) -> None:
+        """Scale each kernel to half the mean distance to the nearest other image; centre what it answers."""
+        distances = self._distances(precise(self.fold(features)))
+        itself = 1e6 * torch.eye(len(distances), device=distances.device)[:, :, None]  # the paper's code has 1e6 too
+        unit = (0.5 * (distances + itself).amin(1).mean(0)).clamp_min(1e-8)  # [kernels]
+        self.log_scale.sub_(unit.log()[:, None])
+        self.bias.copy_(-_to_others(distances / unit).sum(1).mean(0))
+
+    def _distances(self, vectors: Tensor) -> Tensor:
+        """[B, A] -> L1 distances [B, B, kernels]. Not cdist, which has no second derivative."""
+        norms = torch.linalg.vector_norm(self.theta, dim=0)
+        weight = self.theta * (self.log_scale.exp() / norms)
+        answers = (vectors @ weight.flatten(1)).unflatten(1, (self.kernels, self.dims))
+        return (answers[:, None] - answers[None]).abs().sum(3)
+
+    def remarks(self, stage: Stage) -> Iterable[Finding]:
+        """One image has no others."""
+        if stage.images == 1:
+            yield Finding("C13", Level.ERROR, f"{HERE}: compares images, and the batch has one. Try: batch=2")
+
+    def extra_repr(self) -> str:
+        return f"kernels={self.kernels}, dims={self.dims}"
+
+
+def _to_others(distances: Tensor) -> Tensor:
+    """exp(-distance), and 0 for the distance of an image to itself. [B, B, kernels]"""
+    others = 1 - torch.eye(len(distances), device=distances.device, dtype=distances.dtype)
+    return torch.exp(-distances) * others[:, :, None]

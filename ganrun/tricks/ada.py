@@ -1,0 +1,110 @@
+"""Adaptive discriminator augmentation: augment as strongly as D overfits. Karras et al. 2020."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from ganrun.core.context import Context, Stage
+from ganrun.core.facts import Fact
+from ganrun.core.pair import Pair
+from ganrun.core.traits import Finding, Level, Traits, claims, facts
+from ganrun.core.trick import Trick
+from ganrun.errors import Refused, nearest
+from ganrun.tricks.ada_pipeline import Pipeline
+from ganrun.tricks.verdict import leaning, refuse_without_middle
+from ganrun.tricks.views import one_pixel
+
+GROUPS = ("blit", "geometry", "colour")
+SMALLEST = 8  # pixels; below that the filters are longer than the image
+
+
+class Ada(Trick):
+    """Augment all that D sees with probability p, which rises while D is too sure of reals. Karras et al. 2020.
+
+    r_t = E sign(D(x)) over the reals of the last `interval` updates (section 3.1, equation 1); p then moves by
+    sign(r_t - target) * interval * batch / images and stays in [0, 1]. The sign counts as the loss and `flip` have it:
+    above 0 means real. The transforms are those of appendix B.
+    """
+
+    traits = Traits(needs=facts(Fact.SCORE), claims=claims("how D's images are augmented"))
+    p: Tensor  # [] the probability of each transform
+    r_t: Tensor  # [] at the last change of p
+    total: Tensor  # [] sum of sign(D(x)) since then
+    count: Tensor  # [] updates since then
+
+    def __init__(
+        self,
+        *,
+        start: float,
+        target: float,
+        interval: int,
+        images: int,
+        groups: list[str],
+        move: float,
+        scale: float,
+        turn: float,
+        stretch: float,
+        shift: float,
+        brightness: float,
+        contrast: float,
+        hue: float,
+        saturation: float,
+    ):
+        super().__init__()
+        _check(start, interval, images, groups)
+        self.target, self.interval, self.images = target, interval, images
+        self.pipeline = Pipeline(
+            groups=groups, move=move, scale=scale, turn=turn, stretch=stretch, shift=shift,
+            brightness=brightness, contrast=contrast, hue=hue, saturation=saturation,
+        )  # fmt: skip
+        for name, value in (("p", start), ("r_t", 0.0), ("total", 0.0), ("count", 0.0)):
+            self.register_buffer(name, torch.tensor(float(value)))
+
+    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+        channels = real.shape[1]
+        if channels not in (1, 3) and "colour" in self.pipeline.groups:
+            raise Refused("tricks.ada", f"images of {channels} channels", "1 or 3, whose colours it can change",
+                          "'tricks.ada.groups=[blit,geometry]'")  # fmt: skip
+        refuse_without_middle("tricks.ada", pair, real.device)
+
+    def view(self, images: Tensor) -> Tensor:
+        augmented: Tensor = self.pipeline(images, self.p)
+        return augmented
+
+    def observe(self, context: Context) -> None:
+        assert context.on_real is not None
+        score = context.on_real.score
+        self.total.add_(leaning(context.pair, score).sign().mean())
+        self.count.add_(1)
+        due = self.count >= self.interval
+        self.r_t.copy_(torch.where(due, self.total / self.interval, self.r_t))
+        step = self.interval * len(score) / self.images
+        self.p.add_(due * (self.r_t - self.target).sign() * step).clamp_(0, 1)
+        self.total.mul_(~due)
+        self.count.mul_(~due)
+
+    def gauges(self) -> Mapping[str, Tensor]:
+        return {"p": self.p, "r_t": self.r_t}
+
+    def remarks(self, stage: Stage) -> Iterable[Finding]:
+        if stage.resolution < 2:
+            yield one_pixel("ada")
+        elif stage.resolution < SMALLEST and "geometry" in self.pipeline.groups:
+            sentence = f"tricks.ada: images of {stage.resolution} pixels are smaller than its filters"
+            yield Finding("C23", Level.ERROR, f"{sentence}. Try: 'tricks.ada.groups=[blit,colour]'")
+
+
+def _check(start: float, interval: int, images: int, groups: list[str]) -> None:
+    if not 0 <= start <= 1:
+        raise Refused("tricks.ada.start", f"{start}", "a probability", "tricks.ada.start=0.0")
+    for name, value in (("interval", interval), ("images", images)):
+        if value < 1:
+            raise Refused(f"tricks.ada.{name}", f"{value}", "1 or more")
+    unknown = [group for group in groups if group not in GROUPS]
+    if not groups or unknown:
+        close = nearest(unknown[0], GROUPS) if unknown else GROUPS[0]
+        found = ", ".join(unknown) or "an empty list"
+        raise Refused("tricks.ada.groups", found, f"some of {', '.join(GROUPS)}", f"tricks.ada.groups=[{close}]")

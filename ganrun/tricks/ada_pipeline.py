@@ -1,0 +1,263 @@
+"""The transforms of adaptive discriminator augmentation. Karras et al. 2020 (ADA), appendix B.
+
+Each transform is a matrix, drawn for each image with probability p and the identity otherwise; matrices of one kind are
+multiplied, then applied once. Geometric ones map centred pixel coordinates of the result to those of the source, in
+pixels: `x` to the right, `y` down. Products are written out, since matrix products may run in TF32, too coarse here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import reduce
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Low-pass filter of the orthogonal wavelet sym6 (Daubechies 1992, table 6.3), scaled so that its sum is 1 below.
+SYM6 = (
+    0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633, 0.4910559419267466,
+    0.787641141030194, 0.3379294217276218, -0.07263752278646252, -0.021060292512300564, 0.04472490177066578,
+    0.0017677118642428036, -0.007800708325034148,
+)  # fmt: skip
+TAPS = len(SYM6)
+REACH = 3  # pixels beyond the image that its upsampled version depends on
+MARGIN = 5  # upsampled pixels before the first, and one more after the last, that downsampling reads
+GREY = 1 / math.sqrt(3)  # the grey axis is (GREY, GREY, GREY)
+
+
+def matrix(*rows: Sequence[Tensor | float]) -> Tensor:
+    """A square matrix for each image from its cells, each [B] or the same for all. [B, N, N]"""
+    like = next(cell for row in rows for cell in row if isinstance(cell, Tensor))
+    cells = [cell if isinstance(cell, Tensor) else torch.full_like(like, cell) for row in rows for cell in row]
+    return torch.stack(cells, -1).unflatten(-1, (len(rows), len(rows)))
+
+
+def product(matrices: Sequence[Tensor]) -> Tensor:
+    """The first times the second times the third ... [B, N, N]"""
+    return reduce(lambda a, b: (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2), matrices)
+
+
+# Inverses of what is done to an image: from coordinates of the result to those of the source. [B] -> [B, 3, 3]
+
+
+def moved(right: Tensor, down: Tensor) -> Tensor:
+    """The image moved by so many pixels."""
+    return matrix([1, 0, -right], [0, 1, -down], [0, 0, 1])
+
+
+def scaled(wide: Tensor, high: Tensor) -> Tensor:
+    """The image enlarged by these factors; -1 mirrors."""
+    return matrix([1 / wide, 0, 0], [0, 1 / high, 0], [0, 0, 1])
+
+
+def turned(angle: Tensor) -> Tensor:
+    """The image turned by so many radians, clockwise as `y` points down."""
+    c, s = angle.cos(), angle.sin()
+    return matrix([c, s, 0], [-s, c, 0], [0, 0, 1])
+
+
+def quarter_turned(quarters: Tensor) -> Tensor:
+    """The image turned by so many right angles, exactly."""
+    return turned(quarters * (math.pi / 2)).round()
+
+
+# Colours, as what is done to (red, green, blue, 1). [B] -> [B, 4, 4]
+
+
+def brightened(amount: Tensor) -> Tensor:
+    """A number added to every channel."""
+    return matrix([1, 0, 0, amount], [0, 1, 0, amount], [0, 0, 1, amount], [0, 0, 0, 1])
+
+
+def contrasted(factor: Tensor) -> Tensor:
+    """Every channel multiplied by a factor, away from 0."""
+    return matrix([factor, 0, 0, 0], [0, factor, 0, 0], [0, 0, factor, 0], [0, 0, 0, 1])
+
+
+def _about_grey(along: Tensor, across: Tensor, around: Tensor | float = 0.0) -> Tensor:
+    """Scale along the grey axis and across it, and turn by `around` = sine of an angle whose cosine is `across`."""
+    on, off = (along + 2 * across) / 3, (along - across) / 3
+    plus, minus = off + GREY * around, off - GREY * around
+    return matrix([on, minus, plus, 0], [plus, on, minus, 0], [minus, plus, on, 0], [0, 0, 0, 1])
+
+
+def luma_flipped(yes: Tensor) -> Tensor:
+    """Dark and bright exchanged, hue and saturation kept, where `yes` is 1: a mirror across the grey axis."""
+    return _about_grey(1 - 2 * yes, torch.ones_like(yes))
+
+
+def hue_turned(angle: Tensor) -> Tensor:
+    """Colours turned around the grey axis."""
+    return _about_grey(torch.ones_like(angle), angle.cos(), angle.sin())
+
+
+def saturated(factor: Tensor) -> Tensor:
+    """Colours stretched away from the grey axis."""
+    return _about_grey(torch.ones_like(factor), factor)
+
+
+# How matrices are applied
+
+
+def centred(first: float, size: int, device: torch.device) -> Tensor:
+    """Positions first, first + 1, ... of so many pixels. [size]"""
+    return torch.arange(size, device=device) + first
+
+
+def sources(inverse: Tensor, x: Tensor, y: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Where a result's pixels at `x` [W] and `y` [H] come from; translations times `scale`. [B, H, W] each: x, y"""
+    cell = inverse[..., None, None]  # [B, 3, 3, 1, 1]
+    column, line = x.view(1, 1, -1), y.view(1, -1, 1)
+    across, down = (cell[:, i, 0] * column + cell[:, i, 1] * line + scale * cell[:, i, 2] for i in range(2))
+    return across, down
+
+
+def mirrored(position: Tensor, size: float) -> Tensor:
+    """Fold centred positions into [-size, size], as mirrors at both ends would."""
+    return size - ((position + size).remainder(4 * size) - 2 * size).abs()
+
+
+def blit(images: Tensor, inverse: Tensor) -> Tensor:
+    """Move pixels as they are, without blending; what comes in is the image mirrored. Each is one of the source's."""
+    (height, width), device = images.shape[2:], images.device
+    right, bottom = (width - 1) / 2, (height - 1) / 2  # the outermost pixels
+    x, y = sources(inverse, centred(-right, width, device), centred(-bottom, height, device))
+    column = (mirrored(x, right) + right).round().long()
+    row = (mirrored(y, bottom) + bottom).round().long()
+    index = (row * width + column).flatten(1).unsqueeze(1)  # [B, 1, H * W]
+    return images.flatten(2).gather(2, index.expand(-1, images.shape[1], -1)).view_as(images)
+
+
+def upsample(images: Tensor, filter: Tensor) -> Tensor:
+    """A pixel between every two, without aliases; mirrored at the borders. [B, 1, H, W] -> [B, 1, 2 H - 1, 2 W - 1]
+
+    The filter's middle is its sixth number: pixel i of the image is pixel 2 i of the result.
+    """
+    padded = F.pad(images, (REACH,) * 4, mode="reflect")
+    wide = F.conv_transpose2d(padded, 2 * filter.view(1, 1, 1, -1), stride=(1, 2), padding=(0, TAPS - 1))
+    fine = F.conv_transpose2d(wide, 2 * filter.view(1, 1, -1, 1), stride=(2, 1), padding=(TAPS - 1, 0))
+    return fine[..., :-1, :-1]
+
+
+def downsample(images: Tensor, filter: Tensor) -> Tensor:
+    """Every second pixel, without aliases. Undoes `upsample` of an image that goes on for MARGIN pixels around it."""
+    narrow = F.conv2d(images, filter.view(1, 1, 1, -1), stride=(1, 2))
+    return F.conv2d(narrow, filter.view(1, 1, -1, 1), stride=(2, 1))
+
+
+def resample(images: Tensor, inverse: Tensor, filter: Tensor) -> Tensor:
+    """Apply geometry between an upsampling and a downsampling by an orthogonal filter. Appendix B.1.
+
+    The upsampled image goes on, mirrored, beyond its borders for ever: no transform meets an end. Images whose
+    matrix is the identity are left as they are.
+    """
+    (batch, channels, height, width), device = images.shape, images.device
+    fine = upsample(images.reshape(-1, 1, height, width), filter).unflatten(0, (batch, channels)).squeeze(2)
+    right, bottom = width - 1.0, height - 1.0  # the outermost pixels; mirrors stand there
+    columns = centred(-right - MARGIN, 2 * (width + MARGIN), device)
+    rows = centred(-bottom - MARGIN, 2 * (height + MARGIN), device)
+    x, y = sources(inverse, columns, rows, scale=2.0)
+    grid = torch.stack([mirrored(x, right) / right, mirrored(y, bottom) / bottom], -1)  # -1 to 1
+    warped = F.grid_sample(fine, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    coarse = downsample(warped.reshape(-1, 1, *warped.shape[2:]), filter).view_as(images)
+    touched = (inverse != torch.eye(3, device=inverse.device)).flatten(1).any(1).view(-1, 1, 1, 1)
+    return torch.where(touched, coarse, images)
+
+
+def recolour(images: Tensor, colour: Tensor) -> Tensor:
+    """Apply colour matrices to images of three channels, or their mean effect on grey to images of one."""
+    if images.shape[1] == 1:
+        colour = colour[:, :3].mean(1, keepdim=True)
+        return images * colour[:, :, :3].sum(2).view(-1, 1, 1, 1) + colour[:, :, 3].view(-1, 1, 1, 1)
+    columns = colour[:, :3, :, None, None].unbind(2)  # each [B, 3, 1, 1]
+    return sum((columns[i] * images[:, i : i + 1] for i in range(3)), start=columns[3])
+
+
+class Pipeline(nn.Module):
+    """Pixel blitting, geometry and colour, each transform with probability p. Appendix B, figure 22."""
+
+    filter: Tensor  # [12] of sum 1
+
+    def __init__(
+        self,
+        *,
+        groups: Sequence[str],
+        move: float,
+        scale: float,
+        turn: float,
+        stretch: float,
+        shift: float,
+        brightness: float,
+        contrast: float,
+        hue: float,
+        saturation: float,
+    ):
+        """Shares of the size (`move`, `shift`), of half a turn (`turn`, `hue`), or standard deviations of a log2."""
+        super().__init__()
+        self.groups = groups
+        self.move, self.scale, self.turn, self.stretch, self.shift = move, scale, turn, stretch, shift
+        self.brightness, self.contrast, self.hue, self.saturation = brightness, contrast, hue, saturation
+        self.register_buffer("filter", torch.tensor(SYM6, dtype=torch.float64).div(math.sqrt(2)).float())
+
+    def forward(self, images: Tensor, p: Tensor) -> Tensor:
+        """[B, C, H, W] -> the same, in float32."""
+        with torch.autocast(images.device.type, enabled=False):
+            images = images.float()
+            if "blit" in self.groups:
+                images = blit(images, product(self.blits(images, p)))
+            if "geometry" in self.groups:
+                images = resample(images, product(self.geometry(images, p)), self.filter)
+            if "colour" in self.groups:
+                images = recolour(images, product(self.colours(images, p)))
+        return images
+
+    def blits(self, images: Tensor, p: Tensor) -> list[Tensor]:
+        """Mirror, turn by right angles, move by whole pixels. Inverses, so they multiply in the order of the acts."""
+        height, width = images.shape[2:]
+        zeros = images.new_zeros(len(images))
+        mirror = gate(p, (torch.rand_like(zeros) * 2).floor(), 0)
+        quarters = gate(p, (torch.rand_like(zeros) * 4).floor(), 0)
+        go = gate(p, torch.ones_like(zeros), 0)
+        right, down = (go * self.move * (torch.rand_like(zeros) * 2 - 1) for _ in range(2))
+        return [
+            scaled(1 - 2 * mirror, torch.ones_like(zeros)),
+            quarter_turned(quarters),
+            moved((right * width).round(), (down * height).round()),
+        ]
+
+    def geometry(self, images: Tensor, p: Tensor) -> list[Tensor]:
+        """Scale, turn, stretch, turn again, shift: inverses, in the order of the acts."""
+        height, width = images.shape[2:]
+        zeros = images.new_zeros(len(images))
+        turns = 1 - (1 - p).sqrt()  # so that with probability p at least one of the two happens
+        size = gate(p, (torch.randn_like(zeros) * self.scale).exp2(), 1)
+        before = gate(turns, (torch.rand_like(zeros) * 2 - 1) * (math.pi * self.turn), 0)
+        ratio = gate(p, (torch.randn_like(zeros) * self.stretch).exp2(), 1)
+        after = gate(turns, (torch.rand_like(zeros) * 2 - 1) * (math.pi * self.turn), 0)
+        go = gate(p, torch.ones_like(zeros), 0)
+        right, down = (go * self.shift * torch.randn_like(zeros) for _ in range(2))
+        return [
+            scaled(size, size),
+            turned(before),
+            scaled(ratio, 1 / ratio),
+            turned(after),
+            moved(right * width, down * height),
+        ]
+
+    def colours(self, images: Tensor, p: Tensor) -> list[Tensor]:
+        """Brightness, contrast, luma flip, hue, saturation, in this order: the last stands first in the product."""
+        zeros = images.new_zeros(len(images))
+        bright = gate(p, torch.randn_like(zeros) * self.brightness, 0)
+        contrast = gate(p, (torch.randn_like(zeros) * self.contrast).exp2(), 1)
+        flip = gate(p, (torch.rand_like(zeros) * 2).floor(), 0)
+        hue = gate(p, (torch.rand_like(zeros) * 2 - 1) * (math.pi * self.hue), 0)
+        saturation = gate(p, (torch.randn_like(zeros) * self.saturation).exp2(), 1)
+        done = [brightened(bright), contrasted(contrast), luma_flipped(flip), hue_turned(hue), saturated(saturation)]
+        return done[::-1]
+
+
+def gate(p: Tensor, value: Tensor, neutral: float) -> Tensor:
+    """Each value with probability p, else the one that does nothing. [B]"""
+    return torch.where(torch.rand_like(value) < p, value, neutral)

@@ -1,0 +1,154 @@
+"""Tricks on what the generator learns from."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ganrun.core.context import Context
+from ganrun.core.facts import Fact
+from ganrun.core.pair import Pair
+from ganrun.core.traits import Traits, claims, facts
+from ganrun.core.trick import Trick
+from ganrun.errors import Refused
+from ganrun.tricks.verdict import coded, features
+
+
+def _weight(name: str, weight: float) -> float:
+    if weight <= 0:
+        raise Refused(f"tricks.{name}.weight", f"{weight}", "a number above 0")
+    return weight
+
+
+def _two_images(name: str, fake: Tensor) -> None:
+    if len(fake) < 2:
+        raise Refused("batch", f"{len(fake)} image, and {name} compares images", "2 or more", "batch=2")
+
+
+class FeatureMatching(Trick):
+    """Match the mean features of reals and fakes. Salimans et al. 2016, section 3.1.
+
+    weight * |E f(x) - E f(G(z))|, where f is the output of D's block `layer` (-1 is the last) and the means are over
+    the batch, unit by unit. `distance`: squared, the sum over units of the squared difference (the paper), or absolute,
+    the mean over units of the absolute difference (its code for CIFAR-10). The paper has it in place of the adversarial
+    term: `instead`.
+    """
+
+    paired = True
+
+    def __init__(self, *, weight: float, layer: int, distance: str, instead: bool):
+        super().__init__()
+        if distance not in ("squared", "absolute"):
+            raise Refused("tricks.feature_matching.distance", repr(distance), "squared or absolute")
+        self.weight, self.layer, self.squared = _weight("feature_matching", weight), layer, distance == "squared"
+        self.replaces = instead
+        owned = claims("which scores teach the generator") if instead else claims()
+        self.traits = Traits(needs=facts(Fact.FEATURES), claims=owned)
+
+    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+        count = len(features(pair, real))
+        if not -count <= self.layer < count:
+            found = f"{self.layer}, and D shows {count} layers"
+            raise Refused("tricks.feature_matching.layer", found, f"{-count} to {count - 1}",
+                          "tricks.feature_matching.layer=-1")  # fmt: skip
+
+    def generator_term(self, context: Context) -> Tensor:
+        assert context.on_real is not None
+        real = context.on_real.features[self.layer].detach().float().mean(0)
+        fake = context.on_fake.features[self.layer].float().mean(0)
+        difference = real - fake
+        return self.weight * (difference.square().sum() if self.squared else difference.abs().mean())
+
+
+class ModeSeeking(Trick):
+    """Push images of different noise apart. Mao et al. 2019 (MSGAN), equation 2.
+
+    The paper maximises the ratio |G(z1) - G(z2)|_1 / |z1 - z2|_1; as in its code, G minimises weight / (ratio +
+    epsilon), with means in place of sums, over the whole batch. z1 is the first half of the batch, z2 the second.
+    """
+
+    traits = Traits(needs=facts(Fact.LATENT), prefers=facts(Fact.UNLABELLED))
+
+    def __init__(self, *, weight: float, epsilon: float):
+        super().__init__()
+        self.weight, self.epsilon = _weight("mode_seeking", weight), epsilon
+        if epsilon <= 0:
+            raise Refused(
+                "tricks.mode_seeking.epsilon", f"{epsilon}", "a number above 0", "tricks.mode_seeking.epsilon=1e-5"
+            )
+
+    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+        _two_images("mode_seeking", fake)
+
+    def generator_term(self, context: Context) -> Tensor:
+        assert context.latent is not None
+        ratio = self._spread(context.fake) / self._spread(context.latent.noise)
+        return self.weight / (ratio + self.epsilon)
+
+    @staticmethod
+    def _spread(values: Tensor) -> Tensor:
+        """Mean distance between the halves of a batch; an odd one's last does not count. []"""
+        half = len(values) // 2
+        return (values[:half].float() - values[half : 2 * half].float()).abs().mean()
+
+
+class PullingAway(Trick):
+    """Make the features of fakes orthogonal. Zhao et al. 2017 (EBGAN), section 2.4, equation 4.
+
+    weight / (N (N - 1)) * sum over i != j of cos(s_i, s_j)^2, where s are D's last features of N fakes: 1 when all
+    point the same way, 0 when all are orthogonal.
+    """
+
+    traits = Traits(needs=facts(Fact.FEATURES))
+
+    def __init__(self, *, weight: float):
+        super().__init__()
+        self.weight = _weight("pulling_away", weight)
+
+    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+        _two_images("pulling_away", fake)
+
+    def generator_term(self, context: Context) -> Tensor:
+        shown = context.on_fake.features[-1]
+        count = len(shown)
+        with torch.autocast(shown.device.type, enabled=False):
+            directions = F.normalize(shown.float().flatten(1), dim=1)
+            squares = (directions @ directions.T).square()
+            others = squares.sum() - squares.diagonal().sum()
+        return self.weight * others / (count * (count - 1))
+
+
+class TopK(Trick):
+    """Let only the fakes that fool D best teach G. Sinha et al. 2020, algorithm 1.
+
+    The k highest scores of each batch, k = max(floor, decay ^ (step // interval)) of the batch: the whole batch at
+    first. Under `flip`, where real is 0, the k lowest.
+    """
+
+    traits = Traits(needs=facts(Fact.SCORE), claims=claims("which scores teach the generator"))
+    largest = True
+    share = 1.0
+
+    def __init__(self, *, decay: float, floor: float, interval: int):
+        super().__init__()
+        for name, value in (("decay", decay), ("floor", floor)):
+            if not 0 < value <= 1:
+                raise Refused(f"tricks.top_k.{name}", f"{value}", "a share, 0 < share <= 1")
+        if interval < 1:
+            raise Refused("tricks.top_k.interval", f"{interval}", "at least 1 step")
+        self.decay, self.floor, self.interval = decay, floor, interval
+
+    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+        if pair.loss.paired:
+            found = f"loss ({type(pair.loss).__name__}) compares every fake with its own real"
+            raise Refused("tricks.top_k", found, "a loss that judges fakes alone", "loss=nonsaturating or loss=hinge")
+        code = coded(pair, torch.zeros(1))
+        self.largest = bool(code.real > code.fake)
+
+    def begin(self, pair: Pair, step: int) -> None:
+        self.share = max(self.floor, self.decay ** (step // self.interval))
+
+    def choose(self, score: Tensor) -> Tensor:
+        k = max(1, round(self.share * len(score)))
+        return score if k == len(score) else score.topk(k, largest=self.largest).values

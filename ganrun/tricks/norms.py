@@ -1,0 +1,214 @@
+"""Tricks on how a network's hidden maps are normalised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ganrun.core.context import DiscriminatorOutput, Role, Stage
+from ganrun.core.facts import Fact
+from ganrun.core.pair import Pair
+from ganrun.core.traits import Finding, Level, Traits, facts
+from ganrun.core.trick import Setting, Trick
+from ganrun.errors import Refused
+from ganrun.models.base import blocks, title
+from ganrun.models.layers import precise, stack
+
+ROLES: dict[str, tuple[Role, ...]] = {
+    "generator": ("generator",),
+    "discriminator": ("discriminator",),
+    "both": ("generator", "discriminator"),
+}
+
+
+def roles(where: str, name: str) -> tuple[Role, ...]:
+    """The networks that a trick's `role` setting stands for."""
+    if name not in ROLES:
+        raise Refused(where, repr(name), ", ".join(ROLES), f"{where}={next(iter(ROLES))}")
+    return ROLES[name]
+
+
+class VirtualNorm(nn.Module):
+    """Normalise by a fixed reference batch, blended with the image itself. Salimans et al. 2016, section 3.4.
+
+    mean = w mean(x) + (1 - w) mean(reference) with w = 1 / (R + 1), the same for the mean of squares. Written with
+    variances, which gives the same number without subtracting squares:
+    w var(x) + (1 - w) var(reference) + w (1 - w) gap^2, gap being the distance of the two means.
+    The first `ahead` images are the reference; they get w = 0.
+    """
+
+    ahead: int = 1  # the network says how many at every call
+
+    def __init__(self, *, like: _BatchNorm, eps: float):
+        super().__init__()
+        self.weight, self.bias, self.eps = like.weight, like.bias, eps
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[R + B, C, H, W] or [R + B, N]"""
+        with torch.autocast(values.device.type, enabled=False):
+            x = precise(values)
+            share = x.new_full((len(x), *[1] * (x.dim() - 1)), 1 / (self.ahead + 1))
+            share[: self.ahead] = 0
+            mean, variance = self._blend(x, share)
+            shape = (1, -1, *[1] * (x.dim() - 2))
+            normal = (x - mean) * torch.rsqrt(variance + self.eps)
+            return (normal * self.weight.view(shape) + self.bias.view(shape)).to(values.dtype)
+
+    def _blend(self, x: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance for each image, by its share in them."""
+        mean, variance = _own(x)
+        of_reference = mean[: self.ahead]
+        reference_mean = of_reference.mean(0, keepdim=True)
+        spread = of_reference.var(0, unbiased=False, keepdim=True)
+        reference_variance = variance[: self.ahead].mean(0, keepdim=True) + spread
+        gap = mean - reference_mean
+        blended = share * variance + (1 - share) * reference_variance + share * (1 - share) * gap.square()
+        return reference_mean + share * gap, blended
+
+    def extra_repr(self) -> str:
+        return f"{len(self.weight)}, eps={self.eps:g}"
+
+
+def _own(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Each image's mean and variance over its pixels, channel by channel; a unit of a vector is its own mean."""
+    pixels = tuple(range(2, x.dim()))
+    if not pixels:
+        return x, torch.zeros_like(x)
+    return x.mean(pixels, keepdim=True), x.var(pixels, unbiased=False, keepdim=True)
+
+
+class Reference(nn.Module):
+    """The batch that a network takes along in front of every other: the first that it ever sees, unless told."""
+
+    batch: Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("batch", None)
+
+    def keep(self, batch: Tensor) -> None:
+        self.batch = batch.detach().clone()
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        """A run may go on with another batch size; its reference stays as it was."""
+        kept = state.get(f"{prefix}batch")
+        if kept is not None and self.batch is not None and kept.shape != self.batch.shape:
+            self.batch = torch.empty_like(kept, device=self.batch.device)
+        super()._load_from_state_dict(state, prefix, *args)
+
+
+class LeaveBehind(nn.Module):
+    """Let the reference go, once the last norm has passed it."""
+
+    ahead: int = 0
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values[self.ahead :]
+
+
+def _take_along(net: Any, given: tuple[Any, ...]) -> tuple[Tensor]:
+    """Before a network runs: put its reference in front. Labels go, as the games that have any are refused."""
+    if net.reference.batch is None:
+        net.reference.keep(given[0])
+    for layer in net.modules():
+        if isinstance(layer, VirtualNorm | LeaveBehind):
+            layer.ahead = len(net.reference.batch)
+    return (torch.cat([net.reference.batch, given[0]]),)
+
+
+def _forget(net: Any, given: tuple[Any, ...], made: Any) -> Any:
+    """After a discriminator has run: its features are of the images asked about."""
+    if not isinstance(made, DiscriminatorOutput):
+        return made
+    return made._replace(features=tuple(f[len(net.reference.batch) :] for f in made.features))
+
+
+class VirtualBatchNorm(Trick):
+    """Batch norm by a batch chosen once, so that images no longer depend on each other. Salimans et al. 2016, 3.4.
+
+    Every call of a network takes its reference along, which doubles what it costs. The reference is the first batch of
+    latents (generator) or of reals before any view (discriminator). Gains, biases and their start are batch norm's.
+    Layers that something else puts behind the last block never see the reference.
+    """
+
+    traits = Traits(needs=facts(Fact.UNLABELLED))
+
+    def __init__(self, *, role: str, eps: float):
+        super().__init__()
+        self.roles, self.eps = roles("tricks.virtual_batch_norm.role", role), eps
+        self.without: list[str] = []
+
+    def modify(self, net: nn.Module, role: Role) -> nn.Module:
+        if role not in self.roles:
+            return net
+        if not self._replace(net):
+            self.without.append(title(net, role))
+            return net
+        last = "to_image" if role == "generator" else "head"
+        setattr(net, last, stack(leave_behind=LeaveBehind(), **dict(getattr(net, last).named_children())))
+        net.reference = Reference()
+        net.register_forward_pre_hook(_take_along)  # plain functions, so that copies of the network work
+        net.register_forward_hook(_forget)
+        return net
+
+    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+        reference = getattr(pair.discriminator, "reference", None)
+        if reference is not None:
+            reference.keep(real)
+
+    def remarks(self, stage: Stage) -> Iterable[Finding]:
+        """There is something to replace."""
+        for net in self.without:
+            found = f"tricks.virtual_batch_norm: {net} has no batch norm to replace"
+            remedy = f"{net.partition(' ')[0]}.norm=batch"
+            yield Finding("C16", Level.ERROR, f"{found}. Try: {remedy}")
+
+    def _replace(self, net: nn.Module) -> int:
+        """Swap every batch norm below this module; returns how many there were."""
+        count = 0
+        for name, child in list(net.named_children()):
+            if isinstance(child, _BatchNorm):
+                setattr(net, name, VirtualNorm(like=child, eps=self.eps))
+            count += isinstance(child, _BatchNorm) or self._replace(child)
+        return count
+
+
+class PixelwiseNorm(nn.Module):
+    """x / sqrt(mean over channels of x^2 + eps), at every pixel. Karras et al. 2018, section 4.2."""
+
+    def __init__(self, *, eps: float):
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """[B, C, H, W] or [B, N]"""
+        x = precise(maps)
+        return (x * torch.rsqrt(x.square().mean(1, keepdim=True) + self.eps)).to(maps.dtype)
+
+    def extra_repr(self) -> str:
+        return f"eps={self.eps:g}"
+
+
+class PixelNorm(Setting):
+    """Scale each pixel's features of G to unit mean square, in place of batch norm. Karras et al. 2018, section 4.2.
+
+    Behind every block: convolution, activation, norm. What makes the image stays as it is.
+    """
+
+    def __init__(self, *, eps: float, sets: list[str]):
+        super().__init__(sets=sets)
+        self.eps = eps
+
+    def modify(self, net: nn.Module, role: Role) -> nn.Module:
+        if role != "generator":
+            return net
+        if not blocks(net):
+            found = f"{title(net, role)} has no blocks of layers"
+            raise Refused("tricks.pixel_norm", found, "a generator that has", "model=dcgan")
+        for block in blocks(net):
+            block.add_module("pixel_norm", PixelwiseNorm(eps=self.eps))
+        return net

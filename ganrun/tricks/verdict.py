@@ -1,0 +1,63 @@
+"""What a score says, under the loss and the coding of the pair at hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ganrun.core.context import Targets
+from ganrun.core.loss import Loss
+from ganrun.core.trick import Trick
+from ganrun.errors import Refused
+
+if TYPE_CHECKING:
+    from ganrun.core.pair import Pair
+
+CONSTANTS = (-2.0, 2.0, 81)  # the scores at which a loss is probed: 0 and 0.5 are among them
+
+
+def coded(pair: Pair, score: Tensor) -> Targets:
+    """Hard targets for scores of this shape, in the numbers that stand for real and fake here."""
+    targets: Targets = pair.tricks.fold(Trick.encode, Targets.clean(score, score))
+    return targets
+
+
+def leaning(pair: Pair, score: Tensor) -> Tensor:
+    """How far D leans towards real: above 0 it takes an image for real, below 0 for fake. [B] -> [B]"""
+    code, answer = coded(pair, score), pair.loss.answer(score)
+    middle = score if answer is None else answer - 0.5  # answers are in the units of the targets, 0 to 1
+    return middle * (code.real - code.fake)
+
+
+def constant_losses(pair: Pair, device: torch.device) -> Tensor:
+    """D's loss, with hard targets, when it gives every image one and the same score; for many such scores."""
+    loss = pair.loss
+    assert isinstance(loss, Loss)
+    scores = [torch.full((4,), value) for value in torch.linspace(*CONSTANTS).tolist()]
+    return torch.stack([loss.discriminator(s, s, coded(pair, s)) for s in (s.to(device) for s in scores)])
+
+
+def chance(pair: Pair, device: torch.device) -> float:
+    """D's loss when it cannot tell: ln 4 for cross-entropy, 1/4 for least squares, 2 for hinge; 0 for Wasserstein."""
+    return constant_losses(pair, device).min().item()
+
+
+def refuse_without_middle(where: str, pair: Pair, device: torch.device) -> None:
+    """Refuse a loss that only compares scores: adding 1 to all changes nothing, so that no score means undecided."""
+    losses = constant_losses(pair, device)
+    if (losses - losses[0]).abs().max() < 1e-6:
+        found = f"loss ({type(pair.loss).__name__}) only compares scores, so none of them means undecided"
+        raise Refused(where, found, "a loss that says what is real", "loss=nonsaturating, least_squares or hinge")
+
+
+def features(pair: Pair, images: Tensor) -> tuple[Tensor, ...]:
+    """What D shows of these images; leaves its statistics alone. For `bind`, outside of updates."""
+    net: nn.Module = pair.discriminator
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    found: tuple[Tensor, ...] = net(images, None).features
+    for module, training in modes:
+        module.training = training
+    return found

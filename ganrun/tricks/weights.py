@@ -1,0 +1,227 @@
+"""Tricks on how weights start and what they may become."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parametrizations, parametrize
+
+from ganrun.core.context import Role, Stage
+from ganrun.core.facts import Fact
+from ganrun.core.traits import Finding, Level, Traits, claims, facts
+from ganrun.core.trick import Trick
+from ganrun.errors import Refused
+from ganrun.models.base import title, weighted
+from ganrun.tricks.norms import VirtualNorm, roles
+
+INITIALISATION = "the initial weights"
+NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm, VirtualNorm)
+Layer = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
+
+
+def outputs_axis(layer: nn.Module) -> int:
+    """The axis of a layer's weight that counts its outputs: transposed convolutions have theirs second."""
+    return int(isinstance(layer, nn.ConvTranspose2d))
+
+
+class Reparametrisation(Trick):
+    """What tricks that give every weight of a network another form have in common.
+
+    They act where they stand in the list: layers that a later trick adds keep their form, which is said once.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, *, role: str) -> None:
+        super().__init__()
+        self.roles = roles(f"tricks.{self.name}.role", role)
+        self.nets: list[tuple[str, nn.Module]] = []  # a list, as networks are no part of a trick's state
+
+    def own_claims(self) -> frozenset[str]:
+        """A second form on top of the first is a mistake more often than not."""
+        return claims(*[f"the form of the {role}'s weights" for role in self.roles])
+
+    def modify(self, net: nn.Module, role: Role) -> nn.Module:
+        if role not in self.roles:
+            return net
+        layers = [layer for _, layer in weighted(net)]
+        if not layers:
+            raise Refused(
+                f"tricks.{self.name}", f"{title(net, role)} has no dense layer or convolution", "", "model=dcgan"
+            )
+        self.nets.append((title(net, role), net))
+        for layer in layers:
+            self.reparametrise(layer, last=layer is layers[-1])
+        return net
+
+    def reparametrise(self, layer: Layer, *, last: bool) -> None:
+        raise NotImplementedError
+
+    def remarks(self, stage: Stage) -> Iterable[Finding]:
+        """Every layer got the form."""
+        for name, net in self.nets:
+            missed = [key for key, layer in weighted(net) if not parametrize.is_parametrized(layer, "weight")]
+            if missed:
+                found = (
+                    f"tricks.{self.name}: {', '.join(missed)} of {name} came later in the list and keep plain weights"
+                )
+                yield Finding("C43", Level.WARNING, f"{found}. Try: {self.name} as the last of tricks")
+
+
+class Spectral(nn.Module):
+    """W / sigma(W), by power iteration. Miyato et al. 2018, algorithm 1. u and v persist, and move in place."""
+
+    u: Tensor  # [outputs] left singular vector, nearly
+    v: Tensor  # [inputs] right singular vector, nearly
+
+    def __init__(self, weight: Tensor, *, axis: int, iterations: int, warm_up: int, eps: float):
+        super().__init__()
+        self.axis, self.iterations, self.eps = axis, iterations, eps
+        matrix = self._matrix(weight)
+        for name, size in (("u", 0), ("v", 1)):
+            self.register_buffer(name, normalize(torch.randn(matrix.shape[size]), dim=0, eps=eps))
+        self._iterate(matrix, warm_up)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        with torch.autocast(weight.device.type, enabled=False):
+            matrix = self._matrix(weight)
+            if self.training:
+                self._iterate(matrix, self.iterations)
+            # Copies, as the next call moves u and v while this one's graph still needs them.
+            sigma = torch.dot(self.u.clone(), matrix @ self.v.clone())
+            return weight / sigma.clamp_min(self.eps)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight
+
+    @torch.no_grad()
+    def _iterate(self, matrix: Tensor, times: int) -> None:
+        for _ in range(times):
+            self.v.copy_(normalize(matrix.T @ self.u, dim=0, eps=self.eps))
+            self.u.copy_(normalize(matrix @ self.v, dim=0, eps=self.eps))
+
+    def _matrix(self, weight: Tensor) -> Tensor:
+        """[outputs, everything else]"""
+        return weight.movedim(self.axis, 0).flatten(1)
+
+
+class SpectralNorm(Reparametrisation):
+    """Divide every weight by its largest singular value, so that no layer stretches. Miyato et al. 2018, algorithm 1.
+
+    One power iteration for every call in training, hence two in D's update (reals, fakes) and one in G's update too,
+    where D is frozen but its u still follows, as in the paper's code; none when sampling. A layer's sigma is that of
+    its weight as a matrix [outputs, inputs x kernel], as in the paper. Norms' gains are left alone.
+    """
+
+    name = "spectral_norm"
+
+    def __init__(self, *, role: str, iterations: int, warm_up: int, eps: float):
+        super().__init__(role=role)
+        if iterations < 1:
+            raise Refused(
+                "tricks.spectral_norm.iterations", f"{iterations}", "at least 1", "tricks.spectral_norm.iterations=1"
+            )
+        if warm_up < 0:
+            raise Refused("tricks.spectral_norm.warm_up", f"{warm_up}", "at least 0", "tricks.spectral_norm.warm_up=15")
+        self.iterations, self.warm_up, self.eps = iterations, warm_up, eps
+        bounds = "discriminator" in self.roles
+        self.traits = Traits(
+            claims=self.own_claims(),
+            provides=facts(*[Fact.LIPSCHITZ] * bounds),
+            needs=facts(*[Fact.FREE_WEIGHTS] * bounds),
+        )
+
+    def reparametrise(self, layer: Layer, *, last: bool) -> None:
+        spectral = Spectral(
+            layer.weight.detach(),
+            axis=outputs_axis(layer),
+            iterations=self.iterations,
+            warm_up=self.warm_up,
+            eps=self.eps,
+        )
+        parametrize.register_parametrization(layer, "weight", spectral)
+
+    def remarks(self, stage: Stage) -> Iterable[Finding]:
+        yield from super().remarks(stage)
+        for name, net in self.nets:
+            if name.startswith("model.discriminator") and any(isinstance(layer, NORMS) for layer in net.modules()):
+                found = f"tricks.spectral_norm: the norms of {name} rescale what this trick bounds"
+                yield Finding("C42", Level.WARNING, f"{found}. Try: model.discriminator.norm=none, as in the paper")
+
+
+class Scaled(nn.Module):
+    """A weight times a constant of its layer."""
+
+    def __init__(self, scale: float):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight * self.scale
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight / self.scale
+
+    def extra_repr(self) -> str:
+        return f"{self.scale:.4g}"
+
+
+class EqualizedLr(Reparametrisation):
+    """Weights N(0, 1), scaled at run time, so that all layers learn equally fast. Karras et al. 2018, section 4.1.
+
+    The scale is He's constant, gain / sqrt(fan in); `last_gain` is that of the layer that makes the image or the score.
+    Fan in counts the inputs of one output: a transposed convolution of stride s has inputs * (kernel / s)^2. Both
+    players; biases start at 0.
+    """
+
+    name = "equalized_lr"
+
+    def __init__(self, *, gain: float, last_gain: float):
+        super().__init__(role="both")
+        for key, value in (("gain", gain), ("last_gain", last_gain)):
+            if value <= 0:
+                raise Refused(
+                    f"tricks.equalized_lr.{key}", f"{value}", "a number above 0", f"tricks.equalized_lr.{key}=1"
+                )
+        self.gain, self.last_gain = gain, last_gain
+        self.traits = Traits(claims=self.own_claims() | claims(INITIALISATION))
+
+    @torch.no_grad()
+    def reparametrise(self, layer: Layer, *, last: bool) -> None:
+        scale = (self.last_gain if last else self.gain) / math.sqrt(fan_in(layer))
+        parametrize.register_parametrization(layer, "weight", Scaled(scale))
+        layer.weight = torch.randn_like(layer.weight) * scale
+        if layer.bias is not None:
+            layer.bias.zero_()
+
+
+def fan_in(layer: Layer) -> float:
+    """How many inputs an output of this layer adds up, on average."""
+    inputs = layer.weight.shape[0 if isinstance(layer, nn.ConvTranspose2d) else 1]
+    if isinstance(layer, nn.Linear):
+        return inputs
+    taps = math.prod(layer.kernel_size) * inputs
+    return taps / math.prod(layer.stride) if isinstance(layer, nn.ConvTranspose2d) else taps
+
+
+class WeightNorm(Reparametrisation):
+    """Learn length and direction of each output's weights apart: w = g v / |v|. Salimans & Kingma 2016, equation 2.
+
+    Networks start as they would without it. The paper's data-dependent start of g and biases, its section 3, is left
+    out.
+    """
+
+    name = "weight_norm"
+
+    def __init__(self, *, role: str):
+        super().__init__(role=role)
+        self.traits = Traits(claims=self.own_claims())
+
+    def reparametrise(self, layer: Layer, *, last: bool) -> None:
+        parametrizations.weight_norm(layer, dim=outputs_axis(layer))

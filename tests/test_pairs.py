@@ -1,0 +1,173 @@
+"""Any two tricks with any loss play two finite steps, or are refused in sentences before any work is done."""
+
+import math
+import os
+import random
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from itertools import combinations
+from multiprocessing import get_context
+
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from ganrun.build import build
+from ganrun.company import STANDS, TINY, Company, Host, Verdict, ask, configuration, mark, names, settings_of
+from ganrun.core.context import Update
+from ganrun.core.facts import Fact
+from ganrun.core.traits import Level
+from ganrun.core.trick import Setting, Trick
+from ganrun.errors import Refused
+from ganrun.make import Maker
+
+torch.set_num_threads(1)
+
+TRICKS, LOSSES = names("tricks"), names("loss")
+ALL = [(one, other, loss) for one, other in combinations(TRICKS, 2) for loss in LOSSES]
+SAMPLE = random.Random(11).sample(ALL, 30)
+COMPANY = Company()
+STEPS = 2
+
+
+def play(cfg: object) -> list[str]:
+    """Two steps of a run; returns what was not finite."""
+    run = build(cfg)  # type: ignore[arg-type]
+    seen: dict[str, torch.Tensor] = {}
+    with closing(run.source):
+        for step in range(STEPS):
+            run.engine.begin(step)
+            for update in short(run.updates(run.game, step)):
+                batch = run.source.draw(update.stage) if run.game.wants_reals(update) else None
+                measures = run.engine.run(update, batch)
+                seen |= {f"{key} at step {step}": value for key, value in measures.items()}
+        seen["samples"] = run.game.sample()
+    return [key for key, value in seen.items() if not bool(torch.isfinite(value).all())]
+
+
+def short(updates: list[Update], most: int = 4) -> list[Update]:
+    """A hundred updates of D in a step teach this test no more than a few: the first, and the end of the step."""
+    return updates if len(updates) <= most else [*updates[:1], *updates[-most + 1 :]]
+
+
+def judge(one: str, other: str, loss: str) -> str:
+    """What came of this company: `refused`, `played`, or what is wrong."""
+    verdict = COMPANY.best(loss, [one, other])
+    cfg = configuration(loss, [*verdict.host.companions, one, other], verdict.host)
+    try:
+        wrong = play(cfg)
+    except Refused as refusal:
+        named = all(any(name in line for name in (one, other, "loss")) for line in refusal.lines)
+        if not verdict.refused or not named:
+            return f"{refusal.lines} though the checker says {mark(verdict.findings) or 'nothing'}"
+        return "refused"
+    if verdict.refused:
+        return f"played, though the checker says {verdict.findings}"
+    return f"not finite: {wrong}" if wrong else "played"
+
+
+def verdict_of(combination: tuple[str, str, str]) -> str:
+    """As `judge`, for a process of a pool: a bug is told, not raised."""
+    torch.set_num_threads(1)
+    try:
+        return judge(*combination)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def test_the_families_are_not_empty() -> None:
+    assert len(TRICKS) >= 14 and len(LOSSES) >= 5 and len(ALL) == math.comb(len(TRICKS), 2) * len(LOSSES)
+
+
+@pytest.mark.parametrize(("one", "other", "loss"), SAMPLE, ids=["-".join(one) for one in SAMPLE])
+def test_two_tricks_and_a_loss_play_or_say_why_not(one: str, other: str, loss: str) -> None:
+    assert judge(one, other, loss) in ("played", "refused")
+
+
+@pytest.mark.slow
+def test_every_two_tricks_and_every_loss_play_or_say_why_not() -> None:
+    """On two processes, with a word now and then on standard error."""
+    began, outcomes = time.monotonic(), {}
+    with ProcessPoolExecutor(min(2, os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
+        for count, (combination, outcome) in enumerate(zip(ALL, pool.map(verdict_of, ALL, chunksize=8), strict=True)):
+            outcomes[combination] = outcome
+            if count % 200 == 0:
+                seconds = time.monotonic() - began
+                print(f"{count} of {len(ALL)} combinations, {seconds:.0f} s", file=sys.__stderr__, flush=True)
+    wrong = {key: value for key, value in outcomes.items() if value not in ("played", "refused")}
+    tally = {kind: sum(value == kind for value in outcomes.values()) for kind in ("played", "refused")}
+    print(f"{tally}, {len(wrong)} wrong", file=sys.__stderr__)
+    assert not wrong, "\n".join(f"{key}: {value}" for key, value in wrong.items())
+    assert all(tally.values())
+
+
+# Taking a trick out
+
+
+def random_sets(count: int) -> list[tuple[str, list[str]]]:
+    """A loss and two to five tricks each, by a fixed seed."""
+    dice = random.Random(5)
+    return [(dice.choice(LOSSES), dice.sample(TRICKS, dice.randint(2, 5))) for _ in range(count)]
+
+
+def gives(loss: str, tricks: list[str], host: Host, name: str) -> bool:
+    """Whether this trick may make a fact true: it provides one, it changes the networks, or it sets other parts."""
+    trick = Maker()(settings_of(loss, tricks, host)["tricks"][name], f"tricks.{name}")
+    return bool(trick.traits.provides) or isinstance(trick, Setting) or type(trick).modify is not Trick.modify
+
+
+def test_leaving_a_trick_out_of_a_valid_set_leaves_it_valid() -> None:
+    """The exact property: on the same host, a set without one of its tricks is valid too, unless that trick made a fact
+    true that a part which stays needs: it provided it (the only bound of a Wasserstein critic), or changed the networks
+    or the settings so that it held (no batch norm left, under a gradient penalty)."""
+    needed = {fact.id for fact in Fact}
+    valid = excused = 0
+    for loss, tricks in random_sets(60):
+        verdict = COMPANY.best(loss, tricks)
+        if verdict.refused:
+            continue
+        valid += 1
+        everything = [*verdict.host.companions, *tricks]
+        for name in everything:
+            fewer = ask(loss, [other for other in everything if other != name], verdict.host)
+            if fewer.refused:
+                errors = {finding.id for finding in fewer.findings if finding.level is Level.ERROR}
+                excuse = gives(loss, everything, verdict.host, name) and errors <= needed
+                assert excuse, (loss, everything, name, fewer.findings)
+                excused += 1
+    assert valid >= 15 and excused >= 1, (valid, excused)
+
+
+# The checker that these tests ask, and docs/compatibility.md with them, is the one that training asks
+
+
+@pytest.mark.parametrize("tricks", [[], *([name] for name in random.Random(2).sample(TRICKS, 8)), TRICKS[:3]], ids=str)
+def test_configurations_are_those_of_hydra(tricks: list[str]) -> None:
+    host = Host(*STANDS[0], "none", ())
+    ours = configuration("hinge", tricks, host)
+    given = [*TINY, f"dataset.resolution={host.resolution}", "loss=hinge", f"tricks=[{','.join(tricks)}]"]
+    with initialize_config_module("ganrun.conf", version_base="1.3"):
+        theirs = OmegaConf.to_container(compose("config", given), resolve=True)
+    assert isinstance(theirs, dict)
+    mine = OmegaConf.to_container(ours, resolve=True)
+    assert isinstance(mine, dict)
+    for settings in (mine, theirs):
+        del settings["model"]  # ours are small
+    assert mine == theirs
+    assert settings_of("hinge", tricks, host) == OmegaConf.to_container(ours, resolve=True)
+
+
+def test_known_verdicts() -> None:
+    """Company that users meet first; each cell can be wrong in its own way."""
+    assert mark(COMPANY.loss_cell("soft_labels", "wasserstein")) == "E C6"
+    assert mark(COMPANY.loss_cell("soft_labels", "least_squares")) == "W C7"
+    assert mark(COMPANY.loss_cell("gp", "wasserstein")) == "" == mark(COMPANY.loss_cell("ema", "hinge"))
+    assert mark(COMPANY.pair_cell("clip", "gp")) == "E C3" == mark(COMPANY.pair_cell("gp", "clip"))
+    assert mark(COMPANY.pair_cell("soft_labels", "one_sided_smoothing")) == "E C8"
+    assert mark(COMPANY.pair_cell("dropout", "gp")) == "W C39"
+    assert mark(COMPANY.pair_cell("ema", "noisy_labels")) == ""
+    batch = ask("nonsaturating", ["gp"], Host("dcgan", 16, "batch", ()))
+    assert isinstance(batch, Verdict) and mark(batch.findings) == "E C1"

@@ -1,0 +1,458 @@
+"""Who plays when, against whom, at which rate, from which noise and data; and the guard. Counted step by step."""
+
+import io
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from torch import Tensor, nn
+
+from ganrun.build import Run, build
+from ganrun.core.context import Context, DiscriminatorOutput, Update
+from ganrun.core.engine import Measures
+from ganrun.core.loss import Loss
+from ganrun.core.pair import Pair
+from ganrun.core.schedule import Constant
+from ganrun.core.train import train
+from ganrun.core.trick import Trick
+from ganrun.errors import Refused, Stopped
+from ganrun.games.latent import PRIORS
+from ganrun.losses.margins import Hinge, Wasserstein
+from ganrun.losses.targets import LeastSquares, Minimax, NonSaturating
+from ganrun.session import restore, state
+from ganrun.tricks.labels import Flip
+from ganrun.tricks.pacing import CheckpointSwap, StopOnCollapse, Throttle
+
+TINY = [
+    *("dataset.resolution=16", "batch=4", "steps=6", "game.grid=4", "engine.device=cpu", "engine.precision=fp32"),
+    *("model.generator.width=4", "model.discriminator.width=4", "model.generator.latent=8"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _one_seed_and_one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+def built(*overrides: str) -> Any:
+    with initialize_config_module("ganrun.conf", version_base="1.3"):
+        return build(compose("config", [*TINY, *overrides]))
+
+
+class Log:
+    """Keeps who played, tells the means every `every` steps, and saves nothing."""
+
+    interrupted = False
+
+    def __init__(self, every: int = 10**9):
+        self.played: list[tuple[int, str]] = []  # step from 0, player
+        self.every = every
+
+    def add(self, step: int, player: str, measures: Measures) -> None:
+        self.played.append((step - 1, player))
+
+    def due(self, step: int) -> bool:
+        return step % self.every == 0
+
+    def flush(self, step: int) -> dict[str, float]:
+        return {}
+
+    def after(self, step: int) -> None: ...
+
+
+def play(run: Run, first: int, steps: int, every: int = 10**9) -> Log:
+    log = Log(every)
+    train(game=run.game, engine=run.engine, updates=run.updates, data=run.source, log=log, saver=log,
+          seed=run.settings["seed"], first=first, steps=steps)  # fmt: skip
+    return log
+
+
+def trick_of(run: Any, name: str) -> Any:
+    return run.game.pairs["main"].tricks[name]
+
+
+def everything(run: Run) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in run.game.state_dict().items() if isinstance(value, Tensor)}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+class Score(nn.Module):
+    """D(x) = x's only pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
+        return DiscriminatorOutput(images.flatten(1)[:, 0] * self.weight)
+
+
+def pair_of(loss: Loss | None = None, **tricks: Trick) -> Pair:
+    return Pair(generator=nn.Identity(), discriminator=Score(), loss=loss or NonSaturating(), tricks=tricks)
+
+
+def shown(pair: Pair, real: list[float], fake: list[float]) -> None:
+    """What an update of D tells its tricks: the scores of reals and fakes."""
+    one, other = torch.tensor(real), torch.tensor(fake)
+    context = Context(
+        pair=pair, real=one, fake=other, on_real=DiscriminatorOutput(one), on_fake=DiscriminatorOutput(other)
+    )
+    pair.tricks.each(Trick.observe, context)
+
+
+# Settings
+
+
+def test_the_warm_up_of_wgan() -> None:
+    """100 updates of the critic in each of the first 25 steps and in every 500th, else 5. One of G always."""
+    run = built("tricks=[wgan_warmup]")
+    counts = {}
+    for step in (0, 1, 24, 25, 26, 499, 500, 501, 1000):
+        players = [update.player for update in run.updates(run.game, step)]
+        assert players[-1] == "generator" and players.count("generator") == 1
+        counts[step] = players.count("discriminator")
+    assert counts == {0: 100, 1: 100, 24: 100, 25: 5, 26: 5, 499: 5, 500: 100, 501: 5, 1000: 100}
+
+
+def test_rates_fall_in_a_straight_line_to_0_over_the_run() -> None:
+    run = built("tricks=[lr_decay,ttur]", "steps=80", "optim.decay.delay=20")
+    for player, rate in (("generator", 1e-4), ("discriminator", 4e-4)):
+        found = [run.engine.players[player].rate(step) / rate for step in (0, 20, 60, 100, 10**6)]
+        assert found == [pytest.approx(x, abs=1e-12) for x in (1, 1, 0.5, 0, 0)]
+    run.engine.begin(60)
+    assert run.engine.players["generator"].optimizer.param_groups[0]["lr"] == pytest.approx(5e-5)
+    assert built("tricks=[lr_decay]", "steps=123").settings["optim"]["decay"]["steps"] == 123
+
+
+@pytest.mark.parametrize("tricks", ["sgd_discriminator", "ema,sgd_discriminator,lr_decay"])
+def test_sgd_for_d_and_adam_for_g(tricks: str) -> None:
+    players = built(f"tricks=[{tricks}]").engine.players
+    assert type(players["discriminator"].optimizer) is torch.optim.SGD
+    assert type(players["generator"].optimizer) is torch.optim.Adam
+    assert players["discriminator"].rate(0) == pytest.approx(1e-2)
+    assert type(built("tricks=[ema]").engine.players["discriminator"].optimizer) is torch.optim.Adam
+
+
+def test_sgd_that_another_choice_undoes_is_refused_and_so_is_adams_rate() -> None:
+    with pytest.raises(Refused, match=r"RMSprop.*leaving optim"):
+        built("tricks=[sgd_discriminator]", "optim=rmsprop")
+    with pytest.raises(Refused, match=r"sgd_discriminator and tricks\.ttur: each sets optim\.discriminator\.lr"):
+        built("tricks=[sgd_discriminator,ttur]")
+    assert (
+        built("tricks=[sgd_discriminator]", "optim.discriminator.lr=0.5").engine.players["discriminator"].rate(0) == 0.5
+    )
+
+
+def test_noise_on_a_sphere() -> None:
+    """|z| is the root of its dimensions exactly; directions are uniform: mean 0, each coordinate of variance 1."""
+    noise = PRIORS["spherical"](20_000, 16)
+    torch.testing.assert_close(noise.norm(dim=1), torch.full((20_000,), 4.0))
+    torch.testing.assert_close(noise.T @ noise / 20_000, torch.eye(16), atol=0.05, rtol=0)
+    assert noise.mean(0).abs().max() < 0.05
+    fourth = noise[:, 0].pow(4).mean().item()  # E x^4 = 3 d^2 / (d (d + 2)) on a sphere of radius sqrt d
+    assert fourth == pytest.approx(3 * 16 / 18, rel=0.05)
+
+
+def test_the_settings_of_the_latent_choose_its_prior() -> None:
+    grid = built("tricks=[spherical_latent]").game.grid
+    assert isinstance(grid, Tensor)
+    torch.testing.assert_close(grid.norm(dim=1), torch.full((4,), math.sqrt(8)))
+    uniform = built("tricks=[uniform_latent]", "game.grid=500").game.grid
+    assert isinstance(uniform, Tensor) and uniform.abs().max() <= 1
+    assert uniform.var().item() == pytest.approx(1 / 3, rel=0.1)
+    with pytest.raises(Refused, match=r"game\.prior"):
+        built("tricks=[uniform_latent,spherical_latent]")
+
+
+def test_one_class_only() -> None:
+    labels = built("tricks=[one_class]").source.examples(64).labels
+    assert labels is not None and set(labels.tolist()) == {0}
+    assert len(built("tricks=[one_class]").dataset) < len(built("tricks=[]").dataset) / 8
+    with pytest.raises(Refused, match="dataset"):
+        built("tricks=[one_class]", "dataset.classes=[eleven]")
+
+
+# Throttle
+
+
+@pytest.mark.parametrize(
+    ("loss", "flip", "sign", "middle"),
+    [(NonSaturating, False, 1, 0), (NonSaturating, True, -1, 0), (LeastSquares, False, 1, 0.5), (Hinge, False, 1, 0)],
+)
+def test_accuracy_by_hand(loss: type, flip: bool, sign: int, middle: float) -> None:
+    """3 of 4 reals are taken for real, 1 of 4 fakes for fake: half of all."""
+    trick = Throttle(accuracy=0.8, interval=5)
+    pair = pair_of(loss(), throttle=trick, **({"flip": Flip()} if flip else {}))
+    real, fake = [0.2, 1.0, 3.0, -0.1], [0.3, 0.1, 2.0, -5.0]
+    shown(pair, [middle + sign * x for x in real], [middle + sign * x for x in fake])
+    assert pair.gauges()["throttle/accuracy"].item() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("right", "rests"), [(True, True), (False, False)])
+def test_d_rests_for_the_rest_of_an_interval_when_it_wins(right: bool, rests: bool) -> None:
+    trick = Throttle(accuracy=0.8, interval=4)
+    pair = pair_of(throttle=trick)
+    seen = []
+    for step in range(12):
+        trick.begin(pair, step)
+        seen.append(trick.sits_out(step, "discriminator"))
+        assert not trick.sits_out(step, "generator")
+        shown(pair, [1.0] * 4, [-1.0] * 4 if right else [1.0, 1.0, -1.0, -1.0])
+    assert seen == [False, rests, rests, rests] * 3
+
+
+def test_a_run_rests_and_resumes_within_an_interval() -> None:
+    """Accuracy above 0 is certain here; saved while D rests, it rests on."""
+    overrides = (
+        "tricks=[throttle]",
+        "tricks.throttle.accuracy=0.0",
+        "tricks.throttle.interval=4",
+        "model.discriminator.norm=none",
+    )
+    whole, again = built(*overrides), built(*overrides)
+    assert trick_of(whole, "throttle").accuracy.item() == 0
+    log = play(whole, 0, 6)
+    d_steps = [step for step, player in log.played if player == "discriminator"]
+    assert d_steps == [0, 4] and len(log.played) == 8
+    play(again, 0, 2)
+    saved = io.BytesIO()
+    torch.save(state(again, 2), saved)
+    fresh = built(*overrides)
+    restore(fresh, torch.load(io.BytesIO(saved.getvalue()), weights_only=True), "test")
+    assert trick_of(fresh, "throttle").rests
+    play(fresh, 2, 6)
+    assert same(everything(whole), everything(fresh))
+
+
+@pytest.mark.parametrize("tricks", ["throttle,stop_on_collapse"])
+def test_logging_changes_nothing(tricks: str) -> None:
+    runs = [built(f"tricks=[{tricks}]", "tricks.throttle.accuracy=0.4") for _ in range(2)]
+    logs = [play(run, 0, 11, every) for run, every in zip(runs, (1, 5), strict=True)]
+    assert logs[0].played == logs[1].played and same(*map(everything, runs))
+
+
+@pytest.mark.parametrize("setting", ["accuracy=1.0", "accuracy=-0.1", "interval=1"])
+def test_an_impossible_throttle_is_refused(setting: str) -> None:
+    with pytest.raises(Refused, match=rf"tricks\.throttle\.{setting.split('=')[0]}"):
+        built("tricks=[throttle]", f"tricks.throttle.{setting}")
+
+
+def test_a_loss_that_only_compares_has_no_accuracy() -> None:
+    with pytest.raises(Refused, match="Wasserstein"):
+        pair_of(Wasserstein(), throttle=Throttle(accuracy=0.8, interval=5)).bind(
+            torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
+        )
+
+
+# The guard
+
+
+def bound(loss: Loss, *, share: float = 0.02, patience: int = 3, decay: float = 0.0, **tricks: Any) -> tuple[Pair, Any]:
+    guard = StopOnCollapse(share=share, patience=patience, decay=decay)
+    pair = pair_of(loss, guard=guard, **tricks)
+    pair.bind(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1))
+    return pair, guard
+
+
+@pytest.mark.parametrize(
+    ("loss", "chance"), [(NonSaturating, math.log(4)), (Minimax, math.log(4)), (LeastSquares, 0.25), (Hinge, 2.0)]
+)
+def test_the_bound_is_a_share_of_chance(loss: type, chance: float) -> None:
+    _, guard = bound(loss())
+    assert guard.bound == pytest.approx(0.02 * chance) and guard.loss.item() == pytest.approx(chance)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_guard_ends_a_won_game_after_its_patience(flip: bool) -> None:
+    sign = -1 if flip else 1
+    flips: dict[str, Any] = {"flip": Flip()} if flip else {}
+    pair, guard = bound(NonSaturating(), **flips)
+    won, lost = ([sign * 9.0] * 2, [sign * -9.0] * 2), ([0.0] * 2, [0.0] * 2)
+    for scores, count in ((won, 1), (won, 2), (lost, 0), (won, 1), (won, 2)):
+        shown(pair, *scores)
+        assert guard.below.item() == count
+        guard.watch(7, {})
+    shown(pair, *won)
+    with pytest.raises(Stopped, match=r"step 7: D has won.* 3 updates .*Try: .*soft_labels"):
+        guard.watch(7, {})
+
+
+def test_the_guard_smooths_the_loss_and_starts_from_chance() -> None:
+    pair, guard = bound(NonSaturating(), decay=0.9)
+    expected = math.log(4)
+    for _ in range(30):
+        shown(pair, [20.0], [-20.0])
+        expected *= 0.9
+        assert guard.loss.item() == pytest.approx(expected, rel=1e-4)
+        assert (guard.below.item() > 0) == (expected < 0.02 * math.log(4))
+
+
+def test_the_guard_counts_in_the_run_and_keeps_its_patience_in_the_checkpoint() -> None:
+    overrides = (
+        "tricks=[stop_on_collapse]",
+        "tricks.stop_on_collapse.share=0.999",
+        "tricks.stop_on_collapse.patience=4",
+        "tricks.stop_on_collapse.decay=0",
+    )
+    run, plain = built(*overrides, "optim.generator.lr=1e-12"), built("tricks=[]", "optim.generator.lr=1e-12")
+    trick_of(run, "stop_on_collapse").bound = 1e9  # every loss is below
+    log = play(run, 0, 3, every=1)
+    assert trick_of(run, "stop_on_collapse").below.item() == 3 and len(log.played) == 6
+    play(plain, 0, 3)
+    mine = {k: v for k, v in everything(run).items() if "stop_on_collapse" not in k}
+    assert same(mine, everything(plain)), "the guard changes no weight"
+    fresh = built(*overrides, "optim.generator.lr=1e-12")
+    restore(fresh, state(run, 3), "test")
+    trick_of(fresh, "stop_on_collapse").bound = 1e9
+    with pytest.raises(Stopped, match="step 4"):
+        play(fresh, 3, 9, every=1)
+
+
+def test_a_loss_without_a_least_value_has_no_collapse() -> None:
+    with pytest.raises(Refused, match="Wasserstein"):
+        bound(Wasserstein())
+
+
+@pytest.mark.parametrize("setting", ["share=0", "share=1.0", "patience=0", "decay=1.0"])
+def test_an_impossible_guard_is_refused(setting: str) -> None:
+    with pytest.raises(Refused, match=rf"tricks\.stop_on_collapse\.{setting.split('=')[0]}"):
+        built("tricks=[stop_on_collapse]", f"tricks.stop_on_collapse.{setting}")
+
+
+# Past selves
+
+
+SWAP = ("tricks=[checkpoint_swap]", "tricks.checkpoint_swap.interval=4", "tricks.checkpoint_swap.keep=2")
+
+
+def weights(net: nn.Module) -> list[Tensor]:
+    return [value.detach().clone() for value in (*net.parameters(), *net.buffers())]
+
+
+def equal(one: list[Tensor], other: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_one_plays_its_past_self_stands_in_and_it_is_back_afterwards() -> None:
+    """Watched at every update: who learns, and that the other holds a kept copy at its first one."""
+    run = built(*SWAP, "tricks.checkpoint_swap.p=0.9", "updates.discriminator=2")
+    pair: Any = run.game.pairs["main"]
+    kept: list[dict[str, list[Tensor]]] = []  # what each interval began with
+    before: dict[str, list[Tensor]] = {}
+    seen: list[tuple[int, str, bool]] = []
+    plain_begin, plain_run = run.engine.begin, run.engine.run
+
+    def begin(step: int) -> None:
+        before.update({role: weights(getattr(pair, role)) for role in ("generator", "discriminator")})
+        if step % 4 == 0:
+            kept.append(dict(before))
+        plain_begin(step)
+
+    def update(one: Update, batch: Any) -> Measures:
+        other = "generator" if one.player == "discriminator" else "discriminator"
+        opponent = weights(getattr(pair, other))
+        past = any(equal(opponent, copies[other]) for copies in kept[-2:])
+        seen.append((len(kept), one.player, past and not equal(opponent, before[other])))
+        measures = plain_run(one, batch)
+        if seen[-1][2]:
+            assert equal(weights(getattr(pair, other)), before[other]), "back as it was"
+        return measures
+
+    run.engine.begin, run.engine.run = begin, update
+    log = play(run, 0, 24)
+    alone = {step for step in range(24) if len({player for at, player in log.played if at == step}) == 1}
+    assert not alone & {0, 4, 8, 12, 16, 20}, "steps of copies are ordinary"
+    assert len(alone) > 12
+    first = {step: log.played.index((step, player)) for step, player in reversed(log.played)}
+    # In the step after the first copies, and wherever the drawn copy is what the net already is, nothing differs.
+    assert sum(seen[first[step]][2] for step in alone) >= len(alone) - 2
+    players = {log.played[first[step]][1] for step in alone}
+    assert players == {"generator", "discriminator"}, "either of them is put aside"
+    ordinary = [row for row, (step, _) in zip(seen, log.played, strict=True) if step not in alone]
+    assert not any(past for *_, past in ordinary)
+
+
+def test_copies_are_the_last_of_their_steps() -> None:
+    run = built(*SWAP, "tricks.checkpoint_swap.p=0.01")
+    pair: Any = run.game.pairs["main"]
+    kept = []
+    for step in range(13):
+        if step % 4 == 0:
+            kept.append(weights(pair.generator))
+        play(run, step, step + 1)
+    copies = [weights(copy) for copy in trick_of(run, "checkpoint_swap").past["generator"]]
+    assert equal(copies[0], kept[2]) and equal(copies[1], kept[3])
+    assert not equal(kept[2], kept[3])
+
+
+def test_swaps_come_at_their_rate() -> None:
+    trick = CheckpointSwap(interval=1000, keep=1, p=0.05)
+    pair = pair_of(swap=trick)
+    pair.bind(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1))
+    away = []
+    for step in range(4000):
+        trick.begin(pair, step)
+        away.append(trick.away)
+        trick.after(pair, "discriminator")
+    assert away.count("generator") / 4000 == pytest.approx(0.025, abs=0.01)
+    assert away.count("discriminator") / 4000 == pytest.approx(0.025, abs=0.01)
+
+
+def test_a_run_with_past_selves_resumes_exactly() -> None:
+    overrides = (*SWAP, "tricks.checkpoint_swap.p=0.9")
+    whole, first, again = (built(*overrides) for _ in range(3))
+    play(whole, 0, 7)
+    play(first, 0, 3)
+    saved = io.BytesIO()
+    torch.save(state(first, 3), saved)
+    restore(again, torch.load(io.BytesIO(saved.getvalue()), weights_only=True), "test")
+    play(again, 3, 7)
+    assert same(everything(whole), everything(again))
+
+
+def test_where_nobody_plays_samples_are_still_of_today() -> None:
+    """A head start can leave out the one that would meet a past self."""
+    trick = CheckpointSwap(interval=2, keep=1, p=0.999999)
+    run = built("tricks=[ema]")
+    pair: Any = Pair(generator=run.game.pairs["main"].generator, discriminator=run.game.pairs["main"].discriminator,
+                     loss=NonSaturating(), tricks={"swap": trick})  # fmt: skip
+    pair.bind(torch.ones(1, 1, 16, 16), torch.ones(1, 1, 16, 16))
+    trick.begin(pair, 0)
+    with torch.no_grad():
+        next(iter(pair.generator.parameters())).add_(1)
+        next(iter(pair.discriminator.parameters())).add_(1)
+    today = {role: weights(getattr(pair, role)) for role in ("generator", "discriminator")}
+    for step in (1, 3, 5, 7, 9):
+        trick.begin(pair, step)
+        assert trick.away and not equal(weights(getattr(pair, trick.away)), today[trick.away])
+        with pair.sampler() as net:
+            assert equal(weights(net), today["generator"])
+    trick.begin(pair, 10)
+    assert trick.away is None
+    assert all(equal(weights(getattr(pair, role)), numbers) for role, numbers in today.items())
+
+
+def test_two_tricks_that_let_players_sit_out_are_refused() -> None:
+    with pytest.raises(Refused, match="who sits out"):
+        built("tricks=[throttle,checkpoint_swap]")
+
+
+@pytest.mark.parametrize("setting", ["interval=1", "keep=0", "p=0", "p=1.0"])
+def test_impossible_past_selves_are_refused(setting: str) -> None:
+    with pytest.raises(Refused, match=rf"tricks\.checkpoint_swap\.{setting.split('=')[0]}"):
+        built("tricks=[checkpoint_swap]", f"tricks.checkpoint_swap.{setting}")
+
+
+def test_a_plain_rate_does_not_fall() -> None:
+    assert built("tricks=[]").engine.players["generator"].rate(10**6) == 2e-4
+    assert Constant(value=3.0).final == 3
