@@ -115,8 +115,13 @@ def _session(cfg: DictConfig, hydra: Any, signals: Signals) -> tuple[int, float 
 
 
 def _remove_empty(folder: Path) -> None:
-    """Leave nothing of a refused run: its folder, made in advance, and those above it that are empty now."""
-    for path in (folder, *folder.parents):
+    """Leave nothing of a refused run: its folder, made in advance, and those above it that are empty now.
+
+    Never the working folder itself, and above a folder that lies elsewhere nothing.
+    """
+    here = Path.cwd()
+    above = [path for path in folder.parents if here in path.parents]
+    for path in (folder, *above):
         try:
             path.rmdir()
         except OSError:
