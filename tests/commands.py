@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shlex
 import signal
 import subprocess
@@ -86,6 +87,7 @@ class Ended:
     out: str
     err: str
     seconds: float
+    cpu: float = 0.0  # seconds of work, which do not depend on what else the machine does
 
     @property
     def run(self) -> Path:
@@ -104,12 +106,14 @@ def environment(**more: str) -> dict[str, str]:
 
 def fresh(*arguments: str, folder: Path, python: Sequence[str] = (), **more: Any) -> Ended:
     """`python -m ganrun` from scratch."""
-    began = time.monotonic()
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, *python, "-m", "ganrun", *arguments]
     ended = subprocess.run(
         command, cwd=folder, env=environment(**more), capture_output=True, text=True, timeout=PATIENCE
     )
-    return Ended(ended.returncode, ended.stdout, ended.stderr, time.monotonic() - began)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Ended(ended.returncode, ended.stdout, ended.stderr, time.monotonic() - began, cpu)
 
 
 class Started:

@@ -37,6 +37,8 @@ class Ema(Trick):
         super().__init__()
         if not 0 <= decay < 1:
             raise Refused("tricks.ema.decay", f"{decay}", "0 <= decay < 1", "tricks.ema.decay=0.999")
+        if warm_up < 1:
+            raise Refused("tricks.ema.warm_up", f"{warm_up}", "1 or more; 1 is no warm-up", "tricks.ema.warm_up=10")
         self.weight = Scheduled(_Weight(decay, warm_up))
 
     def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:

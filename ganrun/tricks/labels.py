@@ -57,13 +57,14 @@ class OneSidedSmoothing(Trick):
         self.real = real
 
     def targets(self, targets: Targets) -> Targets:
-        return Targets(targets.real * self.real, targets.fake)
+        return Targets(targets.real * self.real, targets.fake * self.real)  # 0 stays 0; a swapped 1 is smoothed too
 
 
 class NoisyLabels(Trick):
-    """Swap each target with probability `p`, image by image; discriminator only. ganhacks, number 6.
+    """Ask of an image what is asked of the other kind, with probability `p`; discriminator only. ganhacks, number 6.
 
-    By image, not by batch: int(p * batch) swaps would be none at all in a small batch.
+    By image, not by batch: int(p * batch) swaps would be none at all in a small batch. Targets are taken from the other
+    side rather than mirrored, so that what other tricks make of 1 and 0 keeps its meaning, before or after.
     """
 
     traits = Traits(needs=facts(Fact.TARGETS))
@@ -79,9 +80,10 @@ class NoisyLabels(Trick):
         self.register_buffer("swapped", torch.zeros(()))
 
     def targets(self, targets: Targets) -> Targets:
-        masks = [torch.rand_like(target) < self.p for target in targets]
-        self.swapped.copy_(masks[0].sum() + masks[1].sum())
-        return Targets(*(torch.where(mask, 1 - target, target) for mask, target in zip(masks, targets, strict=True)))
+        real, fake = targets
+        swap_real, swap_fake = torch.rand_like(real) < self.p, torch.rand_like(fake) < self.p
+        self.swapped.copy_(swap_real.sum() + swap_fake.sum())
+        return Targets(torch.where(swap_real, fake, real), torch.where(swap_fake, real, fake))
 
     def gauges(self) -> Mapping[str, Tensor]:
         return {"swapped": self.swapped}

@@ -27,6 +27,9 @@ class GradientPenalty(Trick):
 
     def __init__(self, *, weight: float, target: float):
         super().__init__()
+        if weight < 0 or target < 0:
+            found = f"weight {weight}, target {target}"
+            raise Refused("tricks.gp", found, "numbers of at least 0", "tricks.gp.weight=10 tricks.gp.target=1")
         self.weight, self.target = weight, target
         self.register_buffer("slope", torch.zeros(()))
 
