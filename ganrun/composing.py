@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Sweep
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ganrun.choices import COMMANDS, Choices, written
+from ganrun.arguments import check, hydras_order, own_folders, read_options, read_overrides
+from ganrun.choices import Choices, written
 from ganrun.errors import Refused, nearest
 
 
@@ -38,6 +37,11 @@ class FolderMade(Callback):
     def remember(cls, folder: Path) -> None:
         cls.folder = folder
         cls.first = next((part for part in reversed((folder, *folder.parents)) if not part.exists()), None)
+
+    @classmethod
+    def concerns(cls, path: Path) -> bool:
+        """Whether this path lies on the way to the folder, or in it."""
+        return cls.folder.is_relative_to(path.absolute()) or path.absolute().is_relative_to(cls.folder)
 
     @classmethod
     def forget(cls) -> None:
@@ -62,101 +66,41 @@ def hydra_run(arguments: list[str], task: Callable[[DictConfig], Any]) -> None:
     import hydra
 
     options = read_options(arguments)
-    choices = Choices(_folders(options))
+    choices = Choices(own_folders(options))
     overrides = read_overrides(options.overrides)
     for override in overrides:
-        _check(override, choices)
+        check(override, choices)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors here instead of printing them
-    flags = list(arguments)
-    for override in options.overrides:
-        flags.remove(override)
     FolderMade.first = None
-    saved, sys.argv = sys.argv, [sys.argv[0], *flags, *options.overrides]  # argparse wants them in this order
+    saved, sys.argv = sys.argv, [sys.argv[0], *hydras_order(arguments, options.overrides)]
     try:
         hydra.main(version_base="1.3", config_path="pkg://ganrun.conf", config_name="config")(task)()
-    except MissingConfigException as error:
-        options = ", ".join(error.options or []) or "a YAML file of a group"
-        raise Refused(error.missing_cfg_file or "configuration", "there is no such file", options,
-                      "ganrun --info searchpath, which lists the folders") from error  # fmt: skip
-    except ConfigCompositionException as error:
-        raise _no_such_key(error, overrides, choices) from error
-    except (HydraException, OmegaConfBaseException) as error:
-        raise Refused("configuration", str(error)) from error
-    except OSError as error:
-        if error.filename is None:
+    except (HydraException, OmegaConfBaseException, OSError) as error:
+        refusal = _in_one_line(error, overrides, choices)
+        if refusal is None:
             raise
-        place, why = error.filename, (error.strerror or str(error)).lower()
-        raise Refused(str(place), why, "a folder that can be written", "hydra.run.dir=another/folder") from error
+        raise refusal from error
     finally:
         sys.argv = saved
         FolderMade.forget()
 
 
-def read_options(arguments: list[str]) -> argparse.Namespace:
-    """Hydra's own options, and everything else as `overrides`."""
-    from hydra._internal.utils import get_args_parser
-
-    def refuse(message: str) -> NoReturn:
-        raise Refused("ganrun", message, "KEY=VALUE and the options of Hydra", "ganrun --help")
-
-    parser = get_args_parser()
-    parser.error = refuse  # type: ignore[method-assign]
-    options = parser.parse_intermixed_args(arguments)
-    if options.experimental_rerun is not None:
-        raise Refused("--experimental-rerun", "a pickle may run any code", "a run's folder", "ganrun resume RUN")
-    if options.config_dir is not None and not Path(options.config_dir).is_dir():
-        raise Refused("--config-dir", f"no folder {options.config_dir}", "a folder that holds YAML files in groups")
-    return options
-
-
-def _folders(options: argparse.Namespace) -> list[Path]:
-    """The user's own folders of configuration."""
-    folders = [options.config_dir] if options.config_dir else []
-    for override in options.overrides:
-        if override.lstrip("+").startswith("hydra.searchpath="):
-            folders += override.split("=", 1)[1].strip("[]").split(",")
-    return [Path(str(folder).strip("'\" ").removeprefix("file://")) for folder in folders]
-
-
-def read_overrides(arguments: list[str]) -> list[Override]:
-    """What is to be changed; refused when it is not KEY=VALUE."""
-    try:
-        overrides = OverridesParser.create().parse_overrides(arguments)
-    except OverrideParseException as error:
-        raise _unreadable(error.override) from error
-    for override in overrides:
-        if not override.key_or_group:
-            raise _unreadable(str(override.input_line))
-    return overrides
-
-
-def _unreadable(argument: str) -> Refused:
-    key, equals, value = argument.partition("=")
-    if not equals and not argument.startswith(("~", "+", "-")):
-        close = nearest(argument, COMMANDS)
-        expected = f"one of the commands {', '.join(COMMANDS)}, or KEY=VALUE"
-        return Refused(argument, "neither a command nor KEY=VALUE", expected, f"ganrun {close or '--help'}")
-    quoted = f"'{key}=\"{value}\"'" if value and not set(value) & set("'\"[]{}(),") else "'tricks=[soft_labels,flip]'"
-    return Refused(argument, "cannot be read", "KEY=VALUE", f"quotes, as in {quoted}")
-
-
-def _check(override: Override, choices: Choices) -> None:
-    """Refuse what Hydra would take without a word, or refuse in many."""
-    key, line = override.key_or_group, str(override.input_line)
-    trick = key.removeprefix("tricks.")
-    if override.is_delete() and trick != key and choices.is_setting(trick):
-        raise Refused(line, f"{trick} is a setting; what it has set would stay", "", "'tricks=[...]' without it")
-    if key not in choices.groups:
-        return
-    options = choices.options(key)
-    if override.is_delete() and key != "experiment":
-        raise Refused(line, f"a run without {key}", ", ".join(options), written(key, [] if key == "tricks" else options[:1]))
-    if override.is_add() and key != "tricks":
-        raise Refused(line, f"{key} is chosen already", ", ".join(options), line.lstrip("+"))
-    value = override.value()
-    sweep = isinstance(value, Sweep)
-    for choice in getattr(value, "list", None) or [] if sweep else [value]:
-        choices.check(key, choice)
+def _in_one_line(error: Exception, overrides: list[Override], choices: Choices) -> Refused | None:
+    """What Hydra complains of; None when it is not the configuration."""
+    match error:
+        case MissingConfigException():
+            place, expected = error.missing_cfg_file or "configuration", ", ".join(error.options or [])
+            remedy = "ganrun --info searchpath, which lists the folders"
+            return Refused(place, "there is no such file", expected or "a YAML file of a group", remedy)
+        case ConfigCompositionException():
+            return _no_such_key(error, overrides, choices)
+        case OSError():
+            if error.filename is None or not FolderMade.concerns(Path(os.fsdecode(error.filename))):
+                return None
+            found = (error.strerror or str(error)).lower()
+            return Refused(str(error.filename), found, "a folder that can be written", "hydra.run.dir=another/folder")
+        case _:
+            return Refused("configuration", str(error))
 
 
 def _no_such_key(error: ConfigCompositionException, overrides: list[Override], choices: Choices) -> Refused:
@@ -177,7 +121,9 @@ def _no_such_key(error: ConfigCompositionException, overrides: list[Override], c
     if trick and trick not in chosen:
         return _not_chosen(key, trick, chosen, choices)
     close = nearest(key, [*known, *choices.groups])
-    return Refused(key, "there is no such setting", "", f"{close}=..." if close else "ganrun --cfg job, which lists all")
+    return Refused(
+        key, "there is no such setting", "", f"{close}=..." if close else "ganrun --cfg job, which lists all"
+    )
 
 
 def _not_chosen(key: str, trick: str, chosen: list[str], choices: Choices) -> Refused:

@@ -101,7 +101,14 @@ def check_types(part: type, settings: Mapping[str, Any], where: str) -> None:
             raise Refused(f"{where}.{key}", repr(value), in_words(hints[key]))
 
 
-WORDS = {int: "a whole number", float: "a number", str: "a name", bool: "true or false", type(None): "null", Mapping: "settings"}
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a name",
+    bool: "true or false",
+    type(None): "null",
+    Mapping: "settings",
+}
 
 
 def in_words(hint: Any) -> str:

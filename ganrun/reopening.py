@@ -8,7 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ganrun.composing import flat, leaves, read_overrides
+from ganrun.arguments import read_overrides
+from ganrun.composing import flat, leaves
 from ganrun.errors import Refused, nearest
 from ganrun.record.folder import RunFolder, is_run
 
@@ -67,13 +68,17 @@ def _apply(cfg: DictConfig, overrides: list[str]) -> None:
         if override.is_delete() or override.is_sweep_override():
             raise Refused(str(override.input_line), "one value is wanted on resume", f"{key}=VALUE")
         if OmegaConf.is_dict(OmegaConf.select(cfg, key)) and not below(key, WARNED):
-            raise Refused("resume", f"{override.input_line} would make it another run", CHANGEABLE, "a new run with ganrun")
+            raise Refused(
+                "resume", f"{override.input_line} would make it another run", CHANGEABLE, "a new run with ganrun"
+            )
         with open_dict(cfg):
             OmegaConf.update(cfg, key, override.value())
 
 
 def _changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, str]:
-    changed = {key: f"{before.get(key)} -> {after.get(key)}" for key in before | after if before.get(key) != after.get(key)}
+    changed = {
+        key: f"{before.get(key)} -> {after.get(key)}" for key in before | after if before.get(key) != after.get(key)
+    }
     refused = [f"{key}: {change}" for key, change in changed.items() if not below(key, FREE + WARNED)]
     if refused:
         raise Refused("resume", f"{'; '.join(refused)} would make it another run", CHANGEABLE, "a new run with ganrun")

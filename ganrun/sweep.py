@@ -70,7 +70,8 @@ class JobOutcome:
         if self.code < 0:
             name = signal.Signals(-self.code).name
             return f"killed by {name}" + (" (out of memory?)" if -self.code == signal.SIGKILL else "")
-        reason = REASONS.get(self.code, "failed") if self.said else "ended without a word"
+        told = self.said or self.code > 128
+        reason = REASONS.get(self.code, "failed") if told else "ended without a word"
         return f"{reason} (exit code {self.code})"
 
 
@@ -192,9 +193,9 @@ def refuse_common(outcomes: Sequence[JobOutcome]) -> None:
         raise Contradiction(outcomes[0].said.splitlines())
 
 
-def print_table(outcomes: Sequence[JobOutcome]) -> int:
+def print_table(outcomes: Sequence[JobOutcome], console: Console | None = None) -> int:
     """Say how every job ended; returns how many failed."""
-    console = Console(width=None if sys.stdout.isatty() else WIDE)
+    console = console or Console(width=None if sys.stdout.isatty() else WIDE)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("job", justify="right")
     table.add_column("ended", overflow="fold", max_width=console.width // 3)

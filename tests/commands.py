@@ -38,7 +38,8 @@ import atexit, gc, json, os, sys, threading
 sys.path[0] = ""  # as python -m has it
 import torch, torch._dynamo, torchvision, sklearn.datasets, tensorboard  # what every run imports
 import torch.utils.tensorboard, torch.testing._comparison
-import ganrun.cli, ganrun.composing, ganrun.session, ganrun.sweep, ganrun.help, ganrun.data.samples, ganrun.data.array
+import ganrun.cli, ganrun.composing, ganrun.reopening, ganrun.session, ganrun.sweep, ganrun.help
+import ganrun.data.samples, ganrun.data.array
 gc.freeze()  # or every child would look through all of it
 for line in sys.stdin:
     order = json.loads(line)

@@ -200,7 +200,13 @@ def test_a_terminal_gets_a_live_display(nursery: Nursery, tmp_path):
     assert "\x1b[2K" in text or "\x1b[1A" in text  # lines drawn anew
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "")
     assert "images/s" in plain and "D(G(z))" in plain and "━" in plain
-    assert [line[:12].strip() for line in plain.splitlines()[-5:]] == ["run", "samples", "checkpoint", "curves", "resume"]
+    assert [line[:12].strip() for line in plain.splitlines()[-5:]] == [
+        "run",
+        "samples",
+        "checkpoint",
+        "curves",
+        "resume",
+    ]
 
 
 def test_python_m_ganrun_in_a_fresh_process(tmp_path):

@@ -130,7 +130,13 @@ def test_several_contradictions_are_told_at_once(nursery: Nursery, tmp_path: Pat
     assert ended.code == 2 and not list(tmp_path.iterdir())
     lines = ended.err.splitlines()
     assert len(lines) >= 4 and all(line.startswith("ganrun: error: ") for line in lines)
-    for words in ("tricks.soft_labels: ", "tricks.one_sided_smoothing: ", "batch norm", "tricks.clip", "targets of reals"):
+    for words in (
+        "tricks.soft_labels: ",
+        "tricks.one_sided_smoothing: ",
+        "batch norm",
+        "tricks.clip",
+        "targets of reals",
+    ):
         assert any(words in line for line in lines), words
 
 

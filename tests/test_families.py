@@ -8,8 +8,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import properties
 import pytest
-import support
 import torch
 from omegaconf import OmegaConf
 from support import CONF, built, composed, family, host, host_of_loss, nodes, play, sets, tiny
@@ -57,33 +57,33 @@ def test_the_families_are_what_the_folders_hold() -> None:
 
 @every_part
 def test_resume_is_exact(kind: str, name: str) -> None:
-    support.check_resume(hosted(kind, name))
+    properties.check_resume(hosted(kind, name))
 
 
 @every_part
 def test_all_state_is_in_the_checkpoint_under_readable_names(kind: str, name: str) -> None:
-    support.check_state_is_kept(hosted(kind, name))
+    properties.check_state_is_kept(hosted(kind, name))
 
 
 @every_part
 def test_no_update_waits_for_the_device(kind: str, name: str) -> None:
-    support.check_no_sync(hosted(kind, name))
+    properties.check_no_sync(hosted(kind, name))
 
 
 @every_part
 def test_addresses_are_stable(kind: str, name: str) -> None:
-    support.check_addresses(hosted(kind, name))
+    properties.check_addresses(hosted(kind, name))
 
 
 @pytest.mark.parametrize("name", TRICKS)
 def test_the_trick_changes_the_run(name: str) -> None:
-    support.check_changes(hosted("tricks", name), name)
+    properties.check_changes(hosted("tricks", name), name)
 
 
 @pytest.mark.parametrize("optim", family("optim"))
 def test_resume_is_exact_with_every_optimiser(optim: str) -> None:
-    support.check_resume(tiny(f"optim={optim}"))
-    support.check_no_sync(tiny(f"optim={optim}"))
+    properties.check_resume(tiny(f"optim={optim}"))
+    properties.check_no_sync(tiny(f"optim={optim}"))
 
 
 def test_losses_differ() -> None:
@@ -116,20 +116,20 @@ def test_no_update_waits_for_a_gpu(kind: str, name: str) -> None:
 
 
 BROKEN = [
-    ("Forgets", support.check_resume),
-    ("Forgets", support.check_state_is_kept),
-    ("KeepsStateOnTheHost", support.check_resume),
-    ("RebindsState", support.check_addresses),
-    ("ReplacesGradients", support.check_addresses),
-    ("ReplacesWeights", support.check_addresses),
-    ("AsksTheHost", support.check_no_sync),
-    ("Branches", support.check_no_sync),
-    ("Masks", support.check_no_sync),
-    ("Lists", support.check_no_sync),
-    ("SeesNothing", lambda overrides: support.check_changes(overrides, "mine", patience=3)),
-    ("WeighsNothing", lambda overrides: support.check_changes(overrides, "mine", patience=3)),
+    ("Forgets", properties.check_resume),
+    ("Forgets", properties.check_state_is_kept),
+    ("KeepsStateOnTheHost", properties.check_resume),
+    ("RebindsState", properties.check_addresses),
+    ("ReplacesGradients", properties.check_addresses),
+    ("ReplacesWeights", properties.check_addresses),
+    ("AsksTheHost", properties.check_no_sync),
+    ("Branches", properties.check_no_sync),
+    ("Masks", properties.check_no_sync),
+    ("Lists", properties.check_no_sync),
+    ("SeesNothing", lambda overrides: properties.check_changes(overrides, "mine", patience=3)),
+    ("WeighsNothing", lambda overrides: properties.check_changes(overrides, "mine", patience=3)),
 ]
-CHECKS = [support.check_resume, support.check_state_is_kept, support.check_addresses, support.check_no_sync]
+CHECKS = [properties.check_resume, properties.check_state_is_kept, properties.check_addresses, properties.check_no_sync]
 
 
 def with_trick(target: str) -> tuple[str, ...]:
@@ -145,7 +145,7 @@ def test_a_broken_trick_is_seen(target: str, check: Any) -> None:
 def test_a_whole_trick_passes() -> None:
     for check in CHECKS:
         check(with_trick("LeCamLike"))
-    support.check_changes(with_trick("LeCamLike"), "mine")
+    properties.check_changes(with_trick("LeCamLike"), "mine")
 
 
 # Experiments and company

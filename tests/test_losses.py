@@ -190,6 +190,20 @@ def test_losses_without_labels_claim_no_probability(loss: Loss) -> None:
     assert set(measures(loss, 1.0, -1.0)) == {"score/real", "score/fake"}
 
 
+@pytest.mark.parametrize("loss", [Minimax(), NonSaturating()], ids=lambda loss: type(loss).__name__)
+def test_a_pair_flips_for_both_players(loss: Loss) -> None:
+    """A discriminator with negated weights under flip is the plain game, term by term."""
+    plain, flipped = pair_of(loss=loss), pair_of(loss=loss, flip=Flip())
+    flipped.discriminator.weight.data.neg_()  # type: ignore[union-attr, operator]
+    real, fake = torch.rand(4, 1, 2, 2), torch.rand(4, 1, 2, 2)
+    for outcomes in (
+        [pair.discriminator_outcome(D_UPDATE, real, fake) for pair in (plain, flipped)],
+        [pair.generator_outcome(G_UPDATE, None, fake) for pair in (plain, flipped)],
+    ):
+        one, other = (outcome.terms["adversarial"] for outcome in outcomes)
+        torch.testing.assert_close(one, other)
+
+
 def test_the_generators_targets_stay_hard_under_soft_labels() -> None:
     fake = torch.rand(4, 1, 2, 2)
     soft = pair_of(soft=SoftLabels(real=[0.7, 0.8], fake=[0.1, 0.2])).generator_outcome(G_UPDATE, None, fake)

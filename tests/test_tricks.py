@@ -357,8 +357,9 @@ def test_a_penalty_that_steepens_is_refused(setting: str) -> None:
         built("model.discriminator.norm=layer", f"tricks.gp.{setting}", tricks=["gp"])
 
 
-def test_sampling_leaves_every_module_in_the_mode_it_was_in() -> None:
-    run = built(tricks=["ema"])
+@pytest.mark.parametrize("tricks", [[], ["ema"]])
+def test_sampling_leaves_every_module_in_the_mode_it_was_in(tricks: list[str]) -> None:
+    run = built(tricks=tricks)
     modes = {name: module.training for name, module in run.game.named_modules()}
     run.game.sample()
     assert modes == {name: module.training for name, module in run.game.named_modules()}
