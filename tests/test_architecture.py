@@ -20,6 +20,7 @@ SOURCES = sorted(path for folder in (PACKAGE, ROOT / "hydra_plugins") for path i
 
 # Where Hydra and its DictConfig may be known, and why. Beyond these, configuration is plain data and objects.
 BORDER = {
+    "arguments.py": "reads what was typed with the parsers of Hydra",
     "composing.py": "reads arguments with Hydra and says its complaints in one line",
     "reopening.py": "reads a run's own configuration again",
     "checks.py": "turns what was composed into plain data",
