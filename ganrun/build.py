@@ -11,15 +11,16 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from torch import nn
 
+from ganrun.checks import check_values, resolve
 from ganrun.core.context import Stage
 from ganrun.core.engine import Eager, Player
 from ganrun.core.facts import Fact
 from ganrun.core.game import Game
+from ganrun.core.loss import Loss
 from ganrun.core.pair import Pair
-from ganrun.core.schedule import Product, Schedule, schedule
+from ganrun.core.schedule import Constant, Product, Schedule, schedule
 from ganrun.core.seeding import reseed
 from ganrun.core.traits import Finding, Level, Traits, facts, findings
 from ganrun.core.trick import Trick
@@ -31,6 +32,7 @@ from ganrun.make import Maker
 from ganrun.rules import between, check_force
 
 PLAYERS = ("discriminator", "generator")
+FAR = 10**12  # a step that no run reaches, where schedules have long ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,15 +83,6 @@ def build(cfg: DictConfig) -> Run:
     )
 
 
-def check_values(cfg: DictConfig) -> None:
-    """The numbers of the top level are numbers that a run can have."""
-    for key, least in (("steps", 1), ("batch", 1), ("seed", 0), ("log.every", 1), ("log.samples", 1),
-                       ("log.checkpoint", 1), ("log.keep", 2), ("engine.workers", 0), ("game.grid", 1)):  # fmt: skip
-        value = OmegaConf.select(cfg, key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise Refused(key, repr(value), f"a whole number from {least} up")
-
-
 def load_plugins(plugins: list[str]) -> None:
     """Import the modules that the user named; they may live in the current folder."""
     if plugins and "" not in sys.path:
@@ -101,19 +94,6 @@ def load_plugins(plugins: list[str]) -> None:
             raise Refused(
                 "plugins", f"{name} cannot be imported ({error})", "a module", f"PYTHONPATH=folder that holds {name}"
             ) from error
-
-
-def resolve(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration as plain data, every reference followed and nothing left open."""
-    try:
-        settings = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    except MissingMandatoryValue as error:
-        raise Refused(str(error.full_key or "configuration"), "no value", "one") from error
-    except OmegaConfBaseException as error:
-        raise Refused(str(error.full_key or "configuration"), str(error).splitlines()[0]) from error
-    assert isinstance(settings, dict)
-    settings.pop("hydra", None)
-    return settings  # type: ignore[return-value]
 
 
 def find_device(name: str) -> torch.device:
@@ -145,7 +125,7 @@ def choose_precision(name: str, device: torch.device, resolution: int) -> bool:
 def _dataset(cfg: DictConfig, make: Maker) -> Dataset:
     """Open the data, and write what was measured of them into the configuration, for the networks to read."""
     node = OmegaConf.to_container(cfg.dataset, resolve=True, throw_on_missing=True)
-    dataset: Dataset = make(node, "dataset")
+    dataset = make.a(Dataset, node, "dataset")  # type: ignore[type-abstract]
     cfg.dataset.channels, cfg.dataset.resolution = dataset.channels, dataset.resolution
     return dataset
 
@@ -162,16 +142,16 @@ def _unselected(tricks: Mapping[str, Any]) -> None:
 def _game(settings: Mapping[str, Any], make: Maker) -> tuple[Game, list[Finding]]:
     """Networks, loss, tricks and game, checked against each other; with what is to be said about them."""
     reseed(settings["seed"], "build")
-    tricks = {name: make(node, f"tricks.{name}") for name, node in settings["tricks"].items()}
+    tricks = {name: make.a(Trick, node, f"tricks.{name}") for name, node in settings["tricks"].items()}
     _settings_exist(settings, make, tricks)
     pair = Pair(
-        generator=make(settings["model"]["generator"], "model.generator"),
-        discriminator=make(settings["model"]["discriminator"], "model.discriminator"),
-        loss=make(settings["loss"], "loss"),
+        generator=make.a(nn.Module, settings["model"]["generator"], "model.generator"),
+        discriminator=make.a(nn.Module, settings["model"]["discriminator"], "model.discriminator"),
+        loss=make.a(Loss, settings["loss"], "loss"),
         tricks=tricks,
     )
     stage = Stage(settings["batch"], settings["dataset"]["resolution"])
-    game: Game = make(settings["game"], "game", pair=pair, stage=stage)
+    game = make.a(Game, settings["game"], "game", pair=pair, stage=stage)  # type: ignore[type-abstract]
     return game, _findings(game, pair, settings)
 
 
@@ -245,11 +225,15 @@ def _players(settings: Mapping[str, Any], make: Maker, game: Game) -> dict[str, 
 
 def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player: str, decay: Schedule) -> Player:
     """An optimiser over all that a player learns; fused where it can be. Its rate is a number times `decay`."""
-    rate = Product(schedule(make(node["lr"], f"{where}.lr")), decay)
+    given = make(node["lr"], f"{where}.lr")
+    rate = Constant(value=given) if isinstance(given, (int, float)) else given
+    if not isinstance(rate, Schedule) or rate(FAR) < 0:
+        raise Refused(f"{where}.lr", str(node["lr"]), "a number from 0 up, or a schedule that stays there")
+    rate = Product(rate, decay)
     parameters = [p for net in game.nets(player) for p in net.parameters()]
     extra: dict[str, Any] = {"params": parameters}
     kind = make.part(node["_target_"], where)
     if "fused" in inspect.signature(kind).parameters and "fused" not in node:
         extra["fused"] = True
-    optimizer = make({**node, "lr": rate(0)}, where, **extra)
+    optimizer = make.a(torch.optim.Optimizer, {**node, "lr": rate(0)}, where, **extra)
     return Player(game.nets(player), optimizer, rate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,44 +16,60 @@ from ganrun.signals import Interrupted, Signals
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+Play = Callable[["DictConfig", Any, Signals], tuple[int, float | None]]
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the arguments say; returns the exit code. Bad input gets one line and 2; a traceback is a bug."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _command(arguments, Signals().install())
+        code = _command(arguments, Signals().install())
+        sys.stdout.flush()
+        return code
     except Refused as refusal:
-        _complain(*refusal.lines)
+        complain(*refusal.lines)
         return REFUSED
     except Stopped as stop:
-        _complain(str(stop))
+        complain(str(stop))
         return STOPPED
     except EnvironmentFailed as failure:
-        _complain(str(failure))
+        complain(str(failure))
         return ENVIRONMENT
     except Interrupted as interruption:
-        _complain("interrupted before there was anything to save")
+        complain("interrupted before there was anything to save")
         return 128 + interruption.number
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        complain(f"memory: not enough for this run ({str(error)[-120:]}). Try: a smaller batch, or narrower networks")
+        return ENVIRONMENT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody listens: say no more
         return BUG
 
 
-def _complain(*lines: str) -> None:
+def complain(*lines: str) -> None:
+    """Each in one line of standard error."""
     for line in lines:
-        print(f"ganrun: error: {line}", file=sys.stderr)
+        print(f"ganrun: error: {' '.join(line.split())}", file=sys.stderr)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """PyTorch has no type of its own for this on a CPU."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text
 
 
 def _command(arguments: list[str], signals: Signals) -> int:
-    match arguments:
-        case ["--version" | "-V"]:
-            print(f"ganrun {__version__}")
-            return 0
-        case ["--help" | "-h" | "help", *_]:
-            from ganrun.help import help_text
+    if "--version" in arguments or arguments == ["-V"]:
+        print(f"ganrun {__version__}")
+        return 0
+    if {"--help", "-h"} & set(arguments) or arguments[:1] == ["help"]:
+        from ganrun.help import help_text
 
-            print(help_text())
-            return 0
+        print(help_text())
+        return 0
+    match arguments:
         case ["resume", run, *overrides]:
             return _resume(Path(run), overrides, signals)
         case ["resume"]:
@@ -64,17 +80,19 @@ def _command(arguments: list[str], signals: Signals) -> int:
             from ganrun.listing import show
 
             return show(rest)
+        case ["train", *overrides]:
+            return train(overrides, signals)
         case _:
-            return _train(arguments, signals)
+            return train(arguments, signals)
 
 
 def _resume(run: Path, overrides: list[str], signals: Signals) -> int:
-    from ganrun.composing import reopen
+    from ganrun.reopening import earlier_overrides, reopen
 
     cfg, changes = reopen(run, overrides)
     from ganrun.session import Session
 
-    return Session(signals=signals).resume(cfg, run, overrides=overrides, changes=changes)
+    return Session(signals=signals).resume(cfg, run, overrides=earlier_overrides(run) + overrides, changes=changes)
 
 
 def _explain(arguments: list[str]) -> int:
@@ -83,9 +101,21 @@ def _explain(arguments: list[str]) -> int:
     return explain(arguments)
 
 
-def _train(arguments: list[str], signals: Signals) -> int:
+def play(cfg: DictConfig, hydra: Any, signals: Signals) -> tuple[int, float | None]:
+    """Train one run in the folder that Hydra made for it."""
+    from ganrun.checks import check_values
+
+    check_values(cfg)  # before torch is imported
+    from ganrun.session import Session
+
+    session = Session(signals=signals)
+    code = session.start(cfg, Path(hydra.runtime.output_dir), overrides=list(hydra.overrides.task))
+    return code, session.objective
+
+
+def train(arguments: list[str], signals: Signals, play: Play = play) -> int:
     """Compose the configuration with Hydra and run it, or the jobs of a sweep."""
-    from ganrun.composing import hydra_run
+    from ganrun.composing import FolderMade, hydra_run
 
     os.environ["GANRUN_TAG"] = secrets.token_hex(2)  # makes the folder of two runs of one second differ
     result: list[Any] = []
@@ -97,49 +127,38 @@ def _train(arguments: list[str], signals: Signals) -> int:
         hydra = HydraConfig.get()
         single = hydra.mode == RunMode.RUN
         try:
-            code, objective = _session(cfg, hydra, signals)
+            code, objective = play(cfg, hydra, signals)
         except Exception as error:
             if not single:  # another launcher than ours: it must see that this job failed
                 raise
             result.append(error)
             return None
+        finally:
+            FolderMade.remove_empty(Path(hydra.runtime.output_dir))
+        if signals.received and not single:
+            raise Interrupted(signals.received)
         result.append(code)
         return objective
 
-    hydra_run(arguments, task)
+    try:
+        hydra_run(arguments, task)
+    except Interrupted:
+        if _table() is None:
+            raise
+        return 128 + (signals.received or 0)
     for outcome in result:
         if isinstance(outcome, BaseException):
             raise outcome
-    return _swept() or next(iter(result), 0)
+    return JOBS_FAILED if _table() else next(iter(result), 0)
 
 
-def _session(cfg: DictConfig, hydra: Any, signals: Signals) -> tuple[int, float | None]:
-    from ganrun.session import Session
-
-    folder = Path(hydra.runtime.output_dir)
-    session = Session(signals=signals)
-    try:
-        code = session.start(cfg, folder, overrides=list(hydra.overrides.task))
-    except (Refused, Interrupted):
-        _remove_empty(folder)
-        raise
-    return code, session.objective
-
-
-def _remove_empty(folder: Path) -> None:
-    """Leave nothing of a refused run: its folder, made in advance, and those above it that are empty now."""
-    for path in (folder, *folder.parents):
-        try:
-            path.rmdir()
-        except OSError:
-            return
-
-
-def _swept() -> int:
+def _table() -> int | None:
+    """Say how the jobs of a sweep ended; how many failed, None when there was no sweep in processes."""
     launcher = sys.modules.get("hydra_plugins.ganrun_processes")
     outcomes = launcher.ProcessLauncher.outcomes if launcher else []
     if not outcomes:
-        return 0
-    from ganrun.sweep import print_table
+        return None
+    from ganrun.sweep import print_table, refuse_common
 
-    return JOBS_FAILED if print_table(outcomes) else 0
+    refuse_common(outcomes)
+    return print_table(outcomes)

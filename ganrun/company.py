@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ganrun.build import _game, resolve
+from ganrun.build import _game
+from ganrun.checks import resolve
+from ganrun.choices import CONF
 from ganrun.core.context import Batch
 from ganrun.core.traits import Finding, Level
 from ganrun.errors import Refused
-from ganrun.listing import CONF, entries
+from ganrun.listing import entries
 from ganrun.make import Maker
 
 NORMS = ("batch", "layer", "none")  # of the discriminator; in this order

@@ -6,97 +6,148 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ganrun.arguments import check, hydras_order, own_folders, read_options, read_overrides
+from ganrun.choices import Choices, written
 from ganrun.errors import Refused, nearest
 
-CONF = Path(__file__).parent / "conf"
-COMMANDS = ("resume", "explain", "list", "help")
-FREE = ("steps", "name", "log.", "engine.device", "engine.workers", "engine.memory", "plugins")  # on resume
-WARNED = ("batch", "engine.precision", "optim.generator.lr", "optim.discriminator.lr")
+
+class FolderMade(Callback):
+    """Remembers the folder that Hydra is about to make, so that what was refused leaves nothing behind."""
+
+    folder: ClassVar[Path] = Path()
+    first: ClassVar[Path | None] = None  # the uppermost part of it that was not there before
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self.remember(Path(config.hydra.run.dir).absolute())
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self.remember(Path(config.hydra.sweep.dir).absolute())
+
+    @classmethod
+    def remember(cls, folder: Path) -> None:
+        cls.folder = folder
+        cls.first = next((part for part in reversed((folder, *folder.parents)) if not part.exists()), None)
+
+    @classmethod
+    def concerns(cls, path: Path) -> bool:
+        """Whether this path lies on the way to the folder, or in it."""
+        return cls.folder.is_relative_to(path.absolute()) or path.absolute().is_relative_to(cls.folder)
+
+    @classmethod
+    def forget(cls) -> None:
+        """Remove the folder if nothing is in it but Hydra's note about the sweep."""
+        with suppress(OSError):
+            if cls.first is not None and [path.name for path in cls.folder.iterdir()] == ["multirun.yaml"]:
+                (cls.folder / "multirun.yaml").unlink()
+        cls.remove_empty(cls.folder)
+
+    @classmethod
+    def remove_empty(cls, folder: Path) -> None:
+        """Remove this folder and those above it, as far as Hydra made them and nothing is in them."""
+        for path in (folder, *folder.parents):
+            if cls.first is None or not path.is_relative_to(cls.first):
+                return
+            with suppress(OSError):
+                path.rmdir()
 
 
 def hydra_run(arguments: list[str], task: Callable[[DictConfig], Any]) -> None:
     """Let Hydra read the arguments and call `task` with what they compose; refuse what it cannot compose."""
     import hydra
 
-    _check_removals(arguments)
+    options = read_options(arguments)
+    choices = Choices(own_folders(options))
+    overrides = read_overrides(options.overrides)
+    for override in overrides:
+        check(override, choices)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors here instead of printing them
-    saved, sys.argv = sys.argv, [sys.argv[0], *arguments]
+    FolderMade.first = None
+    saved, sys.argv = sys.argv, [sys.argv[0], *hydras_order(arguments, options.overrides)]
     try:
         hydra.main(version_base="1.3", config_path="pkg://ganrun.conf", config_name="config")(task)()
-    except MissingConfigException as error:
-        raise _no_such_choice(error) from error
-    except OverrideParseException as error:
-        raise _unreadable(error.override) from error
-    except ConfigCompositionException as error:
-        raise _no_such_key(error, arguments) from error
-    except (HydraException, OmegaConfBaseException) as error:
-        raise Refused("configuration", " ".join(str(error).split())) from error
-    except OSError as error:
-        if error.filename is None:
+    except (HydraException, OmegaConfBaseException, OSError) as error:
+        refusal = _in_one_line(error, overrides, choices)
+        if refusal is None:
             raise
-        place, why = error.filename, (error.strerror or str(error)).lower()
-        raise Refused(str(place), why, "a folder that can be written", "hydra.run.dir=another/folder") from error
+        raise refusal from error
     finally:
         sys.argv = saved
+        FolderMade.forget()
 
 
-def _check_removals(arguments: list[str]) -> None:
-    """`~tricks.NAME` takes a trick out, but what a setting has set would stay."""
-    for argument in arguments:
-        name = argument.removeprefix("~tricks.")
-        path = CONF / "tricks" / f"{name}.yaml"
-        if argument != name and path.is_file() and "@package _global_" in path.read_text():
-            raise Refused(argument, f"{name} is a setting; what it has set would stay", "", "tricks=[...] without it")
+def _in_one_line(error: Exception, overrides: list[Override], choices: Choices) -> Refused | None:
+    """What Hydra complains of; None when it is not the configuration."""
+    match error:
+        case MissingConfigException():
+            place, expected = error.missing_cfg_file or "configuration", ", ".join(error.options or [])
+            remedy = "ganrun --info searchpath, which lists the folders"
+            return Refused(place, "there is no such file", expected or "a YAML file of a group", remedy)
+        case ConfigCompositionException():
+            return _no_such_key(error, overrides, choices)
+        case OSError():
+            if error.filename is None or not FolderMade.concerns(Path(os.fsdecode(error.filename))):
+                return None
+            found = (error.strerror or str(error)).lower()
+            return Refused(str(error.filename), found, "a folder that can be written", "hydra.run.dir=another/folder")
+        case _:
+            return Refused("configuration", str(error))
 
 
-def _no_such_choice(error: MissingConfigException) -> Refused:
-    """A choice that no YAML file stands for."""
-    group, _, name = (error.missing_cfg_file or "").rpartition("/")
-    options = list(error.options or [])
-    close = nearest(name, options)
-    place = group or "configuration"
-    try_ = f"{place}={'[' * (place == 'tricks')}{close}{']' * (place == 'tricks')}" if close else ""
-    return Refused(place, f"there is no {name}" if name else str(error).splitlines()[0], ", ".join(options), try_)
-
-
-def _unreadable(argument: str) -> Refused:
-    if "=" in argument or argument.startswith(("~", "+")):
-        return Refused(argument, "cannot be read", "KEY=VALUE", "quotes around it: 'tricks=[soft_labels,flip]'")
-    close = nearest(argument, COMMANDS)
-    return Refused(argument, "neither a command nor KEY=VALUE", ", ".join(COMMANDS), f"ganrun {close or '--help'}")
-
-
-def _no_such_key(error: ConfigCompositionException, arguments: list[str]) -> Refused:
+def _no_such_key(error: ConfigCompositionException, overrides: list[Override], choices: Choices) -> Refused:
     """A key that the configuration does not have, with the most similar one that it has."""
-    found = re.search(r"Could not (?:override|delete|append).*?'([^']+)'", str(error))
+    found = re.search(r"Could not (override|delete|append)[^']*'([^']+)'", str(error))
     if not found:
-        return Refused("configuration", " ".join(str(error).split("\n")[0].split()))
-    key = found[1].split("=")[0].lstrip("~+").split("@")[0]
-    known = [*_known_keys(arguments), *(path.name for path in CONF.iterdir() if path.is_dir())]
-    close = nearest(key, known)
+        return Refused("configuration", str(error).split("\n")[0])
+    key = found[2].split("=")[0].lstrip("~+").split("@")[0]
+    known = _known_keys(overrides, choices)
+    if found[1] == "append" and key in known:
+        return Refused(f"+{key}", "it is there already", "a new key", f"{key}=..., without the +")
+    if key.startswith("hydra"):
+        return Refused(key, "there is no such setting", "", "ganrun --cfg hydra, which lists those of Hydra")
+    chosen = list(dict.fromkeys(name.split(".")[1] for name in known if name.startswith("tricks.")))
+    trick = key.split(".")[1] if key.startswith("tricks.") else ""
+    if trick and trick not in chosen and found[1] == "delete":
+        return Refused(f"~{key}", f"{trick} is not among the tricks", ", ".join(chosen), "the same without it")
+    if trick and trick not in chosen:
+        return _not_chosen(key, trick, chosen, choices)
+    close = nearest(key, [*known, *choices.groups])
     return Refused(
         key, "there is no such setting", "", f"{close}=..." if close else "ganrun --cfg job, which lists all"
     )
 
 
-def _known_keys(arguments: list[str]) -> list[str]:
-    """Every key of the configuration under the groups that these arguments choose, as far as they compose."""
+def _not_chosen(key: str, trick: str, chosen: list[str], choices: Choices) -> Refused:
+    """A setting of a trick that is not played."""
+    options = choices.options("tricks")
+    name = trick if trick in options else nearest(trick, options)
+    among = f"the tricks are {', '.join(chosen)}" if chosen else "there are no tricks"
+    if not name:
+        return Refused(key, f"there is no trick {trick}", ", ".join(options), "ganrun --help, which lists the tricks")
+    return Refused(key, f"{trick} is not among the tricks", f"one that is: {among}", written("tricks", [*chosen, name]))
+
+
+def _known_keys(overrides: list[Override], choices: Choices) -> list[str]:
+    """Every key of the configuration under the choices that were made, as far as they compose."""
     from hydra import compose, initialize_config_module
 
     os.environ.setdefault("GANRUN_TAG", "")
-    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
-    choices = [a for a in arguments if a.split("=")[0] in groups and "," not in a.replace("[", "").split("]")[0]]
-    for overrides in (choices, []):
+    places = ",".join(f"file://{folder.absolute()}" for folder in choices.folders[1:])
+    made = [o.input_line for o in overrides if o.key_or_group in choices.groups and not o.is_sweep_override()]
+    for some in (made, []):
         try:
             with initialize_config_module("ganrun.conf", version_base="1.3"):
-                return list(leaves(OmegaConf.to_container(compose("config", overrides))))
+                cfg = compose("config", [*map(str, some), f"hydra.searchpath=[{places}]"])
+                return list(flat(OmegaConf.to_container(cfg)))
         except HydraException:
             continue
     return []
@@ -111,61 +162,7 @@ def leaves(node: Any, prefix: str = "") -> Iterator[str]:
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted name -> value, for every value that is not itself a mapping."""
-    if not isinstance(node, dict):
+    """Dotted name -> value, for every value that is not itself a mapping with keys."""
+    if not isinstance(node, dict) or not node:
         return {prefix.rstrip("."): node}
     return {name: v for key, value in node.items() for name, v in flat(value, f"{prefix}{key}.").items()}
-
-
-def reopen(run: Path, overrides: list[str]) -> tuple[DictConfig, list[str]]:
-    """A run's own configuration with some settings changed, and the changes as `key: old -> new`.
-
-    Only what leaves the run the same run may change. Modules of the user's must be named again: a file names no code.
-    """
-    path = run / "config.yaml"
-    if not path.is_file():
-        raise Refused(str(run), "no config.yaml in it", "the folder of a run", "ganrun resume outputs/DATE/TIME")
-    try:
-        cfg = OmegaConf.load(path)
-    except Exception as error:  # whatever YAML makes of a damaged file
-        raise Refused(str(path), f"cannot be read ({str(error).splitlines()[0]})", "the YAML of a run") from error
-    if not isinstance(cfg, DictConfig) or "model" not in cfg:
-        raise Refused(str(path), "not a run's configuration", "the YAML that a run wrote")
-    before = flat(OmegaConf.to_container(cfg))
-    wanted = list(before.get("plugins") or [])
-    cfg.plugins = []
-    _apply(cfg, overrides)
-    missing = [name for name in wanted if name not in cfg.plugins]
-    if missing:
-        raise Refused("plugins", f"this run used {', '.join(missing)}", "to be told again that this code may run",
-                      f"ganrun resume {run} 'plugins=[{','.join(wanted)}]'")  # fmt: skip
-    after = flat(OmegaConf.to_container(cfg))
-    return cfg, _changes(before, after)
-
-
-def _apply(cfg: DictConfig, overrides: list[str]) -> None:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    OmegaConf.set_struct(cfg, True)
-    try:
-        parsed = OverridesParser.create().parse_overrides(overrides)
-    except OverrideParseException as error:
-        raise _unreadable(error.override) from error
-    for override in parsed:
-        key = override.key_or_group
-        known = list(leaves(OmegaConf.to_container(cfg)))
-        if key not in known:
-            close = nearest(key, known)
-            raise Refused(key, "there is no such setting in this run", "", f"{close}=..." if close else "")
-        with open_dict(cfg):
-            OmegaConf.update(cfg, key, override.value())
-
-
-def _changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    refused = [key for key in changed if not key.startswith(FREE) and key not in WARNED]
-    if refused:
-        listed = "; ".join(f"{key}: {before.get(key)} -> {after.get(key)}" for key in refused)
-        raise Refused("resume", f"{listed} would make it another run", "changes of steps, log, engine or rates only",
-                      "a new run with ganrun")  # fmt: skip
-    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed if key != "plugins"]

@@ -1,7 +1,7 @@
 """What `ganrun --help` says, written for a person."""
 
 from ganrun import __version__
-from ganrun.composing import CONF
+from ganrun.choices import CONF
 
 GROUPS = {
     "model": "the two networks",

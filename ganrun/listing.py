@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ganrun.choices import CONF
 from ganrun.errors import Refused, nearest
 
-CONF = Path(__file__).parent / "conf"
 KINDS = {
     "tricks": "tricks",
     "models": "model",

@@ -7,10 +7,13 @@ import inspect
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+from torch import Tensor
 
 from ganrun.errors import Refused, nearest
 
+T = TypeVar("T")
 OWN = ("ganrun", "torch.optim")  # the roots from which a configuration may name a class
 
 
@@ -33,6 +36,12 @@ class Maker:
         if isinstance(node, list):
             return [self(value, f"{where}[{i}]") for i, value in enumerate(node)]
         return node
+
+    def a(self, kind: type[T], node: Any, where: str, **extra: Any) -> T:
+        """The object that `node` describes, which must be of this kind."""
+        if not issubclass(self.part(node["_target_"], where), kind):
+            raise Refused(where, str(node["_target_"]), f"a {kind.__name__} ({kind.__module__}.{kind.__name__})")
+        return self(node, where, **extra)
 
     def _call(self, node: Mapping, where: str, extra: dict[str, Any]) -> Any:
         part = self.part(node["_target_"], where)
@@ -89,9 +98,30 @@ def check_types(part: type, settings: Mapping[str, Any], where: str) -> None:
         return
     for key, value in settings.items():
         if key in hints and not fits(value, hints[key]):
-            hint = hints[key]
-            kind = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
-            raise Refused(f"{where}.{key}", repr(value), kind.replace("typing.", ""))
+            raise Refused(f"{where}.{key}", repr(value), in_words(hints[key]))
+
+
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a name",
+    bool: "true or false",
+    type(None): "null",
+    Mapping: "settings",
+}
+
+
+def in_words(hint: Any) -> str:
+    """What a user may write where this annotation stands."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        words = " or ".join(in_words(arg) for arg in args if arg is not Tensor)
+        return " or ".join(dict.fromkeys(words.split(" or ")))
+    if origin is typing.Literal:
+        return " or ".join(map(str, args))
+    if origin in (list, tuple, Sequence):
+        return f"a list, each {in_words(args[0])}"
+    return WORDS.get(origin or hint) or f"a {getattr(hint, '__name__', str(hint))}"
 
 
 def fits(value: Any, hint: Any) -> bool:

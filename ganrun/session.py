@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -23,8 +24,9 @@ from ganrun.record.atomic import write_atomically
 from ganrun.record.checkpoint import Checkpoints
 from ganrun.record.folder import RunFolder
 from ganrun.record.grid import grid, save_png
-from ganrun.record.progress import Progress, summary
+from ganrun.record.progress import Progress, shown, summary
 from ganrun.record.recorder import Recorder
+from ganrun.reopening import WARNED, below
 from ganrun.rules import said
 from ganrun.signals import Signals
 
@@ -94,6 +96,10 @@ class Saver:
         self.recorder.image("reals", step, picture)
 
 
+def say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def warn_on_screen() -> None:
     """Warnings of ours go to standard error as well as to run.log."""
     if not any(type(handler) is logging.StreamHandler for handler in logger.handlers):
@@ -143,11 +149,12 @@ class Session:
         keep_big_blocks()
         warn_on_screen()
         run = build(cfg)
+        self.signals.defer()  # until here a signal leaves nothing; from here on it leaves a run that can be resumed
         with closing(run.source), closing(RunFolder.create(path)) as folder:
             folder.start_log()
             return self._play(run, folder, overrides, first=0)
 
-    def resume(self, cfg: DictConfig, path: Path, *, overrides: list[str], changes: list[str]) -> int:
+    def resume(self, cfg: DictConfig, path: Path, *, overrides: list[str], changes: Mapping[str, str]) -> int:
         """Go on where the run in this folder stopped; returns the exit code."""
         keep_big_blocks()
         warn_on_screen()
@@ -157,11 +164,28 @@ class Session:
             with closing(run.source):
                 checkpoints = Checkpoints(folder.checkpoints, keep=run.settings["log"]["keep"])
                 first = restore(run, checkpoints.load(), str(path)) if checkpoints.latest() else 0
-                return self._play(run, folder, overrides, first=first, changes=changes)
+                if first >= run.settings["steps"]:
+                    return self._already(path, first)
+                self.signals.defer()
+                self._tell(first, changes)
+                return self._play(run, folder, overrides, first=first)
 
-    def _play(
-        self, run: Run, folder: RunFolder, overrides: list[str], *, first: int, changes: Sequence[str] = ()
-    ) -> int:
+    def _already(self, path: Path, step: int) -> int:
+        """There is nothing to do: say what would be."""
+        more = f"ganrun resume {shown(path)} steps={2 * step}"
+        say(self.console, f"{shown(path)} has all its steps already: it is at step {step:,}. To go on: {more}")
+        return 0
+
+    def _tell(self, first: int, changes: Mapping[str, str]) -> None:
+        """What is other than before; aloud when it is not just how long or where."""
+        say(self.console, f"resuming at step {first:,}")
+        for key, change in changes.items():
+            level = logging.WARNING if below(key, WARNED) else logging.INFO
+            logger.log(level, "resumed at step %d with %s: %s", first, key, change)
+            if level == logging.INFO:
+                say(self.console, f"  {key}: {change}")
+
+    def _play(self, run: Run, folder: RunFolder, overrides: list[str], *, first: int) -> int:
         settings, began = run.settings, time.monotonic()
         folder.describe(
             config=run.yaml, overrides=overrides, seed=settings["seed"], command=sys.argv, more=said(run.findings)
@@ -169,8 +193,6 @@ class Session:
         for finding in run.findings:
             forced = "forced: " if finding.level is Level.ERROR else ""
             logger.log(SEVERITY[finding.level], "%s%s (rule %s)", forced, finding.sentence, finding.id)
-        for change in changes:
-            logger.warning("resumed at step %d with %s", first, change)
         checkpoints = Checkpoints(folder.checkpoints, keep=settings["log"]["keep"])
         with (
             closing(self._recorder(run, folder, first)) as recorder,
@@ -178,9 +200,10 @@ class Session:
         ):
             log = Log(run, recorder, progress, first)
             saver = Saver(run, folder, checkpoints, recorder, self.signals)
-            self.signals.defer()
             saver.start(first)
             reached = self._train(run, log, saver, first)
+            if checkpoints.latest() is None:  # a signal came before the first step
+                saver.after(reached)
             self._finish(run, folder, overrides, recorder, log.means, reached)
         summary(
             self.console,
@@ -190,7 +213,10 @@ class Session:
             grid=saver.last_grid,
             checkpoint=checkpoints.latest(),
         )
-        return 128 + self.signals.received if self.signals.received else 0
+        if self.signals.received is None:
+            return 0
+        say(self.console, f"interrupted by {signal.Signals(self.signals.received).name} at step {reached:,}")
+        return 128 + self.signals.received
 
     @staticmethod
     def _train(run: Run, log: Log, saver: Saver, first: int) -> int:

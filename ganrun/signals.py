@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 from types import FrameType
+
+PARENT = "GANRUN_PARENT"  # in the environment of a sweep's job: the process that started it
+PR_SET_PDEATHSIG = 1
 
 
 class Interrupted(BaseException):
@@ -27,15 +32,30 @@ class Signals:
     def install(self) -> Signals:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        end_with_parent()
         return self
 
     def defer(self) -> None:
         """From now on the loop looks at `received` between steps."""
         self._deferred = True
+        if self.received is not None:  # it came where Python ignores what a handler raises
+            raise Interrupted(self.received)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None and number == signal.SIGINT:
-            os._exit(128 + number)
+        if self.received is not None:
+            if number == signal.SIGINT:
+                os._exit(128 + number)
+            return
         self.received = number
         if not self._deferred:
             raise Interrupted(number)
+
+
+def end_with_parent() -> None:
+    """A job gets SIGTERM when its sweep dies, however it dies. Only Linux can do that."""
+    parent = os.environ.pop(PARENT, None)
+    if parent is None or not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):  # it died before
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -8,6 +8,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+# What Hydra is told about the sweep itself; the jobs need not know.
+OF_THE_SWEEP = ("hydra.mode=", "hydra.run.", "hydra.sweep.", "hydra.sweeper.", "hydra.launcher.", "hydra/launcher",
+                "hydra/sweeper")  # fmt: skip
+
 
 class ProcessLauncher(Launcher):
     """Runs every job of a sweep as a `ganrun` process of its own, and goes on when one fails."""
@@ -23,17 +27,18 @@ class ProcessLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from ganrun.sweep import Job, run_jobs
 
-        hydra_wide = [o for o in self.config.hydra.overrides.hydra if o.startswith("hydra.searchpath")]
-        folders = [self._folder(list(o), initial_job_idx + i) for i, o in enumerate(job_overrides)]
         jobs = [
-            Job(number=initial_job_idx + i, overrides=[*overrides, *hydra_wide], folder=folder)
-            for i, (overrides, folder) in enumerate(zip(job_overrides, folders, strict=True))
+            Job(
+                number=number,
+                overrides=list(overrides),
+                folder=self._folder(list(overrides), number),
+                options=(*self._options(), f"hydra.job.num={number}", f"hydra.job.id={number}"),
+            )
+            for number, overrides in enumerate(job_overrides, initial_job_idx)
         ]
-        outcomes = run_jobs(jobs, at_once=self.jobs, config_dir=self._config_dir())
-        self.outcomes.extend(outcomes)
+        ended = run_jobs(jobs, self.outcomes, at_once=self.jobs)
         return [
-            JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED, _return_value=outcome.objective)
-            for job, outcome in zip(jobs, outcomes, strict=True)
+            JobReturn(overrides=o.job.overrides, status=JobStatus.COMPLETED, _return_value=o.objective) for o in ended
         ]
 
     def _folder(self, overrides: list[str], number: int) -> str:
@@ -42,7 +47,13 @@ class ProcessLauncher(Launcher):
             config.hydra.job.num, config.hydra.job.id = number, str(number)
         return f"{config.hydra.sweep.dir}/{config.hydra.sweep.subdir}"
 
-    def _config_dir(self) -> str | None:
-        """The folder that --config-dir named."""
+    def _options(self) -> list[str]:
+        """What the jobs are to be told as well: where configuration is, and settings of Hydra for them."""
         sources = self.config.hydra.runtime.config_sources
-        return next((s.path for s in sources if s.provider == "command-line"), None)
+        folders = [source.path for source in sources if source.provider == "command-line"]
+        name = self.config.hydra.job.config_name
+        return [
+            *(word for folder in folders for word in ("--config-dir", folder)),
+            *(("--config-name", name) if name != "config" else ()),
+            *(o for o in self.config.hydra.overrides.hydra if not o.startswith(OF_THE_SWEEP)),
+        ]

@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import os
 import platform
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -161,7 +162,8 @@ class Usual:
         data = torch.utils.data.TensorDataset(images.float() / 127.5 - 1)
         # One endless epoch: a short one would count the start of its workers, which a large data set hardly does.
         sampler = torch.utils.data.RandomSampler(data, replacement=True, num_samples=ENDLESS)
-        return torch.utils.data.DataLoader(data, batch_size=self.batch, sampler=sampler, num_workers=2)
+        how = {"multiprocessing_context": "fork"} if sys.platform == "linux" else {}  # as usual, though we were spawned
+        return torch.utils.data.DataLoader(data, batch_size=self.batch, sampler=sampler, num_workers=2, **how)
 
     def __call__(self, steps: int) -> None:
         for _ in range(steps):
@@ -213,6 +215,7 @@ def _wait(device: torch.device) -> None:
 def serve(pipe: Connection, settings: Mapping[str, Any], device: torch.device) -> None:
     """The usual loop in its own process: plays as many steps as it is told, answers with the seconds."""
     play = Usual(settings, device)
+    pipe.send("ready")
     while (steps := pipe.recv()) > 0:
         pipe.send(timed(play, steps, device))
 
@@ -225,6 +228,7 @@ def usual_elsewhere(settings: Mapping[str, Any], device: torch.device) -> Iterat
     process = context.Process(target=serve, args=(there, settings, device))
     process.start()
     there.close()  # so that its end is seen here
+    here.recv()  # it has started, and now waits
 
     def seconds(steps: int) -> float:
         here.send(steps)
@@ -279,7 +283,9 @@ def report(speeds: Mapping[str, list[float]], device: torch.device) -> dict[str,
     pairs = {name: [a / b for a, b in zip(speeds["ganrun"], speeds[name], strict=True)] for name in TARGETS}
     return {
         "images_per_second": {name: {"median": median(some), "rounds": some} for name, some in speeds.items()},
-        "ratio": {name: {"median": median(some), "rounds": some, "target": TARGETS[name]} for name, some in pairs.items()},
+        "ratio": {
+            name: {"median": median(some), "rounds": some, "target": TARGETS[name]} for name, some in pairs.items()
+        },
         "machine": {
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
             "threads": torch.get_num_threads(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shlex
 import signal
 import subprocess
@@ -37,7 +38,8 @@ import atexit, gc, json, os, sys, threading
 sys.path[0] = ""  # as python -m has it
 import torch, torch._dynamo, torchvision, sklearn.datasets, tensorboard  # what every run imports
 import torch.utils.tensorboard, torch.testing._comparison
-import ganrun.cli, ganrun.composing, ganrun.session, ganrun.sweep, ganrun.help, ganrun.data.samples, ganrun.data.array
+import ganrun.cli, ganrun.composing, ganrun.reopening, ganrun.session, ganrun.sweep, ganrun.help
+import ganrun.data.samples, ganrun.data.array
 gc.freeze()  # or every child would look through all of it
 for line in sys.stdin:
     order = json.loads(line)
@@ -86,6 +88,7 @@ class Ended:
     out: str
     err: str
     seconds: float
+    cpu: float = 0.0  # seconds of work, which do not depend on what else the machine does
 
     @property
     def run(self) -> Path:
@@ -104,12 +107,14 @@ def environment(**more: str) -> dict[str, str]:
 
 def fresh(*arguments: str, folder: Path, python: Sequence[str] = (), **more: Any) -> Ended:
     """`python -m ganrun` from scratch."""
-    began = time.monotonic()
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, *python, "-m", "ganrun", *arguments]
     ended = subprocess.run(
         command, cwd=folder, env=environment(**more), capture_output=True, text=True, timeout=PATIENCE
     )
-    return Ended(ended.returncode, ended.stdout, ended.stderr, time.monotonic() - began)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Ended(ended.returncode, ended.stdout, ended.stderr, time.monotonic() - began, cpu)
 
 
 class Started:

@@ -4,9 +4,11 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 
 import psutil
 import pytest
+from commands import Nursery
 
 TAG = "GANRUN_TEST_SESSION"
 # Helpers of Python and torch that live as long as the process that asked for them, by what their command line says.
@@ -33,6 +35,13 @@ def _no_process_left_behind() -> Iterator[None]:
     for process in left:
         process.kill()
     assert not commands, f"tests left processes behind: {commands}"
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Starts `ganrun` in processes that have imported everything."""
+    with closing(Nursery(tmp_path_factory.mktemp("nursery"))) as nursery:
+        yield nursery
 
 
 def _settled(tag: str, patience: float = 3.0) -> list[psutil.Process]:

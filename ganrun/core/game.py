@@ -39,6 +39,10 @@ class Game(nn.Module, ABC):
         """Images for the grid, from the same noise every time. [N, C, H, W] in [-1, 1]"""
 
     @abstractmethod
+    def draw(self, count: int) -> Tensor:
+        """New samples, from torch's generator as it stands. [count, C, H, W] in [-1, 1]"""
+
+    @abstractmethod
     def wants_reals(self, update: Update) -> bool:
         """Whether this update reads real images; when not, none are drawn."""
 

@@ -17,6 +17,10 @@ class Loss(nn.Module):
     traits: Traits = Traits()
     paired: ClassVar[bool] = False  # the generator's side reads the scores of reals too
 
+    def __init__(self) -> None:
+        """Takes nothing: without this, torch's own constructor would seem to take any setting."""
+        super().__init__()
+
     def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
         """What the discriminator minimises. Scores [B] and [B]; targets as the tricks left them. Returns []"""
         raise NotImplementedError

@@ -79,7 +79,7 @@ class Scheduled(nn.Module):
         super().__init__()
         self.schedule = schedule(value)
         self.now = self.schedule(0)
-        self.register_buffer("value", torch.tensor(self.now), persistent=False)
+        self.register_buffer("value", torch.tensor(self.now, dtype=torch.float32), persistent=False)
 
     def turn(self, step: int) -> None:
         """Move to this step. Called between updates."""

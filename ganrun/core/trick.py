@@ -29,6 +29,10 @@ class Trick(nn.Module):
     every: int = 1  # add its terms only each n-th step, scaled by n
     replaces: bool = False  # its generator term stands in place of the adversarial one
 
+    def __init__(self) -> None:
+        """Takes nothing: without this, torch's own constructor would seem to take any setting."""
+        super().__init__()
+
     # Once, while the game is built.
     def modify(self, net: nn.Module, role: Role) -> nn.Module:
         """Reparametrise or swap layers before optimisers exist. Never changes a tensor's shape."""

@@ -82,6 +82,12 @@ class LatentGame(Game):
         with self.pair.sampler() as generator:
             return generator(self.grid).float()
 
+    @torch.no_grad()
+    def draw(self, count: int) -> Tensor:
+        noise = self.prior(count, self.grid.shape[1], device=self.grid.device)
+        with self.pair.sampler() as generator:
+            return generator(self.pair.tricks.fold(Trick.latent, Latent(noise)).noise).float()
+
     def _fakes(self, stage: Stage) -> tuple[Latent, Tensor]:
         noise = self.prior(stage.images, self.grid.shape[1], device=self.grid.device)
         latent = self.pair.tricks.fold(Trick.latent, Latent(noise))

@@ -1,0 +1,106 @@
+"""Judges a run on the digits: which classes its samples show, and how sure a classifier of real digits is of them.
+
+    scripts/judge_digits.py RUN [--samples 1000] [--json]
+
+The classifier, a small convolutional network, is trained here on four fifths of the real digits; the rest tells how good
+it is. Exit code 1 when a class has less than 4 % or more than 18 % of the samples, or the median confidence is below 0.85.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganrun.core.seeding import generator, reseed
+from ganrun.loading import draw, load_run
+
+SHARE, CONFIDENCE = (0.04, 0.18), 0.85  # what the default run must reach
+EPOCHS, BATCH = 30, 64
+
+
+def classifier() -> nn.Sequential:
+    """[B, 1, 32, 32] -> logits [B, 10]"""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 5, stride=2, padding=2), nn.ReLU(), nn.Conv2d(16, 32, 5, stride=2, padding=2), nn.ReLU(),
+        nn.Dropout(0.3), nn.Flatten(), nn.Linear(32 * 8 * 8, 64), nn.ReLU(), nn.Linear(64, 10),
+    )  # fmt: skip
+
+
+def train(images: Tensor, labels: Tensor, seed: int) -> nn.Sequential:
+    """A classifier of these images [N, 1, 32, 32]; each is shifted by up to two pixels whenever it is seen."""
+    reseed(seed, "judge")
+    net = classifier()
+    steps = EPOCHS * len(images) // BATCH
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        chosen = torch.randint(len(images), (BATCH,))
+        dx, dy = torch.randint(-2, 3, (2,)).tolist()
+        logits = net(images[chosen].roll((dx, dy), (2, 3)))
+        loss = F.cross_entropy(logits, labels[chosen], label_smoothing=0.01)  # sure to 0.99, not beyond
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+    return net.eval()
+
+
+def figures(net: nn.Module, images: Tensor) -> tuple[Tensor, float]:
+    """The class of each image [N] and the median of the classifier's confidence in it."""
+    with torch.no_grad():
+        confidence, classes = net(images).softmax(1).max(1)
+    return classes, confidence.median().item()
+
+
+def judge(path: Path, samples: int, seed: int) -> dict[str, object]:
+    """Every figure by name."""
+    run, step = load_run(path)
+    real = run.source.examples(len(run.dataset))
+    assert real.labels is not None
+    order = torch.randperm(len(real.images), generator=generator(seed, "split"))
+    cut = len(order) * 4 // 5
+    images, labels = real.images.float().contiguous(), real.labels
+    net = train(images[order[:cut]], labels[order[:cut]], seed)
+    held_classes, held_confidence = figures(net, images[order[cut:]])
+    classes, confidence = figures(net, draw(run, samples, seed=seed))
+    noise = torch.rand(500, *images.shape[1:], generator=generator(seed, "noise")) * 2 - 1
+    run.source.close()
+    return {
+        "step": step,
+        "samples": samples,
+        "shares": [round(share, 4) for share in (classes.bincount(minlength=10) / samples).tolist()],
+        "median_confidence": round(confidence, 4),
+        "held_out_accuracy": round((held_classes == labels[order[cut:]]).float().mean().item(), 4),
+        "held_out_median_confidence": round(held_confidence, 4),
+        "noise_median_confidence": round(figures(net, noise)[1], 4),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    found = judge(arguments.run, arguments.samples, arguments.seed)
+    shares, confidence = found["shares"], found["median_confidence"]
+    assert isinstance(shares, list) and isinstance(confidence, float)
+    if arguments.json:
+        print(json.dumps(found))
+    else:
+        for name, value in found.items():
+            print(f"{name:<28}{value}")
+    good = all(SHARE[0] <= share <= SHARE[1] for share in shares) and confidence >= CONFIDENCE
+    if not arguments.json:
+        print(f"{'targets':<28}{'met' if good else 'missed'}: shares {SHARE}, median confidence from {CONFIDENCE}")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,108 @@
+"""Tricks that are broken on purpose, each in one way, to show that the family tests see it."""
+
+import torch
+from torch import Tensor
+
+from ganrun.core.context import Context, Role
+from ganrun.core.pair import Pair
+from ganrun.core.trick import Trick
+
+
+class LeCamLike(Trick):
+    """Whole: a running mean of scores that its own term reads. What follows breaks it, or does less."""
+
+    mean: Tensor
+    persistent = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.ones(()), persistent=self.persistent)
+
+    def observe(self, context: Context) -> None:
+        self.mean.lerp_(context.on_fake.score.mean(), 0.5)
+
+    def discriminator_term(self, context: Context) -> Tensor:
+        return (context.on_fake.score - self.mean).square().mean()
+
+
+class Forgets(LeCamLike):
+    """Its state is left out of checkpoints."""
+
+    persistent = False
+
+
+class RebindsState(LeCamLike):
+    """Puts its state into new storage at every update."""
+
+    def observe(self, context: Context) -> None:
+        self.mean = self.mean.lerp(context.on_fake.score.mean(), 0.5)
+
+
+class KeepsStateOnTheHost(Trick):
+    """Counts its updates in an attribute, which no checkpoint holds."""
+
+    count = 0
+
+    def discriminator_term(self, context: Context) -> Tensor:
+        self.count += 1
+        return context.on_fake.score.square().mean() * self.count
+
+
+class SeesNothing(Trick):
+    """A view that draws random numbers and changes nothing."""
+
+    def view(self, images: Tensor) -> Tensor:
+        return images + 0 * torch.randn_like(images)
+
+
+class WeighsNothing(Trick):
+    """A term without a gradient."""
+
+    def discriminator_term(self, context: Context) -> Tensor:
+        return context.on_fake.score.detach().square().mean()
+
+
+class AsksTheHost(LeCamLike):
+    """Waits for the device in every update."""
+
+    def discriminator_term(self, context: Context) -> Tensor:
+        return super().discriminator_term(context) * (1.0 if context.on_fake.score.mean().item() > 0 else 2.0)
+
+
+class Branches(LeCamLike):
+    """Branches on a tensor."""
+
+    def discriminator_term(self, context: Context) -> Tensor:
+        term = super().discriminator_term(context)
+        return term if context.on_fake.score.mean() > 0 else 2 * term
+
+
+class Masks(LeCamLike):
+    """Picks by a mask: how many there are, only the device knows."""
+
+    def discriminator_term(self, context: Context) -> Tensor:
+        score = context.on_fake.score
+        return score[score > -1e9].square().mean()
+
+
+class Lists(LeCamLike):
+    """Turns a tensor into Python's numbers."""
+
+    def discriminator_term(self, context: Context) -> Tensor:
+        return super().discriminator_term(context) * len(context.on_fake.score.detach().tolist())
+
+
+class ReplacesGradients(Trick):
+    """Gives the networks new gradient tensors after each update."""
+
+    def after(self, pair: Pair, player: Role) -> None:
+        for parameter in getattr(pair, player).parameters():
+            parameter.grad = parameter.grad.clone()
+
+
+class ReplacesWeights(Trick):
+    """Clamps into new storage."""
+
+    def after(self, pair: Pair, player: Role) -> None:
+        for parameter in pair.discriminator.parameters():
+            parameter.data = parameter.data.clamp(-0.01, 0.01)

@@ -1,0 +1,155 @@
+"""What every part must do, as one check each: on every part that the package ships, and on some broken on purpose."""
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from support import composed, everything, nets_of, pair_in, play, trick_of
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ganrun.build import Run, build
+from ganrun.core.engine import Measures
+from ganrun.core.schedule import Scheduled
+from ganrun.core.trick import Setting, Trick
+from ganrun.session import restore, state
+
+
+def differences(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
+    """Names of the tensors that are not the same bit for bit."""
+    missing = [*(one.keys() ^ other.keys())]
+    return missing + [name for name in one.keys() & other.keys() if not torch.equal(one[name], other[name])]
+
+
+def round_trip(saved: dict[str, Any]) -> dict[str, Any]:
+    """Through a file's bytes, as a checkpoint goes."""
+    buffer = io.BytesIO()
+    torch.save(saved, buffer)
+    return torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
+
+
+@torch.no_grad()
+def scramble(run: Run) -> None:
+    """Spoil all that a checkpoint must bring back, so that nothing is right by having been built alike."""
+    scheduled = {id(module.value) for module in run.game.modules() if isinstance(module, Scheduled)}
+    for tensor in (*run.game.parameters(), *run.game.buffers()):
+        if id(tensor) not in scheduled:
+            tensor.copy_(torch.rand_like(tensor.float()) * 7 + 1)
+
+
+def check_resume(overrides: Sequence[str]) -> None:
+    """3 steps, saved, loaded into a run built anew, and 3 more are 6 steps, bit for bit."""
+    whole, again = build(composed(*overrides)), build(composed(*overrides))
+    play(whole, 0, 3)
+    saved = round_trip(state(whole, 3))
+    play(whole, 3, 6)
+    scramble(again)
+    assert restore(again, saved, "test") == 3
+    play(again, 3, 6)
+    assert not differences(everything(whole), everything(again))
+
+
+def check_state_is_kept(overrides: Sequence[str]) -> None:
+    """Every buffer is in the checkpoint, except numbers that follow the step; every key can be read by a person."""
+    game = build(composed(*overrides)).game
+    scheduled = {f"{name}.value" for name, module in game.named_modules() if isinstance(module, Scheduled)}
+    buffers = {name for name, _ in game.named_buffers()}
+    assert buffers - set(game.state_dict()) == scheduled
+    starts = ("generator.", "discriminator.", "loss.", *(f"tricks.{name}." for name in game.pairs["main"].tricks))  # type: ignore[union-attr]
+    assert all(key == "grid" or key.startswith(tuple(f"pairs.main.{s}" for s in starts)) for key in game.state_dict())
+
+
+def check_changes(overrides: Sequence[str], name: str, patience: int = 20) -> None:
+    """The trick changes weights or samples, beyond the random numbers that it draws."""
+    run, without = build(composed(*overrides)), _without(overrides, name)
+    for step in range(patience):
+        play(run, step, step + 1)
+        play(without, step, step + 1)
+        if differences(nets_of(run), nets_of(without)):
+            return
+    raise AssertionError(f"{name} changes nothing in {patience} steps")
+
+
+def _without(overrides: Sequence[str], name: str) -> Run:
+    """The same run with the trick's effect undone. A setting is left out; code still runs, but nothing comes of it."""
+    run = build(composed(*overrides))
+    trick = trick_of(run, name)
+    if isinstance(trick, Setting):
+        kept = [other for other in pair_in(run).tricks if other != name]
+        chosen = [o for o in overrides if not o.startswith(("tricks=", "+tricks."))]
+        return build(composed(*chosen, f"tricks=[{','.join(kept)}]"))
+    for seam in ("latent", "replay", "view", "targets", "encode", "sampler"):
+        _undo(trick, seam, lambda before, after: before)
+    for seam in ("discriminator_term", "generator_term"):
+        _undo(trick, seam, lambda before, after: after * 0)
+    if type(trick).after is not Trick.after:
+        trick.after = lambda pair, player: None
+    return run
+
+
+def _undo(trick: Any, seam: str, keep: Any) -> None:
+    if getattr(type(trick), seam) is not getattr(Trick, seam):
+        original = getattr(trick, seam)
+        setattr(trick, seam, lambda value: keep(value, original(value)))
+
+
+def check_no_sync(overrides: Sequence[str]) -> None:
+    """No update waits for the device."""
+    run = build(composed(*overrides))
+    plain = run.engine.run
+
+    def watched(*args: Any) -> Measures:
+        with NoHostSync(), NoHostValue():
+            return plain(*args)
+
+    run.engine.run = watched  # type: ignore[method-assign]
+    assert len(play(run, 0, 3).rows) >= 6
+
+
+SYNCS = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "item", "_unique2", "bincount"}
+VALUES = {"item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__", "__index__", "__array__"}
+
+
+class NoHostSync(TorchDispatchMode):
+    """Refuses operators whose result the host needs before it can go on."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        assert name not in SYNCS, f"{func} waits for the device"
+        if name in ("index", "index_put", "index_put_", "_index_put_impl_"):
+            masks = [index for index in args[1] if index is not None and index.dtype in (torch.bool, torch.uint8)]
+            assert not masks, f"{func} with a mask waits for the device"
+        return func(*args, **(kwargs or {}))
+
+
+class NoHostValue(TorchFunctionMode):
+    """Refuses methods that turn a tensor into numbers of the host, some of which call no operator on a CPU."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        assert name not in VALUES, f"{name} waits for the device"
+        return func(*args, **(kwargs or {}))
+
+
+def check_addresses(overrides: Sequence[str]) -> None:
+    """Parameters, buffers, gradients and the optimisers' state stay where they are, so an update can be captured."""
+    run = build(composed(*overrides))
+    play(run, 0, 1)
+    before = dict(_addresses(run))
+    play(run, 1, 4)
+    moved = [name for name, address in _addresses(run) if before.get(name) != address]
+    assert not moved
+
+
+def _addresses(run: Run) -> Iterator[tuple[str, int]]:
+    for name, parameter in run.game.named_parameters():
+        yield name, parameter.data_ptr()
+        if parameter.grad is not None:
+            yield f"gradient of {name}", parameter.grad.data_ptr()
+    for name, buffer in run.game.named_buffers():
+        yield name, buffer.data_ptr()
+    for player, one in run.engine.players.items():
+        for i, kept in enumerate(one.optimizer.state.values()):
+            yield from ((f"{player} {i} {key}", value.data_ptr()) for key, value in kept.items() if key != "step")

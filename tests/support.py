@@ -1,0 +1,242 @@
+"""Tiny real runs: the shipped configuration composed by Hydra, with networks small enough for a test."""
+
+import os
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+import ganrun
+from ganrun.build import Run, build
+from ganrun.core.context import DiscriminatorOutput
+from ganrun.core.engine import Measures
+from ganrun.core.facts import Fact
+from ganrun.core.loss import Loss
+from ganrun.core.pair import Pair
+from ganrun.core.train import train
+from ganrun.core.traits import Traits, facts
+from ganrun.core.trick import Trick
+from ganrun.errors import Refused
+from ganrun.losses.targets import NonSaturating
+
+torch.set_num_threads(1)  # tiny networks are slower on several, above all where tests share a machine
+
+CONF = Path(ganrun.__file__).parent / "conf"
+NORMS = ("batch", "layer", "none")
+TINY = ("batch=4", "steps=6", "game.grid=4", "engine.device=cpu", "engine.precision=fp32", "engine.workers=0")
+SIZES = {  # networks of the usual shape, small
+    "dcgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "tips": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "mlp": ("generator.hidden=[16]", "discriminator.hidden=[16]", "generator.latent=8"),
+}
+
+
+def family(group: str) -> list[str]:
+    """The choices of a configuration group, by name."""
+    return sorted(path.stem for path in (CONF / group).rglob("*.yaml"))
+
+
+def nodes(node: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every mapping with a `_target_`, at any depth."""
+    if isinstance(node, list):
+        node = dict(enumerate(node))
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield where, node
+        for key, value in node.items():
+            yield from nodes(value, f"{where}.{key}")
+
+
+# Composing and building
+
+
+def composed(*overrides: str) -> DictConfig:
+    """The configuration that the command line would compose from these overrides."""
+    return deepcopy(_composed(overrides))
+
+
+@cache
+def _composed(overrides: tuple[str, ...]) -> DictConfig:
+    os.environ.setdefault("GANRUN_TAG", "test")
+    with initialize_config_module("ganrun.conf", version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+def tiny(*overrides: str, model: str = "dcgan", tricks: Sequence[str] = ()) -> tuple[str, ...]:
+    """Overrides for a run of a second or less. What one of `tricks` sets stays as it sets it."""
+    sizes = [f"model.{size}" for size in SIZES.get(model, ())]
+    mine = {override.split("=")[0] for override in overrides} | {key for name in tricks for key in sets(name)}
+    dataset = () if any(key == "dataset" for key in mine) else ("dataset=digits", "dataset.resolution=16")
+    chosen = [o for o in (*TINY, *sizes, *dataset) if o.split("=")[0] not in mine]
+    kept = [o for o in overrides if o.split("=")[0] not in {key for name in tricks for key in sets(name)}]
+    return (f"model={model}", *chosen, f"tricks=[{','.join(tricks)}]", *kept)
+
+
+def sets(trick: str) -> list[str]:
+    """The keys that a setting-trick of the package sets; none for tricks of code."""
+    path = CONF / "tricks" / f"{trick}.yaml"
+    node = OmegaConf.load(path) if path.is_file() else OmegaConf.create({})
+    return list(OmegaConf.select(node, f"tricks.{trick}.sets") or ())
+
+
+def built(*overrides: str, model: str = "dcgan", tricks: Sequence[str] = ()) -> Run:
+    """A tiny run, built as the command line builds it."""
+    return build(composed(*tiny(*overrides, model=model, tricks=tricks)))
+
+
+def trick_of(run: Run, name: str) -> Any:
+    return run.game.pairs["main"].tricks[name]  # type: ignore[union-attr, index]
+
+
+def pair_in(run: Run) -> Pair:
+    pair = run.game.pairs["main"]
+    assert isinstance(pair, Pair)
+    return pair
+
+
+# Hosts: the checker itself is asked which company a part can keep
+
+
+@cache
+def host(*tricks: str) -> tuple[str, ...] | str:
+    """The first loss and norm with which these tricks may play, as overrides; or why the usual ones refuse them."""
+    refusals = []
+    losses = sorted(family("loss"), key=lambda loss: loss != "nonsaturating")
+    for loss in losses:
+        for norm in NORMS:
+            overrides = tiny(f"loss={loss}", f"model.discriminator.norm={norm}", tricks=tricks)
+            try:
+                build(composed(*overrides))
+                return overrides
+            except Refused as refusal:
+                refusals.append("; ".join(refusal.lines))
+    return refusals[0]
+
+
+@cache
+def host_of_loss(loss: str) -> tuple[str, ...]:
+    """The first trick (or none) and norm with which this loss may play, as overrides."""
+    for tricks in ([], *([name] for name in family("tricks"))):
+        for norm in NORMS:
+            overrides = tiny(f"loss={loss}", f"model.discriminator.norm={norm}", tricks=tricks)
+            try:
+                build(composed(*overrides))
+                return overrides
+            except Refused:
+                continue
+    raise AssertionError(f"no host for loss={loss}")
+
+
+# Playing
+
+
+class Notes:
+    """A log that keeps every measure, and a saver that saves nothing."""
+
+    interrupted = False
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, str, Measures]] = []
+
+    def add(self, step: int, player: str, measures: Measures) -> None:
+        kept = {name: value.clone() for name, value in measures.items()}  # gauges are buffers, which move on
+        self.rows.append((step, player, kept))
+
+    def due(self, step: int) -> bool:
+        return False
+
+    def flush(self, step: int) -> dict[str, float]:
+        return {}
+
+    def after(self, step: int) -> None: ...
+
+
+def play(run: Run, first: int, steps: int) -> Notes:
+    """Train from step `first` until `steps` are done, by the package's own loop; returns every measure."""
+    notes = Notes()
+    train(game=run.game, engine=run.engine, updates=run.updates, data=run.source, log=notes, saver=notes,
+          seed=run.settings["seed"], first=first, steps=steps)  # fmt: skip
+    return notes
+
+
+def nets_of(run: Run) -> dict[str, Tensor]:
+    """What a trick is there to change: the networks' weights, and the samples."""
+    pair = pair_in(run)
+    nets = {"generator": pair.generator, "discriminator": pair.discriminator}
+    found = {f"{role}.{name}": p.detach() for role, net in nets.items() for name, p in net.named_parameters()}
+    return found | {"samples": run.game.sample()}
+
+
+def everything(run: Run) -> dict[str, Tensor]:
+    """Every tensor of a run: parameters, buffers (persistent or not), optimisers' state, samples."""
+    found = {f"parameter {name}": p.detach() for name, p in run.game.named_parameters()}
+    found |= {f"buffer {name}": b for name, b in run.game.named_buffers()}
+    for player, one in run.engine.players.items():
+        for i, kept in one.optimizer.state_dict()["state"].items():
+            found |= {f"{player}'s optimiser {i} {key}": torch.as_tensor(value) for key, value in kept.items()}
+    return {name: value.clone() for name, value in found.items()} | {"samples": run.game.sample()}
+
+
+# Networks whose every number is known
+
+
+class LinearDiscriminator(nn.Module):
+    """D(x) = w . x: its slope is |w| everywhere."""
+
+    channels, resolution = 1, 2
+
+    def __init__(self, weight: Sequence[float]):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(weight))
+
+    traits = Traits(provides=facts(Fact.SCORE, Fact.PER_SAMPLE, Fact.FREE_WEIGHTS))
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
+        return DiscriminatorOutput(images.flatten(1) @ self.weight)
+
+
+class Bowl(nn.Module):
+    """D(x) = |x|^2 / 2: its slope at x is |x|. Keeps what it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.seen: list[Tensor] = []
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
+        self.seen.append(images.detach().clone())
+        return DiscriminatorOutput(self.weight * images.flatten(1).square().sum(1) / 2)
+
+
+class ScaleGenerator(nn.Module):
+    """G(z) = s z, as images of 2x2 pixels."""
+
+    channels, resolution, latent, range = 1, 2, 4, (-1.0, 1.0)
+
+    def __init__(self, scale: float):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(scale))
+
+    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        return (self.scale * noise).view(-1, 1, 2, 2)
+
+
+def pair_of(
+    discriminator: nn.Module | None = None,
+    loss: Loss | None = None,
+    generator: nn.Module | None = None,
+    **tricks: Trick,
+) -> Pair:
+    """A pair of networks whose every number is known."""
+    return Pair(
+        generator=generator or ScaleGenerator(0.5),
+        discriminator=discriminator or LinearDiscriminator([3.0, 0.0, 4.0, 0.0]),
+        loss=loss or NonSaturating(),
+        tricks=tricks,
+    )

@@ -1,0 +1,223 @@
+"""What must survive any change: who may import whom, where names live, how long the loop is."""
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from support import CONF, family, nodes
+
+from ganrun.core.train import train
+
+PACKAGE = CONF.parent
+ROOT = PACKAGE.parent
+SOURCES = sorted(path for folder in (PACKAGE, ROOT / "hydra_plugins") for path in folder.rglob("*.py"))
+
+# Where Hydra and its DictConfig may be known, and why. Beyond these, configuration is plain data and objects.
+BORDER = {
+    "arguments.py": "reads what was typed with the parsers of Hydra",
+    "composing.py": "reads arguments with Hydra and says its complaints in one line",
+    "reopening.py": "reads a run's own configuration again",
+    "checks.py": "turns what was composed into plain data",
+    "build.py": "turns plain data into objects",
+    "cli.py": "takes what Hydra composed to a session",
+    "session.py": "takes what it was given to build; names the type only",
+    "ganrun_processes.py": "is a launcher, Hydra's own kind of plug-in",
+}
+PARTS = ("models", "losses", "games", "tricks", "data", "record")  # what the core must not know
+
+# Where the parts of a configuration group live. Singular for a choice, plural for what there is to choose from.
+HOMES = {
+    "dataset": "ganrun.data",
+    "game": "ganrun.games",
+    "loss": "ganrun.losses",
+    "model": "ganrun.models",
+    "tricks": "ganrun.tricks",
+    "updates": "ganrun.core.updates",
+    "optim": "torch.optim",
+    "engine": None,  # numbers only: core/engine.py and build.py read them
+    "log": None,  # numbers only: session.py and record/ read them
+    "experiment": None,  # choices among the others
+    "hydra": "hydra_plugins",  # Hydra's own group
+}
+SHARED = ("ganrun.core.trick.Setting", "ganrun.core.schedule.")  # parts that any group may name
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, anywhere in it, those for type checkers only included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_the_sources_were_found() -> None:
+    assert len(SOURCES) > 40 and {path.parent.name for path in SOURCES} >= {"core", *PARTS, "hydra_plugins"}
+
+
+def test_only_the_border_knows_hydra() -> None:
+    hydra = re.compile(r"(hydra|omegaconf)(\.|$)")
+    knowing = {path.name for path in SOURCES if any(hydra.match(name) for name in imports(path))}
+    assert knowing == set(BORDER)
+
+
+def test_a_session_knows_a_type_of_the_configuration_and_no_more() -> None:
+    asked = [name for name in imports(PACKAGE / "session.py") if name.startswith(("hydra", "omegaconf"))]
+    assert asked == ["omegaconf", "omegaconf.DictConfig"]
+
+
+def test_parts_and_core_know_nothing_of_the_border() -> None:
+    """A network, a trick or the loop can be used without any configuration."""
+    above = {f"ganrun.{name.removesuffix('.py')}" for name in BORDER} | {"ganrun.make", "ganrun.help"}
+    for path in SOURCES:
+        if path.parent.name in ("core", *PARTS):
+            assert not above & set(imports(path)), path
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.parent.name == "core"], ids=lambda path: path.name)
+def test_the_core_knows_no_part(path: Path) -> None:
+    known = {name for name in imports(path) if name.startswith(tuple(f"ganrun.{part}" for part in PARTS))}
+    assert not known
+
+
+def test_parts_know_the_core_and_not_each_other() -> None:
+    for path in SOURCES:
+        here = path.parent.name
+        if here in ("models", "losses", "games", "tricks"):
+            others = tuple(f"ganrun.{part}" for part in PARTS if part != here)
+            assert not [name for name in imports(path) if name.startswith(others)], path
+
+
+def test_a_network_needs_no_configuration_library() -> None:
+    """In a process of its own: importing the parts brings neither Hydra nor TensorBoard."""
+    code = (
+        "import sys, ganrun.tricks.penalties, ganrun.tricks.averaging, ganrun.losses.targets, ganrun.models.dcgan\n"
+        "import ganrun.games.latent, ganrun.core.train, ganrun.core.engine\n"
+        "print([name for name in ('hydra', 'omegaconf', 'tensorboard', 'sklearn', 'rich') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+# No branch on a trick's name
+
+
+def strings(path: Path) -> Iterator[str]:
+    """The string literals of a file that are not docstrings."""
+    tree = ast.parse(path.read_text())
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    firsts = [node.body[0] for node in ast.walk(tree) if isinstance(node, documented)]
+    docs = {id(first.value) for first in firsts if isinstance(first, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+            yield node.value
+
+
+def names_a_trick(text: str) -> bool:
+    """Whether a literal is a trick's name or a dotted path with one in it. A sentence that advises one is neither."""
+    return any(re.fullmatch(rf"([\w.]+\.)?{name}(\.[\w.]+)?", text) for name in family("tricks"))
+
+
+def test_a_name_is_recognised() -> None:
+    assert names_a_trick("ema") and names_a_trick("tricks.gp.weight") and names_a_trick("tricks.flip")
+    assert not names_a_trick("adding gp to tricks, or clip") and not names_a_trick("emanate")
+
+
+def test_nothing_that_runs_a_contest_names_a_trick() -> None:
+    """The step has no branch on a trick: neither the core, nor the games, nor what builds and keeps a run."""
+    files = [path for path in SOURCES if path.parent.name in ("core", "games", "record") or path.parent == PACKAGE]
+    for_people = ("help.py", "composing.py", "choices.py")  # which give examples
+    files = [path for path in files if path.name not in for_people]
+    assert {"pair.py", "engine.py", "train.py", "build.py", "session.py"} <= {path.name for path in files}
+    found = {(path.name, text) for path in files for text in strings(path) if names_a_trick(text)}
+    assert not found
+
+
+def test_no_flag_of_the_configuration_is_asked_for_in_a_step() -> None:
+    for path in SOURCES:
+        if path.parent.name in ("core", "games", "losses", "tricks", "models"):
+            names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+            assert not names & {"cfg", "config", "conf", "settings", "DictConfig"}, path
+
+
+def test_the_loop_fits_on_a_page() -> None:
+    assert len(inspect.getsource(train).splitlines()) <= 60
+
+
+# Folders
+
+
+def test_every_group_has_a_home() -> None:
+    groups = {path.name for path in CONF.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert groups == set(HOMES)
+    for home in filter(None, HOMES.values()):
+        place = ROOT / home.replace(".", "/")
+        assert home == "torch.optim" or place.is_dir() or place.with_suffix(".py").is_file(), home
+
+
+@pytest.mark.parametrize("group", sorted(HOMES))
+def test_the_parts_of_a_group_live_in_its_home(group: str) -> None:
+    targets = [
+        node["_target_"]
+        for path in (CONF / group).rglob("*.yaml")
+        for _, node in nodes(OmegaConf.to_container(OmegaConf.load(path), resolve=False), "")
+    ]
+    home = HOMES[group]
+    assert bool(targets) == (home is not None)
+    assert all(target.startswith((f"{home}.", *SHARED)) for target in targets), targets
+
+
+def test_every_trick_and_loss_of_the_package_has_a_file_that_chooses_it() -> None:
+    for group, base in (("tricks", "Trick"), ("loss", "Loss")):
+        chosen = " ".join(path.read_text() for path in (CONF / group).glob("*.yaml"))
+        folder = PACKAGE / str(HOMES[group]).split(".")[1]
+        classes = [
+            (path.stem, node.name)
+            for path in folder.glob("*.py")
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ClassDef) and any(isinstance(b, ast.Name) and b.id == base for b in node.bases)
+        ]
+        assert classes
+        for module, name in classes:
+            assert re.search(rf"\.{module}\.{name}\b", chosen), f"no YAML chooses {module}.{name}"
+
+
+# House rules
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_house_rules(path: Path) -> None:
+    """A docstring, no `global`, a size that can be read."""
+    tree = ast.parse(path.read_text())
+    assert path.stat().st_size == 0 or ast.get_docstring(tree), "the first line names the idea"
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Global)]
+    assert len(path.read_text().splitlines()) <= 300
+
+
+def test_constructors_of_parts_default_nothing_that_a_paper_chose() -> None:
+    """YAML is the only home of numbers, so the saved configuration is the whole truth."""
+    allowed = {("Linear", "delay")}  # no paper's number: where it is not wanted, it is not there
+    for path in SOURCES:
+        if path.parent.name not in ("tricks", "losses", "games") and path.name not in ("updates.py", "schedule.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                assert {(node.name, name) for name in defaulted(node)} <= allowed, node.name
+
+
+def defaulted(node: ast.ClassDef) -> list[str]:
+    """The keyword arguments of a class's constructor that have a default."""
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            arguments = item.args
+            named = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+            return [argument.arg for argument, default in named if default is not None]
+    return []

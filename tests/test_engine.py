@@ -1,0 +1,237 @@
+"""The engine and the loop: gradients of one player, in place; what is logged; when the loop ends."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from support import Notes, built, composed, pair_in, play, tiny
+from torch import nn
+
+from ganrun.core.context import Batch, Outcome, Stage, Terms, Update
+from ganrun.core.engine import Eager, Player
+from ganrun.core.schedule import Constant
+from ganrun.core.train import train
+from ganrun.record.checkpoint import Checkpoints
+from ganrun.session import Session
+from ganrun.signals import Signals
+
+
+def first_updates(run: Any) -> list[Update]:
+    return run.updates(run.game, 0)
+
+
+def test_gradients_of_an_update_are_its_own() -> None:
+    """Started from zero: what an earlier update left is gone."""
+    found = []
+    for stale in (0.0, 1e6):
+        run = built()
+        for player in run.engine.players.values():
+            for gradient in player.gradients:
+                gradient.fill_(stale)
+        play(run, 0, 1)
+        found.append([g.clone() for p in run.engine.players.values() for g in p.gradients])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_the_terms_of_an_update_add_up() -> None:
+    """Weights move by the gradient of the sum, each term is logged by name."""
+    run = built("model.discriminator.norm=layer", tricks=["gp"])
+    rows = play(run, 0, 1).rows
+    measures = next(measures for _, player, measures in rows if player == "discriminator")
+    assert {"loss/discriminator/adversarial", "loss/discriminator/gp", "gp/slope"} <= set(measures)
+    assert all(value.ndim == 0 and not value.requires_grad for value in measures.values())
+
+
+class TwoTerms:
+    """A game of one network, whose objective has two terms."""
+
+    def __init__(self, net: nn.Linear):
+        self.net = net
+
+    def play(self, update: Update, batch: Batch | None) -> Outcome:
+        terms: Terms = {"one": self.net.weight.sum() * 2, "two": self.net.weight.square().sum()}
+        return Outcome(terms, {})
+
+
+def test_the_gradient_is_that_of_the_sum_of_terms() -> None:
+    net = nn.Linear(3, 1, bias=False)
+    player = Player([net], torch.optim.SGD(net.parameters(), lr=0.1), Constant(value=0.1))
+    engine = Eager(TwoTerms(net), {"only": player}, device=torch.device("cpu"), autocast=False)  # type: ignore[arg-type]
+    losses = engine.learn(Update(player="only", stage=Stage(1, 1)), None)
+    torch.testing.assert_close(player.gradients[0], 2 + 2 * net.weight.detach())
+    assert list(losses) == ["loss/only/one", "loss/only/two"]
+
+
+@pytest.mark.parametrize("player", ["discriminator", "generator"])
+def test_every_layers_gradient_norm_is_logged_in_depth_order(player: str) -> None:
+    run = built()
+    measures = next(measures for _, who, measures in play(run, 0, 1).rows if who == player)
+    net = getattr(pair_in(run), player)
+    names = [f"gradient/{player}/{name}" for name, _ in net.named_parameters()]
+    assert [key for key in measures if key.startswith("gradient/")] == names
+    for name, parameter in net.named_parameters():
+        assert measures[f"gradient/{player}/{name}"].item() == pytest.approx(parameter.grad.norm().item(), rel=1e-5)
+
+
+def test_layers_gather_their_parameters_in_depth_order() -> None:
+    run = built()
+    layers = run.engine.players["discriminator"].layers("discriminator")
+    names = [name for names in layers.values() for name in names]
+    assert names == [f"gradient/discriminator/{n}" for n, _ in pair_in(run).discriminator.named_parameters()]
+    bottom, *_, top = layers
+    assert bottom.startswith("blocks.0") and top.startswith("head")
+    assert all(name.startswith(f"gradient/discriminator/{layer}") for layer, of in layers.items() for name in of)
+
+
+def test_parameters_frozen_on_purpose_stay_frozen() -> None:
+    run = built()
+    net = pair_in(run).generator
+    frozen = next(net.parameters())
+    frozen.requires_grad_(False)
+    player = Player([net], torch.optim.SGD(net.parameters(), lr=0.1), Constant(value=0.1))
+    player.learns(True)
+    assert not frozen.requires_grad and frozen.grad is run.engine.players["generator"].gradients[0]
+    assert len(player.parameters) == len(list(net.parameters())) - 1
+
+
+def test_players_are_open_again_after_every_update_even_one_that_fails() -> None:
+    run = built()
+    play(run, 0, 2)
+    parameters = [p for player in run.engine.players.values() for p in player.parameters]
+    assert all(p.requires_grad for p in parameters)
+    with pytest.raises(RuntimeError):
+        run.engine.run(Update(player="generator", stage=Stage(-1, 16)), None)
+    assert all(p.requires_grad for p in parameters)
+
+
+def test_the_other_player_is_closed_while_one_learns() -> None:
+    """So that no time is spent on gradients that nobody reads."""
+    run = built("updates.reuse_fakes=false")
+    seen = []
+    nets = pair_in(run).discriminator, pair_in(run).generator
+    nets[0].register_forward_hook(lambda *_: seen.append(tuple(next(n.parameters()).requires_grad for n in nets)))
+    play(run, 0, 1)
+    assert seen == [(True, False), (True, False), (False, True)]
+
+
+def test_scores_and_losses_are_float32_under_bf16() -> None:
+    run = built("engine.precision=bf16")
+    assert run.engine.autocast
+    for _, _, measures in play(run, 0, 2).rows:
+        assert all(value.dtype == torch.float32 for value in measures.values()), measures
+    assert all(p.dtype == torch.float32 for p in run.game.parameters()) and run.game.sample().dtype == torch.float32
+
+
+def test_bf16_changes_the_arithmetic_and_not_the_course() -> None:
+    losses = []
+    for precision in ("fp32", "bf16"):
+        rows = play(built(f"engine.precision={precision}"), 0, 3).rows
+        losses.append([m[f"loss/{player}/adversarial"].item() for _, player, m in rows])
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], abs=0.05)
+
+
+# The loop
+
+
+class Interrupting(Notes):
+    """Asks to stop after two steps; keeps what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[str, int]] = []
+
+    @property
+    def interrupted(self) -> bool:  # type: ignore[override]
+        return ("after", 2) in self.told
+
+    def due(self, step: int) -> bool:
+        return step % 2 == 0
+
+    def flush(self, step: int) -> dict[str, float]:
+        self.told.append(("flush", step))
+        return {}
+
+    def after(self, step: int) -> None:
+        self.told.append(("after", step))
+
+
+def loop(run: Any, notes: Notes, first: int, steps: int) -> int:
+    return train(game=run.game, engine=run.engine, updates=run.updates, data=run.source, log=notes, saver=notes,
+                 seed=0, first=first, steps=steps)  # fmt: skip
+
+
+def test_the_loop_stops_when_it_is_asked_to_and_says_where() -> None:
+    notes = Interrupting()
+    assert loop(built(), notes, 0, 10) == 2
+    assert notes.told == [("after", 1), ("flush", 2), ("after", 2)]
+
+
+def test_the_loop_counts_steps_from_one_and_flushes_at_the_end() -> None:
+    notes = Interrupting()
+    notes.told.append(("flush", 0))
+    assert loop(built(), notes, 4, 5) == 5
+    assert {step for step, _, _ in notes.rows} == {5} and notes.told[1:] == [("flush", 5), ("after", 5)]
+
+
+def test_a_run_that_is_done_plays_no_more() -> None:
+    notes = Notes()
+    assert loop(built(), notes, 6, 6) == 6 and notes.rows == []
+
+
+def test_the_same_seed_is_the_same_run_and_another_is_another() -> None:
+    ends = []
+    for seed in (0, 0, 1):
+        run = built(f"seed={seed}")
+        play(run, 0, 2)
+        ends.append(torch.cat([p.detach().flatten() for p in run.game.parameters()]))
+    assert torch.equal(ends[0], ends[1]) and not torch.equal(ends[0], ends[2])
+
+
+# Watching never changes training
+
+
+def watched(path: Path, *overrides: str, average: bool = True) -> dict[str, Any]:
+    """What the last checkpoint of a whole session holds."""
+    tricks = [*["ema"] * average, "noisy_labels", "instance_noise"]  # without ema, samples come from G itself
+    cfg = composed(*tiny(*overrides, "steps=5", tricks=tricks))
+    console = Console(file=io.StringIO())
+    code = Session(signals=Signals(), console=console).start(cfg, path, overrides=list(overrides))
+    assert code == 0
+    return Checkpoints(path / "checkpoints", keep=2).load()
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_how_often_one_logs_samples_and_saves_does_not_change_one_bit(tmp_path: Path, average: bool) -> None:
+    one, hundred = (tuple(f"log.{what}={n}" for what in ("every", "samples", "checkpoint")) for n in (1, 100))
+    often = watched(tmp_path / "often", *one, average=average)
+    rarely = watched(tmp_path / "rarely", *hundred, average=average)
+    assert len(list((tmp_path / "often" / "samples").glob("step_*.png"))) == 5
+    assert len(list((tmp_path / "rarely" / "samples").glob("step_*.png"))) == 1
+    for part in ("game", "optimizers"):
+        many, few = (dict(leaves(state[part])) for state in (often, rarely))
+        assert many.keys() == few.keys() and len(many) > 20
+        assert not [key for key in many if not torch.equal(torch.as_tensor(many[key]), torch.as_tensor(few[key]))]
+    assert often["step"] == rarely["step"] == 5 and often["images_seen"] == rarely["images_seen"]
+
+
+def test_an_unwatched_loop_ends_where_a_whole_session_does(tmp_path: Path) -> None:
+    """The tests here play with a log that writes nothing; that, too, is the same run."""
+    kept = watched(tmp_path / "run")["game"]
+    run = built("steps=5", tricks=["ema", "noisy_labels", "instance_noise"])
+    play(run, 0, 5)
+    mine = run.game.state_dict()
+    assert kept.keys() == mine.keys() and all(torch.equal(kept[key], mine[key]) for key in mine)
+
+
+def leaves(node: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Every tensor and number of a state by the keys that lead to it; names and nothing else are left out."""
+    if isinstance(node, dict | list | tuple):
+        items = node.items() if isinstance(node, dict) else enumerate(node)
+        for key, value in items:
+            yield from leaves(value, f"{where}.{key}")
+    elif isinstance(node, torch.Tensor | int | float):
+        yield where, node

@@ -1,0 +1,297 @@
+"""What every trick, loss, model, experiment and YAML node must do. A new part is tested here without new test code."""
+
+import importlib
+import inspect
+import os
+import random
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import properties
+import pytest
+import torch
+from omegaconf import OmegaConf
+from support import CONF, built, composed, family, host, host_of_loss, nodes, play, sets, tiny
+
+from ganrun.build import build
+from ganrun.composing import flat
+from ganrun.errors import Contradiction, Refused
+from ganrun.make import OWN, check_signature
+
+TRICKS, LOSSES, MODELS, EXPERIMENTS = (family(group) for group in ("tricks", "loss", "model", "experiment"))
+SETTINGS = [name for name in TRICKS if sets(name)]
+HANDED = {"game": {"pair", "stage"}, "optim": {"params"}}  # what build.py adds to a node of this group
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "__pycache__")
+
+
+def hosted(kind: str, name: str) -> tuple[str, ...]:
+    """Overrides of a tiny run with this part in company that the checker accepts."""
+    if kind == "loss":
+        return host_of_loss(name)
+    if kind == "model":
+        return tiny(model=name)
+    found = host(name)
+    assert isinstance(found, tuple), f"no host for {name}: {found}"
+    return found
+
+
+PARTS = [(kind, name) for kind, names in (("tricks", TRICKS), ("loss", LOSSES), ("model", MODELS)) for name in names]
+every_part = pytest.mark.parametrize(("kind", "name"), PARTS, ids=["-".join(part) for part in PARTS])
+
+
+def test_the_families_are_what_the_folders_hold() -> None:
+    """A glob one level too deep or too shallow would test three files of two hundred."""
+    assert set(GROUPS) >= {"tricks", "loss", "model", "experiment", "dataset", "game", "updates", "optim"}
+    for group in GROUPS:
+        names = family(group)
+        files = [file for _, _, files in os.walk(CONF / group) for file in files if file.endswith(".yaml")]
+        assert names and len(names) == len(files), group
+    assert len(TRICKS) == len([*(CONF / "tricks").iterdir()]) >= 14
+    assert len(LOSSES) == len([*(CONF / "loss").iterdir()]) >= 5
+    assert len(MODELS) >= 3 and len(EXPERIMENTS) >= 3 and SETTINGS
+
+
+# Every part plays, and is kept by a checkpoint
+
+
+@every_part
+def test_resume_is_exact(kind: str, name: str) -> None:
+    properties.check_resume(hosted(kind, name))
+
+
+@every_part
+def test_all_state_is_in_the_checkpoint_under_readable_names(kind: str, name: str) -> None:
+    properties.check_state_is_kept(hosted(kind, name))
+
+
+@every_part
+def test_no_update_waits_for_the_device(kind: str, name: str) -> None:
+    properties.check_no_sync(hosted(kind, name))
+
+
+@every_part
+def test_addresses_are_stable(kind: str, name: str) -> None:
+    properties.check_addresses(hosted(kind, name))
+
+
+@pytest.mark.parametrize("name", TRICKS)
+def test_the_trick_changes_the_run(name: str) -> None:
+    properties.check_changes(hosted("tricks", name), name)
+
+
+@pytest.mark.parametrize("optim", family("optim"))
+def test_resume_is_exact_with_every_optimiser(optim: str) -> None:
+    properties.check_resume(tiny(f"optim={optim}"))
+    properties.check_no_sync(tiny(f"optim={optim}"))
+
+
+def test_losses_differ() -> None:
+    """With the same networks, seed and tricks, no two losses ask the same."""
+    values = {}
+    for loss in LOSSES:
+        rows = play(built(f"loss={loss}", "model.discriminator.norm=layer", tricks=["gp"]), 0, 2).rows
+        values[loss] = [measures[f"loss/{player}/adversarial"].item() for _, player, measures in rows]
+    for one, other in combinations(LOSSES, 2):
+        assert values[one] != values[other], f"{one} and {other} do the same"
+
+
+@pytest.mark.gpu
+@every_part
+def test_no_update_waits_for_a_gpu(kind: str, name: str) -> None:
+    """CUDA's own alarm, where there is one."""
+    overrides = [o for o in hosted(kind, name) if not o.startswith("engine.device")]
+    run = build(composed(*overrides, "engine.device=cuda"))
+    play(run, 0, 1)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        run.engine.begin(1)
+        for update in run.updates(run.game, 1):
+            run.engine.run(update, run.source.draw(update.stage))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+# The checks above can fail: each defect is seen by the check that is there for it
+
+
+BROKEN = [
+    ("Forgets", properties.check_resume),
+    ("Forgets", properties.check_state_is_kept),
+    ("KeepsStateOnTheHost", properties.check_resume),
+    ("RebindsState", properties.check_addresses),
+    ("ReplacesGradients", properties.check_addresses),
+    ("ReplacesWeights", properties.check_addresses),
+    ("AsksTheHost", properties.check_no_sync),
+    ("Branches", properties.check_no_sync),
+    ("Masks", properties.check_no_sync),
+    ("Lists", properties.check_no_sync),
+    ("SeesNothing", lambda overrides: properties.check_changes(overrides, "mine", patience=3)),
+    ("WeighsNothing", lambda overrides: properties.check_changes(overrides, "mine", patience=3)),
+]
+CHECKS = [properties.check_resume, properties.check_state_is_kept, properties.check_addresses, properties.check_no_sync]
+
+
+def with_trick(target: str) -> tuple[str, ...]:
+    return (*tiny(), "plugins=[broken_tricks]", f"+tricks.mine._target_=broken_tricks.{target}")
+
+
+@pytest.mark.parametrize(("target", "check"), BROKEN, ids=[f"{name}-{i}" for i, (name, _) in enumerate(BROKEN)])
+def test_a_broken_trick_is_seen(target: str, check: Any) -> None:
+    with pytest.raises(AssertionError):
+        check(with_trick(target))
+
+
+def test_a_whole_trick_passes() -> None:
+    for check in CHECKS:
+        check(with_trick("LeCamLike"))
+    properties.check_changes(with_trick("LeCamLike"), "mine")
+
+
+# Experiments and company
+
+
+def trial(experiment: str) -> list[str]:
+    """The experiment with small networks, on data that are here."""
+    overrides = [f"experiment={experiment}", "engine.device=cpu", "engine.workers=0", "game.grid=4"]
+    cfg = composed(f"experiment={experiment}")
+    if "download" in cfg.dataset:
+        overrides += ["dataset=digits", *(["dataset.classes=[3]"] if cfg.dataset.classes else [])]
+    if "width" in cfg.model.generator:
+        overrides += [f"model.{role}.width=8" for role in ("generator", "discriminator")]
+    return overrides
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_plays(name: str) -> None:
+    run = build(composed(*trial(name)))
+    rows = play(run, 0, 2).rows
+    assert {player for _, player, _ in rows} == {"generator", "discriminator"}
+    assert all(torch.isfinite(value) for _, _, measures in rows for value in measures.values())
+
+
+PAIRS = list(combinations(TRICKS, 2))
+SAMPLE = random.Random(7).sample(PAIRS, min(25, len(PAIRS)))
+
+
+def judge_company(one: str, other: str) -> None:
+    """Two tricks are refused in sentences by every loss and norm, or play two finite steps together."""
+    found = host(one, other)
+    if isinstance(found, str):
+        assert "Try: " in found and (one in found or other in found), found
+        return
+    for _, player, measures in play(build(composed(*found)), 0, 2).rows:
+        assert all(torch.isfinite(value) for value in measures.values()), (one, other, player)
+
+
+@pytest.mark.parametrize(("one", "other"), SAMPLE)
+def test_two_tricks_play_together_or_say_why_not(one: str, other: str) -> None:
+    judge_company(one, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("one", "other"), [pair for pair in PAIRS if pair not in SAMPLE])
+def test_every_two_tricks_play_together_or_say_why_not(one: str, other: str) -> None:
+    judge_company(one, other)
+
+
+def test_known_company() -> None:
+    """The checker's verdicts that users meet first."""
+    for pair in (("soft_labels", "one_sided_smoothing"), ("gp", "clip")):
+        assert isinstance(host(*pair), str), pair
+    for pair in (("soft_labels", "flip"), ("soft_labels", "noisy_labels"), ("gp", "ema"), ("n_critic", "head_start")):
+        assert isinstance(host(*pair), tuple), pair
+
+
+def test_wasserstein_alone_is_refused_with_a_remedy() -> None:
+    with pytest.raises(Contradiction, match=r"loss .*needs something that bounds the slope.*Try: adding gp"):
+        built("loss=wasserstein")
+
+
+def test_every_contradiction_is_told_at_once() -> None:
+    with pytest.raises(Contradiction) as refusal:
+        built("loss=wasserstein", tricks=["soft_labels", "one_sided_smoothing", "flip"])
+    lines = refusal.value.lines
+    assert len(lines) >= 4 and all("Try: " in line for line in lines), lines
+
+
+# YAML
+
+
+FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
+NODES = [
+    (str(path), where, node)
+    for path in FILES
+    for where, node in nodes(OmegaConf.to_container(OmegaConf.load(CONF / path)), str(path.with_suffix("")))
+]
+
+
+def test_every_file_that_names_a_part_was_read() -> None:
+    naming = [path for path in FILES if "_target_" in (CONF / path).read_text()]
+    assert len(naming) >= 40 and {str(path) for path in naming} == {path for path, _, _ in NODES}
+
+
+@pytest.mark.parametrize(("path", "where", "node"), NODES, ids=[where for _, where, _ in NODES])
+def test_every_node_binds_to_its_signature(path: str, where: str, node: dict[str, Any]) -> None:
+    """No key missing, none too many; references count as given."""
+    part = imported(node["_target_"])
+    given = {str(key): value for key, value in node.items() if key != "_target_"}
+    check_signature(part, given, where, known=HANDED.get(Path(path).parts[0], set()))
+
+
+@pytest.mark.parametrize("target", sorted({node["_target_"] for _, _, node in NODES}))
+def test_every_part_is_admitted_and_takes_keywords_only(target: str) -> None:
+    """Numbers have their home in YAML: parts of ours have no positional argument, and name what they take."""
+    if not target.startswith("ganrun."):
+        assert target.startswith((*(f"{root}." for root in OWN), "hydra_plugins."))
+        return
+    parameters = inspect.signature(imported(target)).parameters.values()
+    assert all(p.kind is p.KEYWORD_ONLY for p in parameters), target
+
+
+def imported(target: str) -> type:
+    module, _, name = target.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_says_all_that_it_sets_and_sets_what_exists(name: str) -> None:
+    overlay = OmegaConf.to_container(OmegaConf.load(CONF / "tricks" / f"{name}.yaml"))
+    assert isinstance(overlay, dict)
+    del overlay["tricks"]
+    known = flat(OmegaConf.to_container(composed()))
+    assert sorted(flat(overlay)) == sorted(sets(name))
+    assert set(flat(overlay)) <= set(known)
+    assert any(known[key] != value for key, value in flat(overlay).items()), "sets what already is"
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_sets_what_exists(name: str) -> None:
+    """A key that no chosen part has would be merged without complaint."""
+    overlay = OmegaConf.to_container(OmegaConf.load(CONF / "experiment" / f"{name}.yaml"))
+    assert isinstance(overlay, dict)
+    defaults = overlay.pop("defaults")
+    choices = [f"{key.split('/')[-1]}={value}" for one in defaults for key, value in one.items()]
+    chosen = [choice.replace("'", "").replace(" ", "") for choice in choices]
+    assert set(flat(overlay)) <= set(flat(OmegaConf.to_container(composed(*chosen))))
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_every_file_begins_by_saying_what_it_is(path: Path) -> None:
+    lines = (CONF / path).read_text().splitlines()
+    comments = [line for line in lines[:2] if line.startswith("# ") and "@package" not in line]
+    assert comments, path
+
+
+@pytest.mark.parametrize("name", TRICKS)
+def test_a_trick_is_named_as_its_file(name: str) -> None:
+    """So that `~tricks.NAME` and `tricks.NAME.key` mean what `tricks=[NAME]` chose."""
+    node = OmegaConf.load(CONF / "tricks" / f"{name}.yaml")
+    tricks = node.tricks if "tricks" in node else node
+    assert list(tricks) == [name]
+
+
+@pytest.mark.parametrize("name", TRICKS)
+def test_settings_for_a_trick_that_is_not_selected_are_refused(name: str) -> None:
+    with pytest.raises(Refused, match=f"not selected: {name}"):
+        built(f"+tricks.{name}.weight=1")

@@ -1,0 +1,54 @@
+"""A finished run gives samples again; the judge of digits judges."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ganrun.cli import main
+from ganrun.errors import Refused
+from ganrun.loading import draw, load_run
+
+JUDGE = Path(__file__).parents[1] / "scripts" / "judge_digits.py"
+TINY = ["steps=2", "batch=4", "model.generator.width=4", "model.discriminator.width=4", "engine.precision=fp32"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("loading") / "run"
+    assert main([*TINY, f"hydra.run.dir={folder}"]) == 0
+    return folder
+
+
+def test_samples_come_from_the_average_of_the_last_checkpoint(finished: Path):
+    run, step = load_run(finished)
+    assert step == 2
+    images = draw(run, 6, seed=3, batch=4)
+    assert images.shape == (6, 1, 32, 32)
+    assert torch.equal(images, draw(run, 6, seed=3, batch=4))
+    assert not torch.equal(images, draw(run, 6, seed=4, batch=4))
+    average = run.game.pairs["main"].tricks["ema"].average
+    with torch.no_grad():
+        average.to_image[0].weight.zero_()
+    assert draw(run, 2, seed=3).abs().max() == 0
+
+
+def test_a_folder_without_a_checkpoint_is_refused(finished: Path, tmp_path: Path):
+    (tmp_path / "config.yaml").write_text((finished / "config.yaml").read_text())
+    with pytest.raises(Refused, match="no checkpoint"):
+        load_run(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_judge_knows_digits_and_rejects_an_untrained_generator(finished: Path):
+    judged = subprocess.run(
+        [sys.executable, JUDGE, finished, "--samples", "100", "--json"], capture_output=True, text=True
+    )
+    found = json.loads(judged.stdout)
+    assert judged.returncode == 1
+    assert found["held_out_accuracy"] > 0.95 and found["held_out_median_confidence"] > 0.95
+    assert sum(found["shares"]) == pytest.approx(1, abs=1e-3)
+    assert found["median_confidence"] < 0.85

@@ -1,0 +1,125 @@
+"""Refusal by two rules: every need is provided and not spoiled, every claim has one owner; told in sentences."""
+
+from typing import Any
+
+import pytest
+from support import LinearDiscriminator, ScaleGenerator, composed, family, host, pair_in, pair_of
+from torch import nn
+
+from ganrun.build import build
+from ganrun.core.context import Stage
+from ganrun.core.facts import Fact
+from ganrun.core.traits import Traits, claims, contradictions, facts
+from ganrun.errors import Contradiction, Refused, nearest
+from ganrun.games.latent import LatentGame
+
+
+class Part:
+    def __init__(self, **traits: Any):
+        self.traits = Traits(**traits)
+
+
+GIVES = Part(provides=facts(Fact.TARGETS))
+NEEDS = Part(needs=facts(Fact.TARGETS))
+SPOILS = Part(spoils=facts(Fact.TARGETS))
+
+
+def test_a_need_that_is_provided_is_no_reason() -> None:
+    assert contradictions({"loss": GIVES, "tricks.one": NEEDS}) == []
+
+
+def test_a_need_that_nothing_provides_is_told_with_a_remedy() -> None:
+    (reason,) = contradictions({"tricks.one": NEEDS, "tricks.two": Part()})
+    assert reason == f"tricks.one: needs {Fact.TARGETS.sentence}; nothing here is that. Try: {Fact.TARGETS.remedy}"
+
+
+def test_a_need_that_the_one_who_could_give_it_does_not_give_names_that_one() -> None:
+    (reason,) = contradictions({"loss": Part(), "tricks.one": NEEDS})
+    assert "; loss (Part) is not one. Try: " in reason
+
+
+def test_a_need_that_is_provided_and_spoiled_names_who_spoils() -> None:
+    (reason,) = contradictions({"loss": GIVES, "tricks.one": NEEDS, "tricks.two": SPOILS, "tricks.three": SPOILS})
+    assert reason.startswith("tricks.one: needs") and "tricks.two and tricks.three takes that away" in reason
+
+
+def test_what_nobody_needs_may_be_spoiled() -> None:
+    assert contradictions({"loss": GIVES, "tricks.two": SPOILS}) == []
+
+
+def test_a_claim_has_one_owner() -> None:
+    mine, other = Part(claims=claims("the targets of reals")), Part(claims=claims("the targets of fakes"))
+    assert contradictions({"tricks.one": mine, "tricks.two": other}) == []
+    (reason,) = contradictions({"tricks.one": mine, "tricks.two": other, "tricks.three": mine})
+    assert reason == ("tricks.one and tricks.three: each of them sets the targets of reals. Try: keeping one of them")
+
+
+def test_all_reasons_are_told_at_once() -> None:
+    claimed = Part(needs=facts(Fact.TARGETS, Fact.LIPSCHITZ), claims=claims("x"))
+    reasons = contradictions({"tricks.one": claimed, "tricks.two": claimed})
+    assert len(reasons) == 2 * 2 + 1
+
+
+def test_any_two_of_three_exclusive_parts_are_refused() -> None:
+    """Multiplying three flags, as others do, lets any two pass."""
+    parts = {f"tricks.{name}": Part(claims=claims("the slope")) for name in ("gp", "dragan", "maxgp")}
+    names = list(parts)
+    for left_out in names:
+        assert contradictions({name: parts[name] for name in names if name != left_out})
+
+
+def test_a_contradiction_is_a_refusal_of_several_lines() -> None:
+    error = Contradiction(["one", "two"])
+    assert isinstance(error, Refused) and error.lines == ["one", "two"] and str(error) == "one; two"
+    assert Refused("here", "this", "that", "other").lines == ["here: this, expected that. Try: other"]
+    assert Refused("here", "this").lines == ["here: this"]
+
+
+@pytest.mark.parametrize("fact", Fact)
+def test_every_fact_has_a_sentence_and_a_remedy(fact: Fact) -> None:
+    assert fact == fact.value and len(fact.sentence) > 10 and len(fact.remedy) > 4
+    assert fact.giver or fact in (Fact.LIPSCHITZ,), "several parts can bound a slope; all else has one giver"
+
+
+def test_a_misspelt_fact_cannot_be_written() -> None:
+    """A string would be silently unique; a member of an enumeration is not there at all."""
+    with pytest.raises(AttributeError):
+        _ = Fact.TARGTS  # type: ignore[attr-defined]
+
+
+def test_the_networks_of_a_pair_are_parts_by_the_name_a_user_knows() -> None:
+    pair = pair_of()
+    game = LatentGame(pair=pair, stage=Stage(4, 2), prior="normal", grid=4)
+    assert list(game.parts(pair)) == ["model.generator", "model.discriminator", "loss", "game"]
+
+
+class Conditional(nn.Module):
+    traits = Traits(needs=facts(Fact.PER_SAMPLE))
+
+
+def test_networks_take_part_in_the_check() -> None:
+    generator = ScaleGenerator(1.0)
+    generator.traits = Conditional.traits  # type: ignore[attr-defined]
+    spoiler = LinearDiscriminator([0.0] * 4)
+    spoiler.traits = Traits(spoils=facts(Fact.PER_SAMPLE), provides=facts(Fact.SCORE, Fact.PER_SAMPLE))  # type: ignore[misc]
+    pair = pair_of(spoiler, generator=generator)
+    game = LatentGame(pair=pair, stage=Stage(4, 2), prior="normal", grid=4)
+    (reason,) = contradictions(game.parts(pair))
+    assert reason.startswith("model.generator (") and "model.discriminator (" in reason
+
+
+def test_every_claimed_setting_and_every_need_is_owned_by_a_shipped_part() -> None:
+    """A fact that nothing can provide would refuse for ever."""
+    provided = set()
+    for trick in family("tricks"):
+        found = host(trick)
+        assert isinstance(found, tuple), found
+        run = build(composed(*found))
+        for part in run.game.parts(pair_in(run)).values():
+            provided |= part.traits.provides
+    assert provided == set(Fact)
+
+
+@pytest.mark.parametrize(("name", "close"), [("soft_label", "soft_labels"), ("flop", "flip"), ("zzzz", "")])
+def test_the_nearest_name(name: str, close: str) -> None:
+    assert nearest(name, ["soft_labels", "flip", "ema"]) == close

@@ -1,0 +1,202 @@
+"""Whose turn it is: counts, head starts, and fakes that are made once for both players."""
+
+from typing import Any, ClassVar
+
+import pytest
+import torch
+import torch.nn.functional as F
+from support import built, pair_in, pair_of, play
+from torch import Tensor
+
+from ganrun.build import Run
+from ganrun.core.context import Context, Role, Stage, Update
+from ganrun.core.seeding import reseed
+from ganrun.core.trick import Trick
+from ganrun.core.updates import Alternate
+from ganrun.errors import Refused
+from ganrun.games.latent import LatentGame
+
+USUAL: dict[str, Any] = {
+    "discriminator": 1,
+    "generator": 1,
+    "head_start_steps": 0,
+    "head_start_discriminator": 1,
+    "head_start_generator": 1,
+    "reuse_fakes": False,
+}
+
+
+class SitsOut(Trick):
+    """The generator skips every other step."""
+
+    def sits_out(self, step: int, player: Role) -> bool:
+        return player == "generator" and step % 2 == 1
+
+
+class Lazy(Trick):
+    """A term that is added every fourth step."""
+
+    every = 4
+    differentiates: ClassVar[bool] = True
+
+    def discriminator_term(self, context: Context) -> Tensor:
+        assert context.real is not None and context.real.requires_grad and context.fake.requires_grad
+        return context.on_real.score.mean() * 0 + 1.0  # type: ignore[union-attr]
+
+
+def game_of(**tricks: Trick) -> LatentGame:
+    return LatentGame(pair=pair_of(**tricks), stage=Stage(4, 2), prior="normal", grid=4)
+
+
+def turns(step: int, game: LatentGame | None = None, **settings: Any) -> str:
+    """The updates of a step as letters; > hands its fakes on, < takes them over."""
+    updates = Alternate(**(USUAL | settings))(game or game_of(), step)
+    return " ".join(f"{'<' * u.takes_over}{u.player[0]}{'>' * u.hands_on}" for u in updates)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "d g"),
+        ({"discriminator": 3}, "d d d g"),
+        ({"generator": 2}, "d g g"),
+        ({"reuse_fakes": True}, "d> <g"),
+        ({"reuse_fakes": True, "discriminator": 3, "generator": 2}, "d d d> <g g"),
+    ],
+)
+def test_the_discriminator_moves_and_then_the_generator(settings: dict[str, Any], expected: str) -> None:
+    assert turns(0, **settings) == turns(10**6, **settings) == expected
+
+
+def test_a_head_start_lasts_its_steps() -> None:
+    settings = {"head_start_steps": 2, "head_start_discriminator": 1, "head_start_generator": 3, "discriminator": 2}
+    assert [turns(step, **settings) for step in range(4)] == ["d g g g", "d g g g", "d d g", "d d g"]
+
+
+@pytest.mark.parametrize(("counts", "expected"), [((2, 0), "d d"), ((0, 2), "g g")])
+def test_one_player_alone_has_nobody_to_share_fakes_with(counts: tuple[int, int], expected: str) -> None:
+    settings = {"head_start_steps": 1, "head_start_discriminator": counts[0], "head_start_generator": counts[1]}
+    assert turns(0, reuse_fakes=True, **settings) == expected
+
+
+@pytest.mark.parametrize("settings", [{"discriminator": 0}, {"generator": 0}, {"discriminator": -1}])
+def test_a_player_that_never_moves_is_refused(settings: dict[str, int]) -> None:
+    with pytest.raises(Refused, match=rf"updates\.{next(iter(settings))}: .* at least 1"):
+        Alternate(**(USUAL | settings))
+
+
+@pytest.mark.parametrize("counts", [(0, 0), (-1, 1)])
+def test_a_head_start_of_nothing_is_refused(counts: tuple[int, int]) -> None:
+    settings = {"head_start_discriminator": counts[0], "head_start_generator": counts[1]}
+    with pytest.raises(Refused, match="head start"):
+        Alternate(**(USUAL | settings))
+
+
+def test_a_trick_may_let_a_player_sit_out() -> None:
+    game = game_of(sits=SitsOut())
+    assert [turns(step, game, reuse_fakes=True) for step in range(3)] == ["d> <g", "d", "d> <g"]
+
+
+def test_lazy_tricks_are_due_every_so_many_steps_and_count_for_them() -> None:
+    game = game_of(lazy=Lazy())
+    alternate = Alternate(**USUAL)
+    due = [alternate(game, step)[0].due for step in range(6)]
+    assert due == [frozenset({"lazy"}), *[frozenset()] * 3, frozenset({"lazy"}), frozenset()]
+    images = torch.zeros(4, 1, 2, 2)
+    for names, expected in ((due[0], {"adversarial", "lazy"}), (due[1], {"adversarial"})):
+        update = Update(player="discriminator", stage=game.stage, due=names)
+        terms = game.pair.discriminator_outcome(update, images, images).terms
+        assert set(terms) == expected
+        assert terms.get("lazy", torch.tensor(4.0)).item() == 4.0, "scaled by the steps it stands for"
+
+
+def test_updates_are_hashable_and_equal_when_they_run_the_same_kernels() -> None:
+    game = game_of()
+    first, later = (tuple(Alternate(**(USUAL | {"reuse_fakes": True}))(game, step)) for step in (0, 7))
+    assert first == later and len({*first, *later}) == 2
+
+
+def test_the_stage_of_every_update_is_the_games() -> None:
+    game = game_of()
+    game.stage = Stage(6, 2)
+    assert {update.stage for update in Alternate(**(USUAL | {"discriminator": 2}))(game, 0)} == {Stage(6, 2)}
+
+
+@pytest.mark.parametrize(("overrides", "expected"), [((), 1), (("updates.discriminator=5",), 5)])
+def test_the_number_of_critic_steps_is_kept(overrides: tuple[str, ...], expected: int) -> None:
+    """Others ignore it in silence."""
+    rows = play(built(*overrides), 0, 2).rows
+    assert [player for _, player, _ in rows] == (["discriminator"] * expected + ["generator"]) * 2
+
+
+# Fakes that are made once
+
+
+def by_hand(run: Run, reuse: bool) -> tuple[list[Tensor], list[Tensor]]:
+    """The gradients of D and of G in the first step, written out: the usual loop of a GAN, with this run's noise."""
+    pair, latent = pair_in(run), run.game.grid.shape[1]  # type: ignore[union-attr]
+    reseed(run.settings["seed"], "train", step=0)
+    real = run.source.draw(run.game.stage).images
+    fake = pair.generator(torch.randn(4, latent))
+    on_real, on_fake = pair.discriminator(real).score, pair.discriminator(fake.detach()).score
+    loss = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
+    of_d = torch.autograd.grad(loss, pair.discriminator.parameters())
+    for parameter, gradient in zip(pair.discriminator.parameters(), of_d, strict=True):
+        parameter.grad = gradient
+    run.engine.players["discriminator"].optimizer.step()
+    fake = fake if reuse else pair.generator(torch.randn(4, latent))
+    of_g = torch.autograd.grad(F.softplus(-pair.discriminator(fake).score).mean(), pair.generator.parameters())
+    return list(of_d), list(of_g)
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_a_step_is_the_same_as_written_out_by_hand(reuse: bool, norm: str) -> None:
+    """Both players' gradients, on the same fakes: none of D's objective reaches G, and none is added twice."""
+    overrides = (f"updates.reuse_fakes={str(reuse).lower()}", f"model.discriminator.norm={norm}")
+    run = built(*overrides)
+    of_d, of_g = by_hand(built(*overrides), reuse)
+    play(run, 0, 1)
+    for player, expected in (("discriminator", of_d), ("generator", of_g)):
+        for found, one in zip(run.engine.players[player].gradients, expected, strict=True):
+            torch.testing.assert_close(found, one, rtol=1e-5, atol=1e-7)
+
+
+def test_reusing_fakes_makes_them_once() -> None:
+    counts = {}
+    for reuse in ("true", "false"):
+        run = built(f"updates.reuse_fakes={reuse}", "updates.discriminator=2")
+        calls: list[int] = []
+        pair_in(run).generator.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        play(run, 0, 3)
+        counts[reuse] = len(calls)
+    assert counts == {"true": 2 * 3, "false": 3 * 3}
+
+
+def test_fakes_are_handed_on_once_and_not_kept() -> None:
+    run = built()
+    play(run, 0, 2)
+    assert run.game._handed_on is None  # type: ignore[attr-defined]
+    with pytest.raises(AssertionError, match="handed"):
+        run.engine.run(Update(player="generator", stage=run.game.stage, takes_over=True), None)
+
+
+@pytest.mark.parametrize("tricks", [[], ["soft_labels", "instance_noise"]])
+def test_the_discriminators_update_leaves_the_generator_alone(tricks: list[str]) -> None:
+    """Neither weights nor gradients of G move in D's update, though its graph is kept; nor D's in G's."""
+    run = built(tricks=tricks)
+    run.engine.begin(0)
+    for update in run.updates(run.game, 0):
+        other = run.engine.players["generator" if update.player == "discriminator" else "discriminator"]
+        before = [p.detach().clone() for p in other.parameters], [g.clone() for g in other.gradients]
+        run.engine.run(update, run.source.draw(update.stage) if run.game.wants_reals(update) else None)
+        assert all(torch.equal(p, q) for p, q in zip(other.parameters, before[0], strict=True)), update
+        assert all(torch.equal(p, q) for p, q in zip(other.gradients, before[1], strict=True)), update
+
+
+def test_the_generator_reads_no_reals_unless_something_compares() -> None:
+    run = built()
+    first, second = run.updates(run.game, 0)
+    assert run.game.wants_reals(first) and not run.game.wants_reals(second)
+    play(run, 0, 3)
+    assert run.source.seen == 3 * 4
