@@ -22,12 +22,12 @@ from ganrun.core.loss import Loss
 from ganrun.core.pair import Pair
 from ganrun.core.schedule import Constant, Product, Schedule, schedule
 from ganrun.core.seeding import reseed
-from ganrun.core.traits import Finding, Level, Traits, facts, findings
+from ganrun.core.traits import Clash, Finding, Level, Traits, clashing, facts, findings
 from ganrun.core.trick import Trick
 from ganrun.core.updates import Alternate
 from ganrun.data.dataset import Dataset
 from ganrun.data.source import Source, open_source
-from ganrun.errors import Contradiction, Refused
+from ganrun.errors import Refused
 from ganrun.make import Maker
 from ganrun.rules import between, check_force
 
@@ -143,6 +143,17 @@ def _game(settings: Mapping[str, Any], make: Maker) -> tuple[Game, list[Finding]
     """Networks, loss, tricks and game, checked against each other; with what is to be said about them."""
     reseed(settings["seed"], "build")
     tricks = {name: make.a(Trick, node, f"tricks.{name}") for name, node in settings["tricks"].items()}
+    try:
+        game, pair = _assemble(settings, make, tricks)
+    except Refused as refusal:
+        clashes = list(clashing({f"tricks.{name}": trick for name, trick in tricks.items()}))
+        if clashes:  # two tricks that set one thing: what the networks make of both is no news
+            raise Clash(clashes) from refusal
+        raise
+    return game, _findings(game, pair, settings)
+
+
+def _assemble(settings: Mapping[str, Any], make: Maker, tricks: dict[str, Trick]) -> tuple[Game, Pair]:
     _settings_exist(settings, make, tricks)
     pair = Pair(
         generator=make.a(nn.Module, settings["model"]["generator"], "model.generator"),
@@ -151,8 +162,7 @@ def _game(settings: Mapping[str, Any], make: Maker) -> tuple[Game, list[Finding]
         tricks=tricks,
     )
     stage = Stage(settings["batch"], settings["dataset"]["resolution"])
-    game = make.a(Game, settings["game"], "game", pair=pair, stage=stage)  # type: ignore[type-abstract]
-    return game, _findings(game, pair, settings)
+    return make.a(Game, settings["game"], "game", pair=pair, stage=stage), pair  # type: ignore[type-abstract]
 
 
 def _findings(game: Game, pair: Pair, settings: Mapping[str, Any]) -> list[Finding]:
@@ -162,9 +172,9 @@ def _findings(game: Game, pair: Pair, settings: Mapping[str, Any]) -> list[Findi
     for module in pair.modules():
         found += getattr(module, "remarks", lambda stage: ())(game.stage)
     force = settings["force"]
-    refused = [f"{f.sentence} (rule {f.id})" for f in found if f.level is Level.ERROR and f.id not in force]
+    refused = [f for f in found if f.level is Level.ERROR and f.id not in force]
     if refused:
-        raise Contradiction(refused)
+        raise Clash(refused)
     return found
 
 

@@ -46,10 +46,14 @@ def _parts(settings: Mapping[str, Any]) -> Iterator[Refused]:
         if not isinstance(node, Mapping) or "_target_" not in node:
             found = "not there" if node is None else "does not name a class"
             yield Refused(place, found, "_target_ and settings", f"ganrun --cfg job --package {place}, which shows it")
-    for player, node in (settings["optim"] if isinstance(settings.get("optim"), Mapping) else {}).items():
+    for place in PARTS[-2:]:
+        node = find(settings, place)
         rate = find(node, "lr") if isinstance(node, Mapping) else 0.0
         if not isinstance(rate, Mapping) and not _is_number(rate, 0):
-            yield Refused(f"optim.{player}.lr", repr(rate), "a number from 0 up, or a schedule")
+            yield Refused(f"{place}.lr", repr(rate), "a number from 0 up, or a schedule")
+    decay = find(settings, "optim.decay")
+    if not isinstance(decay, Mapping) and not _is_number(decay, 0):
+        yield Refused("optim.decay", repr(decay), "a number from 0 up, or a schedule")
 
 
 def _numbers(settings: Mapping[str, Any]) -> Iterator[Refused]:

@@ -19,7 +19,7 @@ from ganrun.build import _game
 from ganrun.checks import resolve
 from ganrun.choices import CONF
 from ganrun.core.context import Batch
-from ganrun.core.traits import Finding, Level
+from ganrun.core.traits import Clash, Finding, Level
 from ganrun.errors import Refused
 from ganrun.listing import entries
 from ganrun.make import Maker
@@ -149,6 +149,8 @@ def ask(loss: str, tricks: Sequence[str], host: Host) -> Verdict:
         data = settings["dataset"]
         images = torch.rand(settings["batch"], data["channels"], data["resolution"], data["resolution"]) * 2 - 1
         game.bind(Batch(images, torch.zeros(len(images), dtype=torch.int64)))
+    except Clash as clash:
+        return Verdict(host, clash.findings)
     except Refused as refusal:  # by a part's own constructor, or while it is fitted to the networks
         return Verdict(host, tuple(Finding("", Level.ERROR, line) for line in refusal.lines))
     except Exception as error:

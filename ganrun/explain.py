@@ -21,6 +21,8 @@ from ganrun.core.trick import Setting, Trick
 from ganrun.trial import leaves, pairs, play
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from ganrun.build import Run
 
 WIDTH = 100  # columns, when the output is not a terminal
@@ -60,17 +62,20 @@ def explain(arguments: Sequence[str]) -> int:
     return 0
 
 
-def composed(arguments: Sequence[str]) -> Any:
-    """The configuration that training would compose; its folder would be the one we are in, so none is made."""
+def composed(arguments: Sequence[str]) -> DictConfig:
+    """The configuration that training would compose and check; its folder is the one we are in, so none is made."""
+    from ganrun.arguments import read_options
+    from ganrun.checks import check_values
     from ganrun.composing import hydra_run
     from ganrun.errors import Refused
 
-    if {"-m", "--multirun"} & set(arguments):
+    if read_options(list(arguments)).multirun:
         raise Refused("explain", "a sweep", "one run", "ganrun explain with one value for each key")
-    found: list[Any] = []
-    hydra_run([*arguments, "hydra.run.dir=."], found.append)
+    found: list[DictConfig] = []
+    hydra_run([*arguments, "hydra.run.dir=.", "hydra.output_subdir=null", "hydra.mode=RUN"], found.append)
     if not found:
         raise SystemExit(0)  # Hydra has printed what it was asked for, such as --cfg job
+    check_values(found[0])
     return found[0]
 
 

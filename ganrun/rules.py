@@ -30,7 +30,7 @@ RULES: dict[str, Rule] = {
     "C5": Rule("E", "A loss that takes logits would put a second sigmoid on a D that ends in one."),
     "C6": Rule("E", "Label tricks need a loss that asks for labels; there is nothing to soften in the others."),
     "C7": Rule("W", "With least squares, label tricks move the numbers a and b of the loss."),
-    "C8": Rule("E", "Two tricks that set the same thing: keep one."),
+    "C8": Rule("E", "Two tricks that set the same thing: keep one.", False),
     "C9": Rule("I", "A fake target above 0 puts the generated density into the numerator of the optimal D."),
     "C10": Rule("E W", "Noisy labels: with p from 0.5 on D learns the inverse, above 0.2 it learns little."),
     "C11": Rule("I", "Noisy labels: the number of swaps to expect. The swaps that happen are counted and logged."),

@@ -31,6 +31,12 @@ GENERATED = "<!-- Written by scripts/docs. Change the docstring, the YAML or the
 LEVELS = {Level.ERROR: "Refused with", Level.WARNING: "A warning with", Level.NOTE: "A note with"}
 PLAY = """Play them with `ganrun 'tricks=[NAME,NAME]'`; `ganrun explain` shows what they do to a run. What may be
 combined with what is in [compatibility.md](compatibility.md)."""
+ABSENT = """## What is not here
+
+`unrolled` (Metz et al. 2017). An unrolled generator step differentiates through several inner optimiser steps of D, so
+a single update would need both players' gradients and optimiser state. Here an update is one optimiser step by one
+player and a pure function of device state, and bending that for one trick would cost capture, exact resume and
+composition for all the others."""
 HEAD = """**E** is refused before any work is done, **W** trains and says so once, at the start and in the run's record,
 **I** is a note. Every refusal, warning and note ends with the id of its rule.
 
@@ -74,7 +80,7 @@ class Docs:
             lines += [f"## {heading}", ""]
             for entry in members:
                 lines += [*self.trick(entry), ""]
-        return "\n".join(lines).rstrip() + "\n"
+        return "\n".join([*lines, ABSENT]) + "\n"
 
     def _families(self) -> Iterator[tuple[str, list[Entry]]]:
         """The tricks by the file that their class is in, under that file's first line; settings last."""

@@ -1,7 +1,7 @@
 """Tricks that are broken on purpose, each in one way, to show that the family tests see it."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganrun.core.context import Context, Role
 from ganrun.core.pair import Pair
@@ -53,6 +53,35 @@ class SeesNothing(Trick):
 
     def view(self, images: Tensor) -> Tensor:
         return images + 0 * torch.randn_like(images)
+
+
+class ChoosesAll(Trick):
+    """Lets every fake teach, after drawing lots for it."""
+
+    def choose(self, score: Tensor) -> Tensor:
+        return score + 0 * torch.rand_like(score)
+
+
+class BeginsIdly(Trick):
+    """Draws lots before each step, and lets nobody rest and no gradient change."""
+
+    def begin(self, pair: Pair, step: int) -> None:
+        torch.rand(3)
+
+    def sits_out(self, step: int, player: Role) -> bool:
+        return False
+
+    def before(self, pair: Pair, player: Role) -> None:
+        for parameter in getattr(pair, player).parameters():
+            parameter.grad.mul_(1)
+
+
+class RebuildsNothing(Trick):
+    """Draws random numbers while the networks are fitted, and leaves them as they are."""
+
+    def modify(self, net: nn.Module, role: Role) -> nn.Module:
+        torch.rand(3)
+        return net
 
 
 class WeighsNothing(Trick):

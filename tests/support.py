@@ -37,6 +37,18 @@ SIZES = {  # networks of the usual shape, small
 }
 
 
+EAGER = {  # settings with which a trick acts within a few steps of a tiny run, where its own wait for longer
+    "ada": ("tricks.ada.start=0.5",),
+    "checkpoint_swap": ("tricks.checkpoint_swap.interval=2", "tricks.checkpoint_swap.p=0.9"),
+    "replay": ("tricks.replay.size=5",),
+    "self_attention": ("tricks.self_attention.at=8",),
+    "throttle": ("tricks.throttle.accuracy=0.0", "tricks.throttle.interval=2"),
+    "top_k": ("tricks.top_k.interval=1", "tricks.top_k.decay=0.5"),
+    "wgan_warmup": ("updates.head_start_discriminator=3",),
+    "wide_filters": ("model.generator.max_width=128", "model.discriminator.max_width=128"),
+}
+
+
 def family(group: str) -> list[str]:
     """The choices of a configuration group, by name."""
     return sorted(path.stem for path in (CONF / group).rglob("*.yaml"))
@@ -111,6 +123,7 @@ def host(*tricks: str) -> tuple[str, ...] | str:
     for loss in losses:
         for norm in NORMS:
             overrides = tiny(f"loss={loss}", f"model.discriminator.norm={norm}", tricks=tricks)
+            overrides += tuple(override for name in tricks for override in EAGER.get(name, ()))
             try:
                 build(composed(*overrides))
                 return overrides
@@ -170,7 +183,14 @@ def nets_of(run: Run) -> dict[str, Tensor]:
     pair = pair_in(run)
     nets = {"generator": pair.generator, "discriminator": pair.discriminator}
     found = {f"{role}.{name}": p.detach() for role, net in nets.items() for name, p in net.named_parameters()}
-    return found | {"samples": run.game.sample()}
+    return found | {"samples": samples_of(run)}
+
+
+def samples_of(run: Run) -> Tensor:
+    """The grid of a run, which may draw random numbers: always the same ones, and none of the run's own."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return run.game.sample()
 
 
 def everything(run: Run) -> dict[str, Tensor]:
@@ -180,7 +200,7 @@ def everything(run: Run) -> dict[str, Tensor]:
     for player, one in run.engine.players.items():
         for i, kept in one.optimizer.state_dict()["state"].items():
             found |= {f"{player}'s optimiser {i} {key}": torch.as_tensor(value) for key, value in kept.items()}
-    return {name: value.clone() for name, value in found.items()} | {"samples": run.game.sample()}
+    return {name: value.clone() for name, value in found.items()} | {"samples": samples_of(run)}
 
 
 # Networks whose every number is known

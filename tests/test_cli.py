@@ -37,7 +37,7 @@ def imported(importtime: str) -> set[str]:
         (["model=dcgann"], 2, ["model: there is no dcgann", "dcgan, mlp, tips", "Try: model=dcgan"]),
         (["tricks=[ema,soft_lables]"], 2, ["no soft_lables", "noisy_labels", "Try: 'tricks=[ema,soft_labels]'"]),
         (["stepz=3"], 2, ["stepz: there is no such setting", "Try: steps="]),
-        (["trian"], 2, ["trian", "train, resume, help", "Try: ganrun train"]),
+        (["trian"], 2, ["trian", "train, resume, explain, list, help", "Try: ganrun train"]),
         (["resume", "nowhere"], 2, ["nowhere: does not exist"]),
         (["steps=abc"], 2, ["steps: 'abc', expected a whole number"]),
         (["--cfg", "job"], 0, ["steps: 4000", "_target_: ganrun.models.dcgan.Generator", "soft_labels"]),

@@ -95,6 +95,15 @@ def test_rules_are_all_there() -> None:
     assert told == list(RULES) and len(told) > 20
 
 
+def test_what_is_not_here_is_said() -> None:
+    assert PAGES["tricks.md"].rstrip().endswith(docs.ABSENT) and "unrolled" in docs.ABSENT
+
+
+def test_the_readme_names_every_trick() -> None:
+    table = (ROOT / "README.md").read_text().split("### Tricks\n")[1].split("[docs/tricks.md]")[0]
+    assert sorted(re.findall(r"`(\w+)`", table)) == TRICKS
+
+
 def test_links_lead_somewhere() -> None:
     for page in PAGES.values():
         for rule in re.findall(r"\(compatibility\.md#(c\d+)\)", page):

@@ -109,10 +109,13 @@ def test_a_note_on_a_hasty_discriminator_and_none_when_labels_are_soft() -> None
 
 
 def test_it_writes_nothing_and_fits_a_page(tmp_path: Path) -> None:
-    for overrides in ((), ("loss=wasserstein",), ("model=nothing",), ("-m", "seed=1,2"), ("hydra.run.dir=elsewhere",)):
+    (tmp_path / "empty").mkdir()  # one that was there
+    for overrides in ((), ("loss=wasserstein",), ("model=nothing",), ("-m", "seed=1,2"), ("--multi", "seed=1,2"),
+                      ("hydra.mode=MULTIRUN", "seed=1,2"), ("hydra.run.dir=elsewhere",), ("hydra.run.dir=empty",),
+                      ("hydra.output_subdir=.hydra",), ("steps=0",)):  # fmt: skip
         code, lines, err = ganrun("explain", *SMALL, *overrides)
         assert (code, bool(lines), bool(err)) in ((0, True, False), (2, False, True)), (overrides, code, lines, err)
-        assert not list(tmp_path.iterdir()), overrides
+        assert [path.name for path in tmp_path.rglob("*")] == ["empty"], overrides
         assert max(map(len, lines), default=0) <= 100 and not any(line != line.rstrip() for line in lines)
 
 
@@ -120,6 +123,14 @@ def test_refusals_are_those_of_training() -> None:
     wrong = [*SMALL, "loss=wasserstein", "tricks=[soft_labels,one_sided_smoothing]"]
     explained, trained = ganrun("explain", *wrong), ganrun(*wrong)
     assert explained == trained and explained[0] == 2 and len(explained[2]) >= 3
+    explained, trained = ganrun("explain", *SMALL, "log.keep=1"), ganrun(*SMALL, "log.keep=1")
+    assert explained == trained and explained[0] == 2 and len(explained[2]) == 1
+
+
+def test_a_falling_learning_rate_is_told() -> None:
+    """`optim.decay` is no player, so it has no rate of its own to be checked."""
+    code, lines, err = ganrun("explain", *SMALL, "tricks=[lr_decay]")
+    assert code == 0 and not err and any("0.0002 at first" in line for line in lines)
 
 
 def test_every_seam_is_explained_once() -> None:

@@ -202,6 +202,7 @@ def test_what_changed_is_told(nursery: Nursery, run: Path):
         ("dataset.classes=[3]", "dataset.classes: None -> [3]"),
         ("tricks.ema.decay=0.5", "tricks.ema.decay: 0.999 -> 0.5"),
         ("game.grid=9", "game.grid: 4 -> 9"),
+        ("force=[C1]", "force: [] -> ['C1'] would make it another run"),
         ("optim.generator.betas=[0,0.9]", "optim.generator.betas: [0.5, 0.999] -> [0, 0.9]"),
         ("stepz=9", "stepz: there is no such setting in this run. Try: steps="),
         ("steps=abc", "steps: 'abc'"),

@@ -3,15 +3,16 @@
 from typing import Any
 
 import pytest
-from support import LinearDiscriminator, ScaleGenerator, composed, family, host, pair_in, pair_of
+from support import LinearDiscriminator, ScaleGenerator, built, composed, family, host, pair_in, pair_of
 from torch import nn
 
-from ganrun.build import build
+from ganrun.build import Momentum, build
 from ganrun.core.context import Stage
 from ganrun.core.facts import Fact
-from ganrun.core.traits import Traits, claims, contradictions, facts
+from ganrun.core.traits import Level, Traits, claims, contradictions, facts, findings
 from ganrun.errors import Contradiction, Refused, nearest
 from ganrun.games.latent import LatentGame
+from ganrun.rules import RULES, check_force
 
 
 class Part:
@@ -43,6 +44,37 @@ def test_a_need_that_is_provided_and_spoiled_names_who_spoils() -> None:
     assert reason.startswith("tricks.one: needs") and "tricks.two and tricks.three takes that away" in reason
 
 
+def test_what_is_preferred_warns_and_does_not_refuse() -> None:
+    parts = {"loss": Part(), "tricks.one": Part(prefers=facts(Fact.PROBABILITY))}
+    (finding,) = findings(parts)
+    assert (finding.id, finding.level) == (Fact.PROBABILITY.id, Level.WARNING) and "prefers" in finding.sentence
+    assert not contradictions(parts) and not findings(parts | {"loss": Part(provides=facts(Fact.PROBABILITY))})
+
+
+def test_errors_bear_the_rule_that_they_follow_from() -> None:
+    parts = {"loss": Part(), "tricks.one": NEEDS, "tricks.two": Part(claims=claims("x"))}
+    found = findings(parts | {"tricks.three": Part(claims=claims("x"))})
+    assert [(f.id, f.level) for f in found] == [(Fact.TARGETS.id, Level.ERROR), ("C8", Level.ERROR)]
+
+
+@pytest.mark.parametrize(
+    "tricks",
+    [["minibatch_stddev", "minibatch_discrimination"], ["equalized_lr", "weight_norm"], ["head_start", "wgan_warmup"]],
+)
+def test_two_owners_of_one_thing_are_told_as_that(tricks: list[str]) -> None:
+    """Even where the settings of both together could not be built."""
+    with pytest.raises(Contradiction) as refusal:
+        built("loss=nonsaturating", tricks=tricks)
+    assert all("each sets" in line and "(rule C8)" in line for line in refusal.value.lines), refusal.value.lines
+
+
+def test_two_owners_of_one_thing_cannot_be_forced() -> None:
+    with pytest.raises(Refused, match="C8 cannot be forced"):
+        check_force(["C8"])
+    with pytest.raises(Refused, match="C8 cannot be forced"):
+        built("force=[C8]", tricks=["equalized_lr", "weight_norm"])
+
+
 def test_what_nobody_needs_may_be_spoiled() -> None:
     assert contradictions({"loss": GIVES, "tricks.two": SPOILS}) == []
 
@@ -51,7 +83,7 @@ def test_a_claim_has_one_owner() -> None:
     mine, other = Part(claims=claims("the targets of reals")), Part(claims=claims("the targets of fakes"))
     assert contradictions({"tricks.one": mine, "tricks.two": other}) == []
     (reason,) = contradictions({"tricks.one": mine, "tricks.two": other, "tricks.three": mine})
-    assert reason == ("tricks.one and tricks.three: each of them sets the targets of reals. Try: keeping one of them")
+    assert reason == ("tricks.one and tricks.three: each sets the targets of reals. Try: keeping one of them")
 
 
 def test_all_reasons_are_told_at_once() -> None:
@@ -79,6 +111,7 @@ def test_a_contradiction_is_a_refusal_of_several_lines() -> None:
 def test_every_fact_has_a_sentence_and_a_remedy(fact: Fact) -> None:
     assert fact == fact.value and len(fact.sentence) > 10 and len(fact.remedy) > 4
     assert fact.giver or fact in (Fact.LIPSCHITZ,), "several parts can bound a slope; all else has one giver"
+    assert fact.id in RULES, "a rule that `force` and docs/compatibility.md know"
 
 
 def test_a_misspelt_fact_cannot_be_written() -> None:
@@ -117,7 +150,8 @@ def test_every_claimed_setting_and_every_need_is_owned_by_a_shipped_part() -> No
         run = build(composed(*found))
         for part in run.game.parts(pair_in(run)).values():
             provided |= part.traits.provides
-    assert provided == set(Fact)
+    optimiser = Momentum(built("optim=rmsprop").settings["optim"]["discriminator"])
+    assert provided | optimiser.traits.provides == set(Fact)
 
 
 @pytest.mark.parametrize(("name", "close"), [("soft_label", "soft_labels"), ("flop", "flip"), ("zzzz", "")])

@@ -13,8 +13,9 @@ from ganrun.core.context import Stage, Targets, Update
 from ganrun.core.game import Game
 from ganrun.core.pair import Pair
 from ganrun.core.schedule import Linear
+from ganrun.core.traits import Level
 from ganrun.core.trick import Trick
-from ganrun.errors import Refused
+from ganrun.errors import Contradiction, Refused
 from ganrun.games.latent import LatentGame
 from ganrun.losses.targets import NonSaturating
 from ganrun.tricks.averaging import Ema
@@ -144,10 +145,20 @@ def test_flip_is_its_own_inverse() -> None:
     assert torch.equal(asked(Flip(), Flip()).real, hard.real) and torch.equal(asked(Flip()).real, hard.fake)
 
 
-@pytest.mark.parametrize("p", [0.5, 1.0, -0.1])
-def test_noise_that_teaches_the_inverse_is_refused(p: float) -> None:
+@pytest.mark.parametrize("p", [1.01, -0.1])
+def test_what_is_no_probability_is_refused(p: float) -> None:
     with pytest.raises(Refused, match=r"tricks\.noisy_labels\.p"):
         NoisyLabels(p=p)
+
+
+@pytest.mark.parametrize("p", [0.5, 1.0])
+def test_noise_that_teaches_the_inverse_is_refused_unless_forced(p: float) -> None:
+    with pytest.raises(Contradiction, match=r"tricks\.noisy_labels: .*rule C10"):
+        built(f"tricks.noisy_labels.p={p}", tricks=["noisy_labels"])
+    run = built(f"tricks.noisy_labels.p={p}", "force=[C10]", tricks=["noisy_labels"])
+    assert [f.level for f in run.findings if f.id == "C10"] == [Level.ERROR]
+    run = built("tricks.noisy_labels.p=0.49", tricks=["noisy_labels"])
+    assert [f.level for f in run.findings if f.id == "C10"] == [Level.WARNING]
 
 
 @pytest.mark.parametrize("bounds", [[1.0, 0.9], [0.9], [0.1, 0.2, 0.3]])
@@ -211,7 +222,7 @@ def penalty(pair: Pair, real: Tensor, fake: Tensor) -> Tensor:
 @pytest.mark.parametrize(("weight", "target"), [(10.0, 1.0), (0.1, 1.0), (10.0, 0.0)])
 def test_the_penalty_of_a_linear_discriminator(weight: float, target: float) -> None:
     """|grad (w . x)| = |w| = 5 everywhere: weight (5 - target)^2, and 2 weight (5 - target) w / 5 by w."""
-    pair = pair_of(gp=GradientPenalty(weight=weight, target=target))
+    pair = pair_of(gp=GradientPenalty(weight=weight, target=target, one_sided=False, every=1))
     found = penalty(pair, torch.rand(4, 1, 2, 2), torch.rand(4, 1, 2, 2))
     assert found.item() == pytest.approx(weight * (5 - target) ** 2, rel=1e-6)
     assert trick_gauge(pair, "gp/slope") == pytest.approx(5)
@@ -227,14 +238,16 @@ def trick_gauge(pair: Pair, name: str) -> float:
 def test_the_norm_is_taken_image_by_image() -> None:
     """For D(x) = |x|^2 / 2 the slope at x is |x|: images of four sizes pay each for itself (not so in torchgan)."""
     images = torch.ones(4, 1, 2, 2) * torch.tensor([0.0, 0.5, 1.0, 2.0]).view(4, 1, 1, 1) / 2  # norms 0, .5, 1, 2
-    found = penalty(pair_of(Bowl(), gp=GradientPenalty(weight=10.0, target=1.0)), images, images)
+    found = penalty(
+        pair_of(Bowl(), gp=GradientPenalty(weight=10.0, target=1.0, one_sided=False, every=1)), images, images
+    )
     assert found.item() == pytest.approx(10 * (1 + 0.25 + 0 + 1) / 4, rel=1e-5)
 
 
 def test_the_penalty_looks_between_a_real_and_its_fake_at_a_point_for_each_image() -> None:
     bowl = Bowl()
     real, fake = torch.ones(2000, 1, 2, 2), torch.zeros(2000, 1, 2, 2)
-    penalty(pair_of(bowl, gp=GradientPenalty(weight=10.0, target=1.0)), real, fake)
+    penalty(pair_of(bowl, gp=GradientPenalty(weight=10.0, target=1.0, one_sided=False, every=1)), real, fake)
     shares = bowl.seen[-1].flatten(1)
     torch.testing.assert_close(shares.amin(1), shares.amax(1), msg="one share for all pixels of an image")
     assert len(set(shares[:, 0].tolist())) > 1900, "another share for every image"
@@ -244,7 +257,7 @@ def test_the_penalty_looks_between_a_real_and_its_fake_at_a_point_for_each_image
 
 
 def test_the_penalty_moves_nothing_but_the_discriminator() -> None:
-    pair = pair_of(gp=GradientPenalty(weight=10.0, target=1.0))
+    pair = pair_of(gp=GradientPenalty(weight=10.0, target=1.0, one_sided=False, every=1))
     fake = pair.generator(torch.randn(4, 4))
     penalty(pair, torch.rand(4, 1, 2, 2), fake).backward()
     assert pair.generator.scale.grad is None and pair.discriminator.weight.grad is not None  # type: ignore[union-attr]

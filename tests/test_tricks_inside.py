@@ -19,7 +19,7 @@ from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ganrun.build import Run, build
-from ganrun.composing import CONF
+from ganrun.choices import CONF
 from ganrun.core.facts import Fact
 from ganrun.core.seeding import reseed
 from ganrun.core.traits import Level

@@ -20,6 +20,7 @@ USUAL: dict[str, Any] = {
     "discriminator": 1,
     "generator": 1,
     "head_start_steps": 0,
+    "head_start_every": 0,
     "head_start_discriminator": 1,
     "head_start_generator": 1,
     "reuse_fakes": False,
@@ -71,6 +72,25 @@ def test_the_discriminator_moves_and_then_the_generator(settings: dict[str, Any]
 def test_a_head_start_lasts_its_steps() -> None:
     settings = {"head_start_steps": 2, "head_start_discriminator": 1, "head_start_generator": 3, "discriminator": 2}
     assert [turns(step, **settings) for step in range(4)] == ["d g g g", "d g g g", "d d g", "d d g"]
+
+
+def test_a_head_start_comes_back_every_so_many_steps() -> None:
+    """The warm-up of WGAN, main.py of the authors: `gen_iterations < 25 or gen_iterations % 500 == 0`."""
+    settings = {"discriminator": 5, "head_start_steps": 25, "head_start_every": 500, "head_start_discriminator": 100}
+    counts = [turns(step, **settings).count("d") for step in range(1001)]
+    again = [step for step, count in enumerate(counts) if count == 100]
+    assert again == [*range(25), 500, 1000] and {*counts} == {5, 100}
+    assert [turns(step, head_start_every=2, head_start_discriminator=2) for step in range(3)] == [
+        "d d g",
+        "d g",
+        "d d g",
+    ]
+
+
+def test_the_file_of_the_warm_up_says_the_same() -> None:
+    run = built(tricks=["wgan_warmup"])
+    counts = [[u.player for u in run.updates(run.game, s)].count("discriminator") for s in (0, 24, 25, 499, 500, 501)]
+    assert counts == [100, 100, 5, 5, 100, 5]
 
 
 @pytest.mark.parametrize(("counts", "expected"), [((2, 0), "d d"), ((0, 2), "g g")])

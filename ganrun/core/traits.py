@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from ganrun.core.facts import Fact
+from ganrun.errors import Contradiction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,14 @@ class Finding(NamedTuple):
     sentence: str
 
 
+class Clash(Contradiction):
+    """Parts that cannot play together, by these findings."""
+
+    def __init__(self, found: Iterable[Finding]):
+        self.findings = tuple(found)
+        super().__init__(f"{finding.sentence} (rule {finding.id})" for finding in self.findings)
+
+
 def findings(parts: Mapping[str, Part]) -> list[Finding]:
     """What the traits of these parts say about each other: two rules that refuse and one that warns."""
     provided, spoiled = _owners(parts, "provides"), _owners(parts, "spoils")
@@ -61,10 +70,14 @@ def findings(parts: Mapping[str, Part]) -> list[Finding]:
                 if why:
                     sentence = f"{_titled([name], parts)[0]}: {kind} {fact.sentence}; {why}. Try: {fact.remedy}"
                     found.append(Finding(fact.id, level, sentence))
+    return [*found, *clashing(parts)]
+
+
+def clashing(parts: Mapping[str, Part]) -> Iterable[Finding]:
+    """What several of these parts claim at once."""
     for claim, owners in _owners(parts, "claims").items():
         if len(owners) > 1:
-            found.append(Finding("C8", Level.ERROR, f"{_and(owners)}: each sets {claim}. Try: keeping one of them"))
-    return found
+            yield Finding("C8", Level.ERROR, f"{_and(owners)}: each sets {claim}. Try: keeping one of them")
 
 
 def contradictions(parts: Mapping[str, Part]) -> list[str]:

@@ -37,10 +37,13 @@ class LatentGame(Game):
     grid: Tensor  # [N, Z] the noise of every sample grid
 
     def __init__(self, *, pair: Pair, stage: Stage, prior: str, grid: int):
-        """`prior` is what noise is drawn from: normal, N(0, 1), or uniform, U(-1, 1). `grid` counts sample images."""
+        """`grid` counts sample images; `prior` is what noise is drawn from.
+
+        normal: N(0, 1). uniform: U(-1, 1). spherical: the sphere whose radius is the root of noise's dimensions.
+        """
         super().__init__()
         if prior not in PRIORS:
-            raise Refused("game.prior", repr(prior), " or ".join(PRIORS))
+            raise Refused("game.prior", repr(prior), f"one of {', '.join(PRIORS)}")
         self.pairs = nn.ModuleDict({"main": pair})
         self.stage, self.prior = stage, PRIORS[prior]
         self.objectives = {"discriminator": self.discriminator, "generator": self.generator}

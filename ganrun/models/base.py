@@ -7,10 +7,10 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from ganrun import limits
 from ganrun.core.context import DiscriminatorOutput
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts
-from ganrun.models import checks
 from ganrun.models.epilogues import Epilogue
 from ganrun.models.layers import WEIGHTED, Fold, dropout, stack
 
@@ -27,8 +27,8 @@ class Generator(nn.Module):
 
     def __init__(self, *, latent: int, channels: int, resolution: int, output: str):
         super().__init__()
-        checks.whole("model.generator.latent", latent, 1)
-        checks.choice("model.generator.output", output, RANGES)
+        limits.whole("model.generator.latent", latent, 1)
+        limits.choice("model.generator.output", output, RANGES)
         self.latent, self.channels, self.resolution = latent, channels, resolution
         self.range = RANGES[output]  # what the images can take
         self.squash = nn.Tanh() if output == "tanh" else nn.Identity()
@@ -50,7 +50,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, *, channels: int, resolution: int, output: str):
         super().__init__()
-        checks.choice("model.discriminator.output", output, OUTPUTS)
+        limits.choice("model.discriminator.output", output, OUTPUTS)
         self.channels, self.resolution = channels, resolution
         self.squash = nn.Sigmoid() if output == "sigmoid" else nn.Identity()
 

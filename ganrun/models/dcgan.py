@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import nn
 
+from ganrun import limits
 from ganrun.errors import Refused
-from ganrun.models import base, checks, layers
+from ganrun.models import base, layers
 from ganrun.models.epilogues import Epilogue
 from ganrun.models.layers import Unfold, stack
 
@@ -38,8 +39,8 @@ class Generator(base.Generator):
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
         here = "model.generator"
         widths = _widths(here, channels, resolution, width, max_width)[::-1]  # bottom first
-        checks.resizing_kernel(f"{here}.kernel", kernel)
-        checks.resizing_kernel(f"{here}.top_kernel", top_kernel)
+        limits.resizing_kernel(f"{here}.kernel", kernel)
+        limits.resizing_kernel(f"{here}.top_kernel", top_kernel)
         after = layers.After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
         # As in the paper's code: no biases, as norms have their own. Without norms every layer has one.
         bias = norm == "none"
@@ -75,7 +76,7 @@ class Discriminator(base.Discriminator):
         super().__init__(channels=channels, resolution=resolution, output=output)
         here = "model.discriminator"
         widths = _widths(here, channels, resolution, width, max_width)
-        checks.resizing_kernel(f"{here}.kernel", kernel)
+        limits.resizing_kernel(f"{here}.kernel", kernel)
         after = layers.After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
         bias = norm == "none"
         self.blocks = nn.Sequential()
@@ -89,10 +90,10 @@ class Discriminator(base.Discriminator):
 
 def _widths(here: str, channels: int, resolution: int, width: int, max_width: int) -> list[int]:
     """Channels of the hidden maps from the largest map to the smallest: double at each scale, up to a cap."""
-    checks.resolution(f"{here}.resolution", resolution, RESOLUTIONS)
-    checks.whole(f"{here}.channels", channels, 1, 4)
-    checks.whole(f"{here}.width", width, 1)
-    checks.whole(f"{here}.max_width", max_width, 1)
+    limits.resolution(f"{here}.resolution", resolution, RESOLUTIONS)
+    limits.whole(f"{here}.channels", channels, 1, 4)
+    limits.whole(f"{here}.width", width, 1)
+    limits.whole(f"{here}.max_width", max_width, 1)
     if width > max_width:
         raise Refused(f"{here}.width", str(width), f"at most max_width, {max_width}", f"{here}.max_width={4 * width}")
     scales = (resolution // SMALLEST).bit_length() - 1

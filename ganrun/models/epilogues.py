@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from ganrun import limits
 from ganrun.core.context import Stage
 from ganrun.core.traits import Finding, Level
-from ganrun.models import checks
 from ganrun.models.layers import Fold, precise
 
 HERE = "model.discriminator.epilogue"
@@ -36,7 +36,7 @@ class MinibatchStddev(Epilogue):
 
     def __init__(self, *, group: int, eps: float):
         super().__init__()
-        checks.whole(f"{HERE}.group", group, 2)
+        limits.whole(f"{HERE}.group", group, 2)
         self.group, self.eps = group, eps
         self.fold = Fold()
 
@@ -78,8 +78,8 @@ class MinibatchDiscrimination(Epilogue):
 
     def __init__(self, *, kernels: int, dims: int, scale: float, bias: float):
         super().__init__()
-        checks.whole(f"{HERE}.kernels", kernels, 1)
-        checks.whole(f"{HERE}.dims", dims, 1)
+        limits.whole(f"{HERE}.kernels", kernels, 1)
+        limits.whole(f"{HERE}.dims", dims, 1)
         self.kernels, self.dims, self.scale, self.start = kernels, dims, scale, bias
         self.fold = Fold()
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganrun.models import checks
+from ganrun import limits
 
 NORMS = ("batch", "instance", "layer", "group", "none")
 INITS = ("normal", "uniform", "xavier", "default")
@@ -80,12 +80,12 @@ class After:
     eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        checks.choice(f"{self.where}.norm", self.norm, NORMS)
-        checks.choice(f"{self.where}.activation", self.activation, ACTIVATIONS)
-        checks.number(f"{self.where}.slope", self.slope, 0)
-        checks.number(f"{self.where}.dropout", self.dropout, 0, 1)
-        checks.number(f"{self.where}.norm_momentum", self.momentum, 0)
-        checks.number(f"{self.where}.norm_eps", self.eps, 0)
+        limits.choice(f"{self.where}.norm", self.norm, NORMS)
+        limits.choice(f"{self.where}.activation", self.activation, ACTIVATIONS)
+        limits.number(f"{self.where}.slope", self.slope, 0)
+        limits.number(f"{self.where}.dropout", self.dropout, 0, 1)
+        limits.number(f"{self.where}.norm_momentum", self.momentum, 0)
+        limits.number(f"{self.where}.norm_eps", self.eps, 0)
 
     def __call__(self, channels: int, *, normed: bool = True) -> dict[str, nn.Module | None]:
         """The layers by name, for maps of this many channels."""
@@ -154,9 +154,9 @@ def initialise(net: nn.Module, where: str, *, kind: str, scale: float, gain_scal
 
     scale: standard deviation of `normal`, half width of `uniform`, gain of `xavier` (Glorot & Bengio 2010, eq. 16).
     """
-    checks.choice(f"{where}.kind", kind, INITS)
-    checks.number(f"{where}.scale", scale, 0)
-    checks.number(f"{where}.gain_scale", gain_scale, 0)
+    limits.choice(f"{where}.kind", kind, INITS)
+    limits.number(f"{where}.scale", scale, 0)
+    limits.number(f"{where}.gain_scale", gain_scale, 0)
     for layer in net.modules() if kind != "default" else ():
         if isinstance(layer, WEIGHTED):
             _draw(layer.weight, kind, scale)

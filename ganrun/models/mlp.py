@@ -5,8 +5,9 @@ from typing import Any
 
 from torch import nn
 
+from ganrun import limits
 from ganrun.errors import Refused
-from ganrun.models import base, checks, layers
+from ganrun.models import base, layers
 from ganrun.models.epilogues import Epilogue
 from ganrun.models.layers import ACTIVATIONS, Maxout, stack
 
@@ -33,7 +34,7 @@ class Generator(base.Generator):
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
         here = "model.generator"
         _check(here, channels, resolution, hidden, norm, slope, dropout)
-        checks.choice(f"{here}.activation", activation, ACTIVATIONS)
+        limits.choice(f"{here}.activation", activation, ACTIVATIONS)
         self.blocks = nn.Sequential()
         for inputs, units in zip([latent, *hidden], hidden, strict=False):
             self.blocks.append(_layer(inputs, units, norm, activation, slope, dropout))
@@ -64,9 +65,9 @@ class Discriminator(base.Discriminator):
         super().__init__(channels=channels, resolution=resolution, output=output)
         here = "model.discriminator"
         _check(here, channels, resolution, hidden, norm, slope, dropout)
-        checks.choice(f"{here}.activation", activation, [*ACTIVATIONS, "maxout"])
-        checks.whole(f"{here}.pieces", pieces, 2)
-        checks.number(f"{here}.input_dropout", input_dropout, 0, 1)
+        limits.choice(f"{here}.activation", activation, [*ACTIVATIONS, "maxout"])
+        limits.whole(f"{here}.pieces", pieces, 2)
+        limits.number(f"{here}.input_dropout", input_dropout, 0, 1)
         inputs = channels * resolution**2
         self.blocks = nn.Sequential()
         for width, units in zip([inputs, *hidden], hidden, strict=False):
@@ -100,12 +101,12 @@ def _from_image(block: nn.Module, drops: float) -> nn.Sequential:
 def _check(
     here: str, channels: int, resolution: int, hidden: Sequence[int], kind: str, slope: float, drops: float
 ) -> None:
-    checks.whole(f"{here}.channels", channels, 1)
-    checks.whole(f"{here}.resolution", resolution, 1)
+    limits.whole(f"{here}.channels", channels, 1)
+    limits.whole(f"{here}.resolution", resolution, 1)
     if isinstance(hidden, str | int) or not hidden:
         raise Refused(f"{here}.hidden", str(hidden), "a list of one or more widths", f"{here}.hidden=[240,240]")
     for units in hidden:
-        checks.whole(f"{here}.hidden", units, 1)
-    checks.choice(f"{here}.norm", kind, NORMS)
-    checks.number(f"{here}.slope", slope, 0)
-    checks.number(f"{here}.dropout", drops, 0, 1)
+        limits.whole(f"{here}.hidden", units, 1)
+    limits.choice(f"{here}.norm", kind, NORMS)
+    limits.number(f"{here}.slope", slope, 0)
+    limits.number(f"{here}.dropout", drops, 0, 1)

@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from ganrun.models import base, checks, layers
+from ganrun import limits
+from ganrun.models import base, layers
 from ganrun.models.epilogues import Epilogue
 from ganrun.models.layers import After, Unfold, keep, stack
 
@@ -37,9 +38,9 @@ class Generator(base.Generator):
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
         here = "model.generator"
         _check(here, channels, resolution, width)
-        checks.odd_kernel(f"{here}.kernel", kernel)
-        checks.resizing_kernel(f"{here}.up_kernel", up_kernel)
-        checks.odd_kernel(f"{here}.top_kernel", top_kernel)
+        limits.odd_kernel(f"{here}.kernel", kernel)
+        limits.resizing_kernel(f"{here}.up_kernel", up_kernel)
+        limits.odd_kernel(f"{here}.top_kernel", top_kernel)
         bias = norm == "none"  # a norm right behind a convolution undoes its bias
         after = After(
             where=here,
@@ -85,9 +86,9 @@ class Discriminator(base.Discriminator):
         super().__init__(channels=channels, resolution=resolution, output=output)
         here = "model.discriminator"
         _check(here, channels, resolution, width)
-        checks.odd_kernel(f"{here}.first_kernel", first_kernel)
-        checks.resizing_kernel(f"{here}.kernel", kernel)
-        checks.number(f"{here}.dropout", dropout, 0, 1)
+        limits.odd_kernel(f"{here}.first_kernel", first_kernel)
+        limits.resizing_kernel(f"{here}.kernel", kernel)
+        limits.number(f"{here}.dropout", dropout, 0, 1)
         bias = norm == "none"
         after = After(
             where=here,
@@ -117,6 +118,6 @@ def _seed(latent: int, width: int, size: int, after: After) -> nn.Sequential:
 
 
 def _check(here: str, channels: int, resolution: int, width: int) -> None:
-    checks.resolution(f"{here}.resolution", resolution, RESOLUTIONS)
-    checks.whole(f"{here}.channels", channels, 1, 4)
-    checks.whole(f"{here}.width", width, 1)
+    limits.resolution(f"{here}.resolution", resolution, RESOLUTIONS)
+    limits.whole(f"{here}.channels", channels, 1, 4)
+    limits.whole(f"{here}.width", width, 1)

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from ganrun import limits
 from ganrun.core.context import Context, Role
 from ganrun.core.pair import Pair
 from ganrun.core.schedule import Schedule, Scheduled
 from ganrun.core.trick import Trick
 from ganrun.errors import Refused
-from ganrun.models import checks
 
 OF: Mapping[str, tuple[Role, ...]] = {
     "generator": ("generator",),
@@ -23,7 +23,7 @@ OF: Mapping[str, tuple[Role, ...]] = {
 
 def _players(where: str, of: str) -> tuple[Role, ...]:
     """Whom the setting `of` names."""
-    checks.choice(f"{where}.of", of, OF)
+    limits.choice(f"{where}.of", of, OF)
     return OF[of]
 
 
@@ -45,7 +45,7 @@ class Orthogonal(Trick):
     def __init__(self, *, weight: float | Schedule, of: str):
         super().__init__()
         if not isinstance(weight, Schedule):
-            checks.number("tricks.orthogonal.weight", weight, 0)
+            limits.number("tricks.orthogonal.weight", weight, 0)
         self.weight, self.players = Scheduled(weight), _players("tricks.orthogonal", of)
 
     def discriminator_term(self, context: Context) -> Tensor:
@@ -78,7 +78,7 @@ class WeightDecay(Trick):
     def __init__(self, *, weight: float | Schedule, of: str):
         super().__init__()
         if not isinstance(weight, Schedule):
-            checks.number("tricks.weight_decay.weight", weight, 0)
+            limits.number("tricks.weight_decay.weight", weight, 0)
         self.weight, self.players = Scheduled(weight), _players("tricks.weight_decay", of)
 
     def before(self, pair: Pair, player: Role) -> None:

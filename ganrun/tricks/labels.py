@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from ganrun import limits
 from ganrun.core.context import Context, Stage, Targets
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Finding, Level, Traits, claims, facts
 from ganrun.core.trick import Trick
 from ganrun.errors import Refused
-from ganrun.models import checks
 
 
 def _uniform(like: Tensor, low: float, high: float) -> Tensor:
@@ -86,8 +86,8 @@ class AdaptiveSmoothing(Trick):
     def __init__(self, *, largest: float, chance: float, decay: float):
         super().__init__()
         where = "tricks.adaptive_smoothing"
-        checks.number(f"{where}.largest", largest, 0, 1)
-        checks.number(f"{where}.decay", decay, 0, 1)
+        limits.number(f"{where}.largest", largest, 0, 1)
+        limits.number(f"{where}.decay", decay, 0, 1)
         if not chance > 0:
             raise Refused(f"{where}.chance", f"{chance}", "a number above 0", f"{where}.chance=1.3863")
         self.largest, self.chance, self.decay = largest, chance, decay

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ganrun import limits
 from ganrun.core.context import Context, DiscriminatorOutput, Role
 from ganrun.core.facts import Fact
 from ganrun.core.pair import Pair
@@ -16,7 +17,6 @@ from ganrun.core.schedule import Schedule, Scheduled
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
 from ganrun.errors import Refused
-from ganrun.models import checks
 
 
 def gradients(context: Context, images: Tensor) -> Tensor:
@@ -40,8 +40,8 @@ class SlopePenalty(Trick):
     def __init__(self, where: str, key: str, weight: float | Schedule, every: int):
         super().__init__()
         if not isinstance(weight, Schedule):
-            checks.number(f"{where}.{key}", weight, 0)
-        checks.whole(f"{where}.every", every, 1)
+            limits.number(f"{where}.{key}", weight, 0)
+        limits.whole(f"{where}.every", every, 1)
         self.weight, self.every = Scheduled(weight), every
         if weight == 0:  # what is not there bounds nothing
             self.traits = replace(self.traits, provides=frozenset())
@@ -58,7 +58,7 @@ class TargetedPenalty(SlopePenalty):
 
     def __init__(self, where: str, weight: float | Schedule, target: float, one_sided: bool, every: int):
         super().__init__(where, "weight", weight, every)
-        checks.number(f"{where}.target", target, 0)
+        limits.number(f"{where}.target", target, 0)
         self.target, self.one_sided = target, one_sided
 
     def points(self, context: Context) -> Tensor:
@@ -81,7 +81,7 @@ class GradientPenalty(TargetedPenalty):
 
     traits = replace(TargetedPenalty.traits, provides=facts(Fact.LIPSCHITZ))
 
-    def __init__(self, *, weight: float | Schedule, target: float, one_sided: bool = False, every: int = 1):
+    def __init__(self, *, weight: float | Schedule, target: float, one_sided: bool, every: int):
         super().__init__("tricks.gp", weight, target, one_sided, every)
 
     def points(self, context: Context) -> Tensor:
@@ -99,7 +99,7 @@ class Dragan(TargetedPenalty):
 
     def __init__(self, *, weight: float | Schedule, target: float, spread: float, one_sided: bool, every: int):
         super().__init__("tricks.dragan", weight, target, one_sided, every)
-        checks.number("tricks.dragan.spread", spread, 0)
+        limits.number("tricks.dragan.spread", spread, 0)
         self.spread = spread
 
     def points(self, context: Context) -> Tensor:
@@ -157,8 +157,8 @@ class Drift(Trick):
     def __init__(self, *, weight: float | Schedule, every: int):
         super().__init__()
         if not isinstance(weight, Schedule):
-            checks.number("tricks.drift.weight", weight, 0)
-        checks.whole("tricks.drift.every", every, 1)
+            limits.number("tricks.drift.weight", weight, 0)
+        limits.whole("tricks.drift.every", every, 1)
         self.weight, self.every = Scheduled(weight), every
 
     def discriminator_term(self, context: Context) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ganrun import limits
 from ganrun.core.context import Context
 from ganrun.core.facts import Fact
 from ganrun.core.pair import Pair
@@ -15,7 +16,6 @@ from ganrun.core.schedule import Schedule, Scheduled
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
 from ganrun.errors import Refused
-from ganrun.models import checks
 
 
 class _From(Schedule):
@@ -42,9 +42,9 @@ class LeCam(Trick):
 
     def __init__(self, *, weight: float, decay: float, rectified: bool, start: int):
         super().__init__()
-        checks.number("tricks.lecam.weight", weight, 0)
-        checks.number("tricks.lecam.decay", decay, 0, 1)
-        checks.whole("tricks.lecam.start", start, 1)  # an anchor at 0 is no score that D ever gave
+        limits.number("tricks.lecam.weight", weight, 0)
+        limits.number("tricks.lecam.decay", decay, 0, 1)
+        limits.whole("tricks.lecam.start", start, 1)  # an anchor at 0 is no score that D ever gave
         self.weight, self.newest = Scheduled(_From(start, 0, weight)), Scheduled(_From(start, 1, 1 - decay))
         self.rectified = rectified
         self.register_buffer("real", torch.zeros(()))
@@ -77,8 +77,8 @@ class Consistency(Trick):
         super().__init__()
         for key, weight in (("real", real), ("fake", fake)):
             if not isinstance(weight, Schedule):
-                checks.number(f"tricks.consistency.{key}", weight, 0)
-        checks.whole("tricks.consistency.shift", shift, 0)
+                limits.number(f"tricks.consistency.{key}", weight, 0)
+        limits.whole("tricks.consistency.shift", shift, 0)
         self.on_reals, self.on_fakes = real != 0, fake != 0
         self.real, self.fake, self.shift = Scheduled(real), Scheduled(fake), shift
 

@@ -1,4 +1,4 @@
-"""Settings of networks, checked by one rule each, refused in one line."""
+"""Settings of parts, checked by one rule each, refused in one line."""
 
 from collections.abc import Iterable, Sequence
 
