@@ -283,7 +283,9 @@ def report(speeds: Mapping[str, list[float]], device: torch.device) -> dict[str,
     pairs = {name: [a / b for a, b in zip(speeds["ganrun"], speeds[name], strict=True)] for name in TARGETS}
     return {
         "images_per_second": {name: {"median": median(some), "rounds": some} for name, some in speeds.items()},
-        "ratio": {name: {"median": median(some), "rounds": some, "target": TARGETS[name]} for name, some in pairs.items()},
+        "ratio": {
+            name: {"median": median(some), "rounds": some, "target": TARGETS[name]} for name, some in pairs.items()
+        },
         "machine": {
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
             "threads": torch.get_num_threads(),
