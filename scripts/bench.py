@@ -65,7 +65,7 @@ class Ours:
         log = run.settings["log"]
         layers = {name: player.layers(name) for name, player in run.engine.players.items()}
         recorder = stack.enter_context(closing(Recorder(folder, every=log["every"], layers=layers)))
-        null = stack.enter_context(Path(os.devnull).open("w"))
+        null = stack.enter_context(Path(os.devnull).open("w"))  # noqa: SIM115 - the stack closes it
         nowhere = Console(file=null, force_terminal=True)
         progress = stack.enter_context(Progress(steps=run.settings["steps"], console=nowhere))
         self.log = Log(run, recorder, progress, 0)
