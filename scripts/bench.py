@@ -65,7 +65,8 @@ class Ours:
         log = run.settings["log"]
         layers = {name: player.layers(name) for name, player in run.engine.players.items()}
         recorder = stack.enter_context(closing(Recorder(folder, every=log["every"], layers=layers)))
-        nowhere = Console(file=stack.enter_context(open(os.devnull, "w")), force_terminal=True)
+        null = stack.enter_context(Path(os.devnull).open("w"))  # noqa: SIM115 - the stack closes it
+        nowhere = Console(file=null, force_terminal=True)
         progress = stack.enter_context(Progress(steps=run.settings["steps"], console=nowhere))
         self.log = Log(run, recorder, progress, 0)
         self.saver = Saver(run, folder, Checkpoints(folder.checkpoints, keep=log["keep"]), recorder, Signals())
@@ -90,6 +91,7 @@ class Bare:
 
     def __init__(self, run: Run):
         self.generator, self.discriminator = run.game.nets("generator")[0], run.game.nets("discriminator")[0]
+        self.latent = int(run.settings["model"]["generator"]["latent"])
         self.average = deepcopy(self.generator).requires_grad_(False)
         settings = run.settings["optim"]
         self.optimizers = {
@@ -119,7 +121,7 @@ class Bare:
         judge, loss = self.discriminator, F.binary_cross_entropy_with_logits
         self.optimizers["discriminator"].zero_grad()
         with torch.autocast(self.device.type, torch.bfloat16, self.autocast):
-            fake = self.generator(torch.randn(self.batch, self.generator.latent, device=self.device)).float()
+            fake = self.generator(torch.randn(self.batch, self.latent, device=self.device)).float()
             on_real, on_fake = judge(real).score.float(), judge(fake.detach()).score.float()
         (loss(on_real, self.one) + loss(on_fake, self.zero)).backward()
         self.optimizers["discriminator"].step()
@@ -162,7 +164,8 @@ class Usual:
         data = torch.utils.data.TensorDataset(images.float() / 127.5 - 1)
         # One endless epoch: a short one would count the start of its workers, which a large data set hardly does.
         sampler = torch.utils.data.RandomSampler(data, replacement=True, num_samples=ENDLESS)
-        how = {"multiprocessing_context": "fork"} if sys.platform == "linux" else {}  # as usual, though we were spawned
+        # Workers are forked as usual, though this process was spawned.
+        how: dict[str, Any] = {"multiprocessing_context": "fork"} if sys.platform == "linux" else {}
         return torch.utils.data.DataLoader(data, batch_size=self.batch, sampler=sampler, num_workers=2, **how)
 
     def __call__(self, steps: int) -> None:
@@ -242,7 +245,9 @@ def usual_elsewhere(settings: Mapping[str, Any], device: torch.device) -> Iterat
         process.join()
 
 
-def measure(loops: Mapping[str, Callable[[int], float]], *, batch: int, seconds: float, rounds: int, multiple: int):
+def measure(
+    loops: Mapping[str, Callable[[int], float]], *, batch: int, seconds: float, rounds: int, multiple: int
+) -> dict[str, list[float]]:
     """Images per second of each loop in each round, the loops in turn. Windows last about so many seconds."""
     steps = {}
     for name, loop in loops.items():

@@ -2,8 +2,9 @@
 
     scripts/judge_digits.py RUN [--samples 1000] [--json]
 
-The classifier, a small convolutional network, is trained here on four fifths of the real digits; the rest tells how good
-it is. Exit code 1 when a class has less than 4 % or more than 18 % of the samples, or the median confidence is below 0.85.
+The classifier, a small convolutional network, is trained here on four fifths of the real digits; the rest tells how
+good it is. Exit code 1 when a class has less than 4 % or more than 18 % of the samples, or the median confidence is
+below 0.85.
 """
 
 from __future__ import annotations

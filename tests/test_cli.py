@@ -40,7 +40,7 @@ def imported(importtime: str) -> set[str]:
         (["trian"], 2, ["trian", "train, resume, explain, list, help", "Try: ganrun train"]),
         (["resume", "nowhere"], 2, ["nowhere: does not exist"]),
         (["steps=abc"], 2, ["steps: 'abc', expected a whole number"]),
-        (["--cfg", "job"], 0, ["steps: 4000", "_target_: ganrun.models.dcgan.Generator", "soft_labels"]),
+        (["--cfg", "job"], 0, ["steps: 3000", "_target_: ganrun.models.dcgan.Generator", "soft_labels"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
