@@ -1,10 +1,6 @@
 """The loops that scripts/bench.py compares do the same arithmetic, and take turns."""
 
-import argparse
 import importlib.util
-import json
-import subprocess
-import sys
 from contextlib import ExitStack
 from copy import deepcopy
 from pathlib import Path
@@ -58,7 +54,8 @@ def test_two_steps_of_ours_and_of_the_bare_loop_agree_bit_for_bit(bench: ModuleT
     before = deepcopy(weights(bare.generator, bare.discriminator))
     for real in steps(other, 2):
         bare.step(real)
-    found, expected = weights(bare.generator, bare.discriminator), weights(*ours.game.nets("generator"), *ours.game.nets("discriminator"))
+    found = weights(bare.generator, bare.discriminator)
+    expected = weights(*ours.game.nets("generator"), *ours.game.nets("discriminator"))
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert not any(torch.equal(found[name], before[name]) for name in found if name.endswith("weight"))
     average = ours.game.pairs["main"].tricks["ema"].average
