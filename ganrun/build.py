@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from ganrun import processor
 from ganrun.checks import check_values, resolve
 from ganrun.core.context import Stage
 from ganrun.core.engine import Eager, Player
@@ -113,13 +114,13 @@ def find_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device, resolution: int) -> bool:
-    """Whether to compute in bf16. `auto`: where the processor has it, and the data are images, not points."""
+    """Whether to compute in bf16. `auto`: where that is faster, and the data are images, not points."""
     if name not in ("auto", "bf16", "fp32"):
         raise Refused("engine.precision", repr(name), "auto, bf16 or fp32")
     if name != "auto":
         return name == "bf16"
-    has = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return bool(has) and resolution > 1
+    faster = torch.cuda.is_bf16_supported() if device.type == "cuda" else processor.multiplies_bf16_faster()
+    return faster and resolution > 1
 
 
 def _dataset(cfg: DictConfig, make: Maker) -> Dataset:

@@ -32,6 +32,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from torch import Tensor, nn
 
+from ganrun import processor
 from ganrun.allocator import keep_big_blocks
 from ganrun.build import Run, build, find_device
 from ganrun.core.train import train
@@ -46,6 +47,8 @@ from ganrun.signals import Signals
 Play = Callable[[int], None]  # plays so many steps
 TARGETS = {"bare": 0.95, "usual": 2.0}
 ENDLESS = 10**9
+WARM_UP = 10  # steps before the clock counts
+TURN = 5  # steps a loop plays before the next one's turn
 
 
 def compose(overrides: list[str]) -> DictConfig:
@@ -57,11 +60,26 @@ def compose(overrides: list[str]) -> DictConfig:
         return hydra.compose("config", overrides)
 
 
+class Paced:
+    """A saver that also ends the loop after so many steps, as a signal would: not as the run's end, which writes."""
+
+    def __init__(self, saver: Saver):
+        self.saver, self.until, self.step = saver, 0, 0
+
+    @property
+    def interrupted(self) -> bool:
+        return self.step >= self.until
+
+    def after(self, step: int) -> None:
+        self.saver.after(step)
+        self.step = step
+
+
 class Ours:
     """ganrun's loop with everything that it logs, saves and shows by default; the display goes nowhere."""
 
     def __init__(self, run: Run, folder: RunFolder, stack: ExitStack):
-        self.run, self.step = run, 0
+        self.run = run
         log = run.settings["log"]
         layers = {name: player.layers(name) for name, player in run.engine.players.items()}
         recorder = stack.enter_context(closing(Recorder(folder, every=log["every"], layers=layers)))
@@ -69,11 +87,13 @@ class Ours:
         nowhere = Console(file=null, force_terminal=True)
         progress = stack.enter_context(Progress(steps=run.settings["steps"], console=nowhere))
         self.log = Log(run, recorder, progress, 0)
-        self.saver = Saver(run, folder, Checkpoints(folder.checkpoints, keep=log["keep"]), recorder, Signals())
+        checkpoints = Checkpoints(folder.checkpoints, keep=log["keep"])
+        self.saver = Paced(Saver(run, folder, checkpoints, recorder, Signals()))
 
     def __call__(self, steps: int) -> None:
         run = self.run
-        self.step = train(
+        self.saver.until += steps
+        train(
             game=run.game,
             engine=run.engine,
             updates=run.updates,
@@ -81,8 +101,8 @@ class Ours:
             log=self.log,
             saver=self.saver,
             seed=run.settings["seed"],
-            first=self.step,
-            steps=self.step + steps,
+            first=self.saver.step,
+            steps=ENDLESS,
         )
 
 
@@ -246,19 +266,34 @@ def usual_elsewhere(settings: Mapping[str, Any], device: torch.device) -> Iterat
 
 
 def measure(
-    loops: Mapping[str, Callable[[int], float]], *, batch: int, seconds: float, rounds: int, multiple: int
+    here: Mapping[str, Callable[[int], float]],
+    elsewhere: Mapping[str, Callable[[int], float]],
+    *,
+    batch: int,
+    seconds: float,
+    rounds: int,
+    multiple: int,
 ) -> dict[str, list[float]]:
-    """Images per second of each loop in each round, the loops in turn. Windows last about so many seconds."""
-    steps = {}
-    for name, loop in loops.items():
-        loop(5)
-        pace = loop(multiple) / multiple
-        steps[name] = max(1, round(seconds / pace / multiple)) * multiple
-    speeds: dict[str, list[float]] = {name: [] for name in loops}
+    """Images per second of each loop in each round of about so many seconds a loop.
+
+    The loops of this process take turns every few steps, so that the machine's own ups and downs meet both alike. One
+    with workers of its own plays a round in one piece: they would fetch ahead while others play.
+    """
+    turns = {**here, **elsewhere}
+    pace = {name: loop(WARM_UP) / WARM_UP for name, loop in turns.items()}
+    pace = {name: loop(WARM_UP) / WARM_UP for name, loop in turns.items()}
+    steps = max(1, round(seconds / min(pace[name] for name in here) / multiple)) * multiple
+    speeds: dict[str, list[float]] = {name: [] for name in turns}
     for number in range(rounds):
-        order = list(loops) if number % 2 == 0 else list(loops)[::-1]
-        for name in order:
-            speeds[name].append(steps[name] * batch / loops[name](steps[name]))
+        spent = dict.fromkeys(here, 0.0)
+        for turn, first in enumerate(range(0, steps, TURN)):
+            for name in list(here)[:: 1 if (turn + number) % 2 else -1]:
+                spent[name] += here[name](min(TURN, steps - first))
+        for name, loop in elsewhere.items():
+            spent[name] = loop(max(1, round(seconds / pace[name])))
+        for name in turns:
+            played = steps if name in here else max(1, round(seconds / pace[name]))
+            speeds[name].append(played * batch / spent[name])
     return speeds
 
 
@@ -274,13 +309,15 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
         folder = RunFolder.create(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "run")
         own = Ours(ours, stack.enter_context(closing(folder)), stack)
         bare = Bare(other)
-        loops = {
+        here = {
             "ganrun": lambda steps: timed(own, steps, device),
             "bare": lambda steps: timed(bare, steps, device),
-            "usual": stack.enter_context(usual_elsewhere(ours.settings, device)),
         }
-        every = ours.settings["log"]["every"]
-        speeds = measure(loops, batch=options.batch, seconds=options.seconds, rounds=options.rounds, multiple=every)
+        elsewhere = {"usual": stack.enter_context(usual_elsewhere(ours.settings, device))}
+        every = ours.settings["log"]["every"]  # whole periods of writing, so that no round escapes it
+        speeds = measure(
+            here, elsewhere, batch=options.batch, seconds=options.seconds, rounds=options.rounds, multiple=every
+        )
     return report(speeds, device)
 
 
@@ -292,17 +329,12 @@ def report(speeds: Mapping[str, list[float]], device: torch.device) -> dict[str,
             name: {"median": median(some), "rounds": some, "target": TARGETS[name]} for name, some in pairs.items()
         },
         "machine": {
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor.name(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
     }
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def show(result: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from ganrun.core.context import Batch, Outcome, Stage, Terms, Update
 from ganrun.core.engine import Eager, Player
 from ganrun.core.schedule import Constant
+from ganrun.core.seeding import derive, reseed
 from ganrun.core.train import train
 from ganrun.record.checkpoint import Checkpoints
 from ganrun.session import Session
@@ -235,3 +236,10 @@ def leaves(node: Any, where: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(value, f"{where}.{key}")
     elif isinstance(node, torch.Tensor | int | float):
         yield where, node
+
+
+def test_a_reseeded_step_draws_what_torch_draws_from_the_same_seed() -> None:
+    reseed(3, "train", step=7)
+    found = torch.randn(5)
+    torch.manual_seed(derive(3, "train", step=7))
+    assert torch.equal(found, torch.randn(5))

@@ -12,8 +12,14 @@ def derive(seed: int, stream: str, rank: int = 0, step: int = 0) -> int:
 
 
 def reseed(seed: int, stream: str, rank: int = 0, step: int = 0) -> None:
-    """Start torch's own generators, on every device, at this point of this stream."""
-    torch.manual_seed(derive(seed, stream, rank, step))
+    """Start torch's own generators, on every device in use, at this point of this stream.
+
+    As `torch.manual_seed`, which spends 0.2 ms and more on devices that are not there, and this runs at every step.
+    """
+    start = derive(seed, stream, rank, step)
+    torch.default_generator.manual_seed(start)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(start)
 
 
 def generator(seed: int, stream: str, rank: int = 0, step: int = 0) -> torch.Generator:

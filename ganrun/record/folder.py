@@ -160,13 +160,15 @@ def machine() -> dict[str, Any]:
     """The versions and the hardware that a run used."""
     import torch
 
+    from ganrun import processor
+
     packages = ("torch", "torchvision", "hydra-core", "numpy", "tensorboard")
     return {
         "ganrun": __version__,
         "python": sys.version.split()[0],
         **{name.removesuffix("-core"): _version(name) for name in packages},
         "platform": platform.platform(),
-        "cpu": _processor(),
+        "cpu": f"{processor.name()}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
@@ -177,16 +179,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _processor() -> str:
-    """The processor's name; Linux tells it in one place only."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def _history(record: Path) -> list[Any]:

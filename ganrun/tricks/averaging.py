@@ -26,9 +26,7 @@ class _Weight(Schedule):
 
 def _approach(averages: list[Tensor], weights: list[Tensor], share: Tensor) -> None:
     """Move averages by this share of their distance, in place."""
-    distances = torch._foreach_sub(weights, averages)
-    torch._foreach_mul_(distances, share)
-    torch._foreach_add_(averages, distances)
+    torch._foreach_lerp_(averages, weights, [share] * len(averages))  # one pass over memory
 
 
 class Ema(Trick):
@@ -55,8 +53,8 @@ class Ema(Trick):
         if player != "generator":
             return
         _approach(list(self.average.parameters()), list(pair.generator.parameters()), self.weight())
-        for kept, now in zip(self.average.buffers(), pair.generator.buffers(), strict=True):
-            kept.copy_(now)
+        if buffers := list(self.average.buffers()):
+            torch._foreach_copy_(buffers, list(pair.generator.buffers()))
 
     def sampler(self, net: nn.Module) -> nn.Module:
         return self.average
