@@ -44,6 +44,24 @@ class Fact(StrEnum):
         "a loss whose targets are probabilities, not the a and b of least squares",
         "loss=nonsaturating or loss=minimax",
     )
+    UNDECIDED = (
+        "loss.undecided",
+        "C44",
+        "a loss that says which images are real, so that some score means undecided",
+        "loss=nonsaturating, loss=least_squares or loss=hinge",
+    )
+    FLOOR = (
+        "loss.floor",
+        "C45",
+        "a loss that D cannot bring below 0, so that near 0 means that D has won",
+        "loss=nonsaturating, loss=least_squares or loss=hinge",
+    )
+    FAKES_ALONE = (
+        "loss.fakes_alone",
+        "C46",
+        "a loss that judges each fake alone, without a real to compare it with",
+        "loss=nonsaturating or loss=hinge",
+    )
     SCORE = (
         "discriminator.score",
         "C5",

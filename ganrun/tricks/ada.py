@@ -14,7 +14,7 @@ from ganrun.core.traits import Finding, Level, Traits, claims, facts
 from ganrun.core.trick import Trick
 from ganrun.errors import Refused, nearest
 from ganrun.tricks.ada_pipeline import Pipeline
-from ganrun.tricks.verdict import leaning, refuse_without_middle
+from ganrun.tricks.verdict import leaning
 from ganrun.tricks.views import one_pixel
 
 GROUPS = ("blit", "geometry", "colour")
@@ -29,7 +29,7 @@ class Ada(Trick):
     above 0 means real. The transforms are those of appendix B.
     """
 
-    traits = Traits(needs=facts(Fact.SCORE), claims=claims("how D's images are augmented"))
+    traits = Traits(needs=facts(Fact.SCORE, Fact.UNDECIDED), claims=claims("how D's images are augmented"))
     p: Tensor  # [] the probability of each transform
     r_t: Tensor  # [] at the last change of p
     total: Tensor  # [] sum of sign(D(x)) since then
@@ -68,7 +68,6 @@ class Ada(Trick):
         if channels not in (1, 3) and "colour" in self.pipeline.groups:
             raise Refused("tricks.ada", f"images of {channels} channels", "1 or 3, whose colours it can change",
                           "'tricks.ada.groups=[blit,geometry]'")  # fmt: skip
-        refuse_without_middle("tricks.ada", pair, real.device)
 
     def view(self, images: Tensor) -> Tensor:
         augmented: Tensor = self.pipeline(images, self.p)
