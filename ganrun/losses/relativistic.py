@@ -12,7 +12,7 @@ from ganrun.core.traits import Traits, facts
 
 
 class Relativistic(Loss):
-    """Each real against a fake of its own: RpGAN. Jolicoeur-Martineau 2018, equations 2 and 3; Huang et al. 2024 (R3GAN).
+    """Each real against a fake of its own: RpGAN. Jolicoeur-Martineau 2018, section 4.1; Huang et al. 2024, equation 2.
 
     With f(t) = -log(1 + e^-t), D minimises -E f(D(x) - D(G(z))) and G minimises -E f(D(G(z)) - D(x)), where x and z are
     drawn independently and -f is softplus(-t): no logarithm of a sigmoid, so that large differences keep their slope.

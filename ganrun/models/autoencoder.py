@@ -1,4 +1,4 @@
-"""Discriminators that are auto-encoders: the score is an energy, how badly an image is rebuilt. EBGAN, Zhao et al. 2017."""
+"""Discriminators that are auto-encoders: the score is an energy, how badly an image is rebuilt. Zhao et al. 2017."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace

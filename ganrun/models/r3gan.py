@@ -6,6 +6,7 @@ change by bilinear filters alone; a learnt basis stands for the 4x4 maps. No bia
 """
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -98,7 +99,7 @@ class Basis(nn.Module):
 
 
 class Generator(base.Generator):
-    """The basis, residual blocks, and at each larger scale twice the size and more blocks; a 1x1 convolution ends it."""
+    """The basis, residual blocks, at each larger scale twice the size and more blocks; a 1x1 convolution ends it."""
 
     def __init__(
         self,
@@ -122,7 +123,7 @@ class Generator(base.Generator):
         inputs = latent if not classes else 2 * latent  # a class is told in as many numbers as noise
         self.embed = _embedding(classes, latent, 1.0)
         self.blocks = nn.Sequential(stack(basis=Basis(inputs=inputs, width=widths[0]), **residuals(widths[0])))
-        for below, above in zip(widths, widths[1:], strict=False):
+        for below, above in pairwise(widths):
             change = widen(below, above) if above != below else None
             self.blocks.append(stack(change=change, up=Resample(up=True), **residuals(above)))
         self.to_image = stack(conv=widen(widths[-1], channels))

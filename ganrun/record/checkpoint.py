@@ -89,9 +89,10 @@ class Checkpoints:
         return sorted(files, key=lambda path: (_step(path), path.stat().st_mtime_ns), reverse=True)
 
     def _prune(self, committed: Path, step: int, spare: int | None) -> None:
-        """Keep the newest, and that of step `spare`. Files of a later step are of a future that was abandoned, or damaged: set them aside.
+        """Keep the newest, and that of step `spare`.
 
-        Set aside, not deleted, because a user who resumed from an older checkpoint may want the newer back.
+        Files of a later step are of a future that was abandoned, or damaged: set them aside, not deleted, because a
+        user who resumed from an older checkpoint may want the newer back.
         """
         others = [path for path in self._newest_first() if path != committed]
         for path in others:
