@@ -21,7 +21,7 @@ from ganrun.core.facts import Fact
 from ganrun.core.game import Game
 from ganrun.core.loss import Loss
 from ganrun.core.pair import Pair
-from ganrun.core.schedule import Constant, Product, Schedule, schedule
+from ganrun.core.schedule import Constant, Product, Schedule, at, moves, schedule
 from ganrun.core.seeding import reseed
 from ganrun.core.traits import Clash, Finding, Level, Traits, clashing, facts, findings
 from ganrun.core.trick import Trick
@@ -235,7 +235,10 @@ def _players(settings: Mapping[str, Any], make: Maker, game: Game) -> dict[str, 
 
 
 def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player: str, decay: Schedule) -> Player:
-    """An optimiser over all that a player learns; fused where it can be. Its rate is a number times `decay`."""
+    """An optimiser over all that a player learns; fused where it can be. Its rate is a number times `decay`.
+
+    Any other number of the optimiser may be a schedule too, such as one of Adam's betas.
+    """
     given = make(node["lr"], f"{where}.lr")
     rate = Constant(value=given) if isinstance(given, (int, float)) else given
     if not isinstance(rate, Schedule) or rate(FAR) < 0:
@@ -246,5 +249,8 @@ def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player
     kind = make.part(node["_target_"], where)
     if "fused" in inspect.signature(kind).parameters and "fused" not in node:
         extra["fused"] = True
-    optimizer = make.a(torch.optim.Optimizer, {**node, "lr": rate(0)}, where, **extra)
-    return Player(game.nets(player), optimizer, rate)
+    settings = {key: make(value, f"{where}.{key}") for key, value in node.items() if key not in ("_target_", "lr")}
+    numbers = {key: value for key, value in settings.items() if moves(value)}
+    first = {key: at(value, 0) for key, value in numbers.items()}
+    optimizer = make.a(torch.optim.Optimizer, {**node, **first, "lr": rate(0)}, where, **extra)
+    return Player(game.nets(player), optimizer, rate, numbers)

@@ -25,7 +25,8 @@ from ganrun.listing import entries
 from ganrun.make import Maker
 
 NORMS = ("batch", "layer", "none")  # of the discriminator; in this order
-STANDS = (("dcgan", 16), ("dcgan", 32), ("mlp", 16))  # model and pixels; the next where all before refuse
+# Model and pixels; the next where all before refuse. The last is for losses that want an auto-encoder.
+STANDS = (("dcgan", 16), ("dcgan", 32), ("mlp", 16), ("ebgan", 16))
 TINY = ("dataset=digits", "engine.device=cpu", "engine.precision=fp32", "engine.workers=0",
         "steps=6", "batch=4", "game.grid=4")  # fmt: skip
 SMALL = {"width": 4, "hidden": [8], "latent": 8}
@@ -175,17 +176,27 @@ class Company:
             self._plain[key] = ask(loss, [*host.companions, *tricks], host)
         return self._plain[key]
 
-    @cache  # noqa: B019 - one Company lives as long as its command
     def companions(self, loss: str) -> tuple[tuple[str, ...], ...]:
         """What this loss needs beside it: nothing, or each single trick that makes the checker accept it."""
-        if self._accepted(loss, ()):
-            return ((),)
-        found = tuple((trick,) for trick in self.tricks if self._accepted(loss, (trick,)))
-        assert found, f"no trick makes loss={loss} playable"
-        return found
+        return self._at_home(loss)[1]
 
-    def _accepted(self, loss: str, tricks: tuple[str, ...]) -> bool:
-        return any(not ask(loss, tricks, Host(*STANDS[0], norm, ())).refused for norm in NORMS)
+    def stands(self, loss: str) -> tuple[tuple[str, int], ...]:
+        """Where this loss can be played, and what comes after."""
+        return STANDS[self._at_home(loss)[0] :]
+
+    @cache  # noqa: B019 - one Company lives as long as its command
+    def _at_home(self, loss: str) -> tuple[int, tuple[tuple[str, ...], ...]]:
+        """The first stand on which this loss is accepted, alone or with one trick; and with what."""
+        for i, stand in enumerate(STANDS):
+            if self._accepted(loss, (), stand):
+                return i, ((),)
+            found = tuple((trick,) for trick in self.tricks if self._accepted(loss, (trick,), stand))
+            if found:
+                return i, found
+        raise AssertionError(f"no model and no trick makes loss={loss} playable")
+
+    def _accepted(self, loss: str, tricks: tuple[str, ...], stand: tuple[str, int]) -> bool:
+        return any(not ask(loss, tricks, Host(*stand, norm, ())).refused for norm in NORMS)
 
     def rounds(self, loss: str, tricks: Iterable[str], stands: Iterable[tuple[str, int]]) -> Iterator[list[Host]]:
         """Hosts that differ in the norm alone; first without company, if one of these tricks is what the loss needs."""
@@ -196,11 +207,15 @@ class Company:
                 yield [Host(model, resolution, norm, companions) for norm in NORMS]
 
     def best(
-        self, loss: str, tricks: Sequence[str], known: Container[str] = (), stands: Iterable[tuple[str, int]] = STANDS
+        self,
+        loss: str,
+        tricks: Sequence[str],
+        known: Container[str] = (),
+        stands: Iterable[tuple[str, int]] | None = None,
     ) -> Verdict:
         """The verdict on the host that suits these tricks best. `known` are sentences that count for nothing."""
         least: Verdict | None = None
-        for hosts in self.rounds(loss, tricks, stands):
+        for hosts in self.rounds(loss, tricks, stands or self.stands(loss)):
             verdicts = []
             for host in hosts:
                 verdicts.append(ask(loss, [*host.companions, *tricks], host))

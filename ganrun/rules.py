@@ -44,10 +44,12 @@ RULES: dict[str, Rule] = {
     "C17": Rule("E", "Feature matching needs a D that shows its hidden activations."),
     "C18": Rule("E", "Historical averaging needs a set of parameters that does not change."),
     "C19": Rule("E", "Batch norm needs a batch of two or more.", False),
+    "C20": Rule("W", "Batch norm in a BEGAN: the paper does without."),
     "C21": Rule("E", "The generator must be able to make the data's range.", False),
     "C22": Rule("E", "Channels and resolution of networks and data must agree.", False),
     "C23": Rule("E", "The resolution must be one that the architecture can make.", False),
     "C24": Rule("E", "A conditional part needs labels, and an auxiliary classifier two classes or more."),
+    "C25": Rule("E", "The losses of BEGAN and EBGAN read energies, which an auto-encoder gives and nothing else."),
     "C28": Rule(
         "I", "Several updates of D for each of G, with hard labels and a cross-entropy: D may become too sure."
     ),

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,12 @@ SIZES = {  # networks of the usual shape, small
     "dcgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "tips": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "mlp": ("generator.hidden=[16]", "discriminator.hidden=[16]", "generator.latent=8"),
+    "began": ("generator.width=4", "discriminator.width=4", "generator.latent=8", "discriminator.code=8"),
+    "ebgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "r3gan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
 }
+MATES = {"began": ("loss=began",), "ebgan": ("loss=ebgan",)}  # what a model cannot do without
+HOMES = ("dcgan", "ebgan")  # models on which losses are tried, in this order
 
 
 EAGER = {  # settings with which a trick acts within a few steps of a tiny run, where its own wait for longer
@@ -85,7 +91,7 @@ def tiny(*overrides: str, model: str = "dcgan", tricks: Sequence[str] = ()) -> t
     sizes = [f"model.{size}" for size in SIZES.get(model, ())]
     mine = {override.split("=")[0] for override in overrides} | {key for name in tricks for key in sets(name)}
     dataset = () if any(key == "dataset" for key in mine) else ("dataset=digits", "dataset.resolution=16")
-    chosen = [o for o in (*TINY, *sizes, *dataset) if o.split("=")[0] not in mine]
+    chosen = [o for o in (*TINY, *sizes, *dataset, *MATES.get(model, ())) if o.split("=")[0] not in mine]
     kept = [o for o in overrides if o.split("=")[0] not in {key for name in tricks for key in sets(name)}]
     return (f"model={model}", *chosen, f"tricks=[{','.join(tricks)}]", *kept)
 
@@ -134,10 +140,10 @@ def host(*tricks: str) -> tuple[str, ...] | str:
 
 @cache
 def host_of_loss(loss: str) -> tuple[str, ...]:
-    """The first trick (or none) and norm with which this loss may play, as overrides."""
+    """The first trick (or none), model and norm with which this loss may play, as overrides."""
     for tricks in ([], *([name] for name in family("tricks"))):
-        for norm in NORMS:
-            overrides = tiny(f"loss={loss}", f"model.discriminator.norm={norm}", tricks=tricks)
+        for model, norm in product(HOMES, NORMS):
+            overrides = tiny(f"loss={loss}", f"model.discriminator.norm={norm}", model=model, tricks=tricks)
             try:
                 build(composed(*overrides))
                 return overrides

@@ -106,7 +106,8 @@ def test_losses_differ() -> None:
     """With the same networks, seed and tricks, no two losses ask the same."""
     values = {}
     for loss in LOSSES:
-        rows = play(built(f"loss={loss}", "model.discriminator.norm=layer", tricks=["gp"]), 0, 2).rows
+        model = host_of_loss(loss)[0].removeprefix("model=")
+        rows = play(built(f"loss={loss}", "model.discriminator.norm=layer", model=model, tricks=["gp"]), 0, 2).rows
         values[loss] = [measures[f"loss/{player}/adversarial"].item() for _, player, measures in rows]
     for one, other in combinations(LOSSES, 2):
         assert values[one] != values[other], f"{one} and {other} do the same"
@@ -272,7 +273,7 @@ def within(key: str, node: str) -> bool:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_sets_what_exists(name: str) -> None:
-    """A key that no chosen part has would be merged without complaint."""
+    """A key that no chosen part has would be merged without complaint. A number may become a schedule."""
     overlay = OmegaConf.to_container(OmegaConf.load(CONF / "experiment" / f"{name}.yaml"))
     assert isinstance(overlay, dict)
     there = flat(OmegaConf.to_container(composed(*chosen_by(overlay.pop("defaults")))))

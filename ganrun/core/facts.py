@@ -66,7 +66,19 @@ class Fact(StrEnum):
         "discriminator.score",
         "C5",
         "a discriminator that answers with an unbounded score, without a sigmoid at its end",
-        "model.discriminator.output=linear",
+        "model.discriminator.output=linear, or model=dcgan in place of an auto-encoder",
+    )
+    ENERGY = (
+        "discriminator.energy",
+        "C25",
+        "a discriminator whose score is how badly it rebuilds an image, that is, an auto-encoder",
+        "model=began or model=ebgan",
+    )
+    READS_ENERGY = (
+        "loss.energy",
+        "C25",
+        "a loss that takes scores for energies, which are low for reals",
+        "loss=began or loss=ebgan",
     )
     PER_SAMPLE = (
         "discriminator.per_sample",
