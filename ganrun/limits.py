@@ -29,6 +29,14 @@ def number(where: str, value: object, low: float, below: float = float("inf")) -
         raise Refused(where, str(value), f"a number of {span}")
 
 
+def classes(where: str, value: object, low: int = 1) -> None:
+    """Refuse a number of classes that a conditional network cannot have: 0 is what unlabelled data have."""
+    if value == 0 and low > 0:
+        found = "0 classes, which is what data without labels have (rule C24)"
+        raise Refused(where, found, f"at least {low}", "labelled data such as dataset=digits, or model=dcgan")
+    whole(where, value, low)
+
+
 def resolution(where: str, value: int, possible: Sequence[int]) -> None:
     """Refuse a resolution that this architecture cannot make; list those it can."""
     if value not in possible:

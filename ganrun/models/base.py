@@ -11,6 +11,7 @@ from ganrun import limits
 from ganrun.core.context import DiscriminatorOutput
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts
+from ganrun.models.conditional import Block
 from ganrun.models.epilogues import Epilogue
 from ganrun.models.layers import WEIGHTED, Fold, dropout, stack
 
@@ -24,6 +25,7 @@ class Generator(nn.Module):
 
     blocks: nn.Sequential
     to_image: nn.Sequential
+    classes: int = 0  # whose labels it reads; 0: it makes images of no class in particular
 
     def __init__(self, *, latent: int, channels: int, resolution: int, output: str):
         super().__init__()
@@ -47,6 +49,7 @@ class Discriminator(nn.Module):
 
     blocks: nn.Sequential
     head: nn.Sequential
+    classes: int = 0  # whose labels it reads, or names in heads["class"] (Fact.CLASS_HEAD); 0: it knows none
 
     def __init__(self, *, channels: int, resolution: int, output: str):
         super().__init__()
@@ -109,10 +112,10 @@ def title(net: nn.Module, role: str) -> str:
 def shapes(net: Generator | Discriminator) -> list[torch.Size]:
     """What each block gives for an image, [C, H, W] or [N]. Found by a copy, so that it leaves no trace."""
     given = (net.latent,) if isinstance(net, Generator) else (net.channels, net.resolution, net.resolution)
-    hidden = torch.zeros(2, *given)
+    hidden, labels = torch.zeros(2, *given), torch.zeros(2, dtype=torch.int64)
     found = []
     with torch.random.fork_rng(devices=()):  # some layers draw
         for block in deepcopy(net.blocks).eval():
-            hidden = block(hidden)
+            hidden = block(hidden, labels) if isinstance(block, Block) else block(hidden)
             found.append(hidden.shape[1:])
     return found
