@@ -120,3 +120,10 @@ class Fact(StrEnum):
     CURRENT = ("game.current", "C32", "batches of fakes from one generator, not from a pool", "leaving replay out")
     LATENT = ("game.latent", "C40", "fakes that are made from noise", "game=latent")
     UNLABELLED = ("game.unlabelled", "C24", "a game without class labels", "an unconditional model")
+    LABELLED = ("game.labelled", "C24", "a game in which fakes have class labels", "model=acgan or model=cdcgan")
+    CLASS_HEAD = (
+        "discriminator.class_head",
+        "C24",
+        "a discriminator that also names the class of an image",
+        "model=acgan",
+    )

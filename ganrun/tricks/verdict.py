@@ -48,7 +48,7 @@ def features(pair: Pair, images: Tensor) -> tuple[Tensor, ...]:
     net: nn.Module = pair.discriminator
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
-    found: tuple[Tensor, ...] = net(images, None).features
+    found: tuple[Tensor, ...] = net(images, pair.shown).features
     for module, training in modes:
         module.training = training
     return found
