@@ -13,6 +13,7 @@ from ganrun.core.context import Batch, Latent, Outcome, Stage, Update
 from ganrun.core.facts import Fact
 from ganrun.core.game import Game
 from ganrun.core.pair import Pair
+from ganrun.core.seeding import the_same_each_time
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
 from ganrun.errors import Refused
@@ -125,7 +126,8 @@ class LatentGame(Game):
 
     @torch.no_grad()
     def sample(self) -> Tensor:
-        with self.pair.sampler() as generator:
+        # Layers may draw at sampling too: generator_dropout does. A grid shows what training changed, and nothing else.
+        with self.pair.sampler() as generator, the_same_each_time(self.grid.device):
             return generator(self.grid, self.grid_labels).float()
 
     @torch.no_grad()
