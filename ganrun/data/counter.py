@@ -10,7 +10,7 @@ STRIDE, FIRST, SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111
 
 
 def splitmix(start: int, counters: np.ndarray) -> np.ndarray:
-    """SplitMix64, Steele et al. 2014, figure 17: the numbers that follow `start`, in any order. uint64"""
+    """SplitMix64, Steele et al. 2014: the numbers that follow `start`, in any order. uint64"""
     z = np.uint64(start) + (counters.astype(np.uint64) + np.uint64(1)) * np.uint64(STRIDE)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(FIRST)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(SECOND)

@@ -75,8 +75,8 @@ def opened(path: str) -> Any:
     try:
         import lmdb
     except ImportError as problem:
-        raise Refused("dataset", "LSUN is kept in LMDB files, and the package lmdb is not installed", "it",
-                      "pip install lmdb") from problem  # fmt: skip
+        found = "the package lmdb, which reads LSUN's files, is not installed"
+        raise Refused("dataset", found, remedy="pip install lmdb") from problem
     try:
         return lmdb.open(path, **READING)
     except lmdb.Error as problem:
