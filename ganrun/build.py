@@ -235,16 +235,22 @@ def _players(settings: Mapping[str, Any], make: Maker, game: Game) -> dict[str, 
 
 
 def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player: str, decay: Schedule) -> Player:
-    """An optimiser over all that a player learns; fused where it can be. Its rate is a number times `decay`."""
+    """An optimiser over all that a player learns; fused where it can be. Its rate is a number times `decay`.
+
+    Whatever else of it is a schedule, such as momentum, follows the step too.
+    """
     given = make(node["lr"], f"{where}.lr")
     rate = Constant(value=given) if isinstance(given, (int, float)) else given
     if not isinstance(rate, Schedule) or rate(FAR) < 0:
         raise Refused(f"{where}.lr", str(node["lr"]), "a number from 0 up, or a schedule that stays there")
     rate = Product(rate, decay)
+    others = {key: make.a(Schedule, value, f"{where}.{key}")  # type: ignore[type-abstract]
+              for key, value in node.items() if key != "lr" and isinstance(value, Mapping)}  # fmt: skip
     parameters = [p for net in game.nets(player) for p in net.parameters()]
     extra: dict[str, Any] = {"params": parameters}
     kind = make.part(node["_target_"], where)
     if "fused" in inspect.signature(kind).parameters and "fused" not in node:
         extra["fused"] = True
-    optimizer = make.a(torch.optim.Optimizer, {**node, "lr": rate(0)}, where, **extra)
-    return Player(game.nets(player), optimizer, rate)
+    start = {key: number(0) for key, number in ({"lr": rate} | others).items()}
+    optimizer = make.a(torch.optim.Optimizer, {**node, **start}, where, **extra)
+    return Player(game.nets(player), optimizer, rate, others)

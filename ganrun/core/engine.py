@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,16 @@ class Player:
     Every parameter gets its gradient tensor here, once: gradients keep their addresses, so an update can be captured.
     """
 
-    def __init__(self, nets: list[nn.Module], optimizer: torch.optim.Optimizer, rate: Schedule):
+    def __init__(
+        self,
+        nets: list[nn.Module],
+        optimizer: torch.optim.Optimizer,
+        rate: Schedule,
+        others: Mapping[str, Schedule] = MappingProxyType({}),
+    ):
+        """`others` are settings of the optimiser that follow the step as the rate does, such as its momentum."""
         self.nets, self.optimizer, self.rate = nets, optimizer, rate
+        self.turning = {"lr": rate, **others}
         named = [(name, p) for net in nets for name, p in net.named_parameters() if p.requires_grad]
         self.names = [name for name, _ in named]
         self.parameters = [p for _, p in named]
@@ -36,9 +45,10 @@ class Player:
             parameter.requires_grad_(learning)
 
     def begin(self, step: int) -> None:
-        """Turn the learning rate to its value at this step."""
+        """Turn the learning rate, and whatever else follows the step, to its value at this step."""
+        now = {name: number(step) for name, number in self.turning.items()}
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(step)
+            group.update(now)
 
     def layers(self, player: str) -> dict[str, list[str]]:
         """Layer -> the names, among `norms`, of its parameters; in depth order."""

@@ -55,6 +55,18 @@ class Cosine(Linear):
         return self.end + (self.start - self.end) * (1 + math.cos(math.pi * self.fraction(step))) / 2
 
 
+class Exponential(Schedule):
+    """Divided by `factor` at every step from `start` on, never below `end`. Goodfellow et al. 2014, published code."""
+
+    def __init__(self, *, start: float, end: float, factor: float):
+        if factor < 1:
+            raise ValueError(f"a schedule that is divided by {factor} at every step would grow, expected at least 1")
+        self.start, self.end, self.factor = start, end, factor
+
+    def __call__(self, step: int) -> float:
+        return max(self.start * math.exp(-step * math.log(self.factor)), self.end)
+
+
 class Product(Schedule):
     """One schedule times another."""
 
