@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from support import ScaleGenerator, built, composed, everything, pair_in, pair_o
 from torch import Tensor, nn
 
 from ganrun.build import Run, build
+from ganrun.checks import resolve
 from ganrun.core.engine import Measures
 from ganrun.core.loss import Loss
 from ganrun.core.schedule import FOREVER, Exponential, Linear
 from ganrun.errors import Refused
 from ganrun.games.latent import PRIORS
 from ganrun.losses.targets import NonSaturating
+from ganrun.make import Maker
 from ganrun.models.deep_conv import SumPool
 from ganrun.models.layers import initialise
 from ganrun.tricks.bounds import WeightDecay
@@ -35,10 +38,10 @@ def count(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-def nets_of(model: str, *overrides: str) -> tuple[nn.Module, nn.Module]:
-    """The networks of a model at their own size, through the configuration."""
-    pair = pair_in(build(composed(f"model={model}", *SMALL, "tricks=[]", *overrides)))
-    return pair.generator, pair.discriminator
+def nets_of(model: str, *overrides: str) -> tuple[Any, Any]:
+    """The networks of a model at their own size, from the configuration, on data of this shape."""
+    settings = resolve(composed(f"model={model}", *overrides))["model"]
+    return tuple(Maker()(settings[player], f"model.{player}") for player in ("generator", "discriminator"))  # type: ignore[return-value]
 
 
 # Constants, by hand from the sources ----------------------------------------------------------------------------------
@@ -112,9 +115,8 @@ def test_the_constants_are_those_of_the_source(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["wgan", "hinge"])
 def test_rmsprop_has_no_momentum(name: str) -> None:
-    small = ("model.generator.width=4", "model.discriminator.width=4", "dataset.resolution=16")
-    for player in run_of(name, *small).engine.players.values():
-        assert all(group["momentum"] == 0 for group in player.optimizer.param_groups)
+    for player in ("generator", "discriminator"):
+        assert set(composed(f"experiment={name}").optim[player]) == {"_target_", "lr", "alpha"}
 
 
 # The first GAN --------------------------------------------------------------------------------------------------------
@@ -235,7 +237,7 @@ def test_marginals_of_a_network_that_does_not_end_in_its_image_are_refused() -> 
 def early(loss: str, head_start: int) -> tuple[float, float]:
     """The norm of G's first gradient after D had so many updates alone, and the mean of D(G(z)) then."""
     alone = (f"updates.head_start_steps={head_start}", "updates.head_start_generator=0")
-    run = built(f"loss={loss}", "model.discriminator.norm=none", "batch=32", "optim.discriminator.lr=2e-3", *alone)
+    run = built(f"loss={loss}", "batch=32", "optim.discriminator.lr=2e-3", *alone)
     rows = play(run, 0, head_start + 1).rows
     (measures,) = [row for _, player, row in rows if player == "generator"]
     norms = [value for name, value in measures.items() if name.startswith("gradient/generator/")]
@@ -259,13 +261,14 @@ def test_the_saturating_loss_has_no_gradient_left_before_a_confident_discriminat
 
 def test_the_practical_network_is_normed_by_pytorchs_own_eps() -> None:
     """PyTorch-GAN's BatchNorm1d(n, 0.8) sets eps to 0.8; no norm behind the first layer there."""
-    run = run_of("gan_practical", "dataset.resolution=28")
-    generator, discriminator = pair_in(run).generator, pair_in(run).discriminator
+    generator, discriminator = nets_of("mlp", "experiment=gan_practical", "dataset.resolution=28")
     norms = [layer for layer in generator.modules() if isinstance(layer, nn.BatchNorm1d)]
     assert [(n.num_features, n.eps, n.momentum) for n in norms] == [(n, 1e-5, 0.1) for n in (256, 512, 1024)]
     assert not [layer for layer in discriminator.modules() if isinstance(layer, nn.BatchNorm1d | nn.Dropout)]
-    theirs = 1_493_520  # with biases that batch norm undoes, which ours leaves out
-    assert count(generator) == theirs - (256 + 512 + 1024) and count(discriminator) == 533_505
+    sizes = (100, 128, 256, 512, 1024, 784)
+    theirs = sum(a * b + b for a, b in pairwise(sizes)) + 2 * (256 + 512 + 1024)
+    assert count(generator) == theirs - (256 + 512 + 1024)  # biases that batch norm undoes, which ours leaves out
+    assert count(discriminator) == 784 * 512 + 512 + 512 * 256 + 256 + 256 + 1
 
 
 def test_dcgan_has_the_parameters_of_the_published_code() -> None:
@@ -273,7 +276,8 @@ def test_dcgan_has_the_parameters_of_the_published_code() -> None:
     sizes = ("width=128", "kernel=5")
     overrides = [f"model.{role}.{size}" for role in ("generator", "discriminator") for size in sizes]
     units = "model.generator.bottom_norm=units"
-    generator, discriminator = nets_of("dcgan", *overrides, units, "dataset=photos", "dataset.size=16")
+    with torch.device("meta"):  # 36 million numbers to count, not to draw
+        generator, discriminator = nets_of("dcgan", *overrides, units, "dataset=photos")
     project = 100 * 8 * 128 * 16 + 2 * 8 * 128 * 16
     up = 25 * (1024 * 512 + 512 * 256 + 256 * 128) + 2 * (512 + 256 + 128)
     assert count(generator) == project + up + 25 * 128 * 3 == 18_885_760
@@ -285,8 +289,8 @@ def test_units_of_the_smallest_maps_are_normed_one_by_one() -> None:
     """Each number of the 4x4 maps has its own mean and variance over the batch; `maps` shares those of a channel."""
     small = ("model.generator.width=4", "dataset.resolution=16", "model.generator.init.gain_scale=0")
     for kind, alone in (("units", True), ("maps", False)):
-        generator, _ = nets_of("dcgan", *small, f"model.generator.bottom_norm={kind}", "batch=16")
-        block = generator.blocks[0][:-1]  # type: ignore[index]
+        generator, _ = nets_of("dcgan", *small, f"model.generator.bottom_norm={kind}")
+        block = generator.blocks[0][:-1]
         maps = block(torch.randn(512, 100) + torch.randn(100)).double()
         assert maps.shape == (512, 8, 4, 4)
         mean = maps.mean(0)
@@ -296,7 +300,7 @@ def test_units_of_the_smallest_maps_are_normed_one_by_one() -> None:
 
 def test_deep_conv_has_the_parameters_of_studiogans() -> None:
     """3.81M and 2.93M in its table, to the last bias by hand from its deep_conv.py."""
-    generator, discriminator = nets_of("deep_conv", "dataset=photos", "dataset.resolution=32", "dataset.size=16")
+    generator, discriminator = nets_of("deep_conv", "dataset=photos", "dataset.resolution=32")
     up = sum(16 * a * b + b + 2 * b for a, b in ((512, 256), (256, 128), (128, 64)))
     assert count(generator) == 128 * 8192 + 8192 + up + 9 * 64 * 3 + 3 == 3_812_355
     blocks = sum(9 * a * b + b + 2 * b + 16 * b * b + b + 2 * b for a, b in ((3, 64), (64, 128), (128, 256)))
@@ -340,6 +344,7 @@ def test_the_critic_of_wgan_is_clamped_before_each_of_its_updates() -> None:
     """The weights that each update sees are those of main.py's loop, clamp then step, computed alongside by hand."""
     small = ("model.generator.width=4", "model.discriminator.width=4", "dataset.resolution=16")
     run = run_of("wgan", *small, "updates.head_start_discriminator=7", "updates.head_start_steps=2")
+    assert not run.findings
     critic = pair_in(run).discriminator
     started = [p.detach().double().clone() for p in critic.parameters()]
     theirs, squares = started, [torch.zeros_like(w) for w in started]
@@ -374,7 +379,8 @@ def watch_critic(run: Run, weights: Callable[[], list[Tensor]]) -> list[tuple[li
 
 def test_the_first_critic_is_clamped_too() -> None:
     """Batch norm's gains start near 1, far outside the cube."""
-    critic = pair_in(run_of("wgan", "model.generator.width=4", "model.discriminator.width=4")).discriminator
+    small = ("model.generator.width=4", "model.discriminator.width=4", "dataset.resolution=16")
+    critic = pair_in(run_of("wgan", *small)).discriminator
     gains = [layer.weight for layer in critic.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert gains and all(torch.equal(gain, torch.full_like(gain, 0.01)) for gain in gains)
 
