@@ -34,6 +34,7 @@ TINY = ("batch=4", "steps=6", "game.grid=4", "engine.device=cpu", "engine.precis
 SIZES = {  # networks of the usual shape, small
     "dcgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "tips": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "deep_conv": ("generator.width=8", "discriminator.width=4", "generator.latent=8"),
     "mlp": ("generator.hidden=[16]", "discriminator.hidden=[16]", "generator.latent=8"),
     "began": ("generator.width=4", "discriminator.width=4", "generator.latent=8", "discriminator.code=8"),
     "ebgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),

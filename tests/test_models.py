@@ -20,9 +20,10 @@ from ganrun.models.layers import Fold, Maxout, Unfold
 CONF = Path(ganrun.__file__).parent / "conf" / "model"
 CONDITIONAL = sorted(path.stem for path in CONF.rglob("*.yaml") if "classes: ${dataset" in path.read_text())
 FAMILY = sorted(path.stem for path in CONF.rglob("*.yaml") if path.stem not in CONDITIONAL)  # these read no labels
-CONVOLUTIONAL = ["dcgan", "tips"]
+CONVOLUTIONAL = ["dcgan", "deep_conv", "tips"]
 SMALL: dict[str, list[str]] = {
     "dcgan": ["generator.width=8", "discriminator.width=8"],
+    "deep_conv": ["generator.width=8", "discriminator.width=8"],
     "mlp": ["generator.hidden=[24,24]", "discriminator.hidden=[16,16]"],
     "tips": ["generator.width=8", "discriminator.width=8"],
 }

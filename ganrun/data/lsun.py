@@ -23,7 +23,7 @@ SCENES = (
     "bedroom", "bridge", "church_outdoor", "classroom", "conference_room",
     "dining_room", "kitchen", "living_room", "restaurant", "tower",
 )  # fmt: skip
-READING = {"max_readers": 1, "readonly": True, "lock": False, "readahead": False, "meminit": False}
+READING: dict[str, Any] = {"max_readers": 1, "readonly": True, "lock": False, "readahead": False, "meminit": False}
 
 
 class Lsun(Dataset):

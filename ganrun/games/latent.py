@@ -30,6 +30,7 @@ PRIORS: dict[str, Callable[..., Tensor]] = {
     "normal": torch.randn,
     "uniform": lambda *size, **options: torch.rand(*size, **options) * 2 - 1,
     "spherical": _spherical,
+    "unit_uniform": lambda *size, **options: (torch.rand(*size, **options) * 2 - 1) * 3**0.5,
 }
 
 
@@ -59,6 +60,7 @@ class LatentGame(Game):
         """`grid` counts sample images; `prior` is what noise is drawn from.
 
         normal: N(0, 1). uniform: U(-1, 1). spherical: the sphere whose radius is the root of noise's dimensions.
+        unit_uniform: U(-sqrt 3, sqrt 3), whose variance is 1.
         """
         super().__init__()
         if prior not in PRIORS:
