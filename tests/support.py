@@ -34,6 +34,8 @@ SIZES = {  # networks of the usual shape, small
     "dcgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "tips": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "mlp": ("generator.hidden=[16]", "discriminator.hidden=[16]", "generator.latent=8"),
+    "resnet": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "biggan": ("generator.width=8", "discriminator.width=8", "generator.latent=12", "generator.embed=4"),
 }
 
 
