@@ -25,9 +25,14 @@ from ganrun.listing import entries
 from ganrun.make import Maker
 
 NORMS = ("batch", "layer", "none")  # of the discriminator; in this order
-STANDS = (("dcgan", 16), ("dcgan", 32), ("mlp", 16))  # model and pixels; the next where all before refuse
+STANDS = (
+    ("dcgan", 16),
+    ("dcgan", 32),
+    ("mlp", 16),
+    ("acgan", 16),
+)  # model, pixels; the next where all before refuse
 TINY = ("dataset=digits", "engine.device=cpu", "engine.precision=fp32", "engine.workers=0",
-        "steps=6", "batch=4", "game.grid=4")  # fmt: skip
+        "steps=6", "batch=4", "game.grid=4", "dataset.class_count=10")  # fmt: skip
 SMALL = {"width": 4, "hidden": [8], "latent": 8}
 SEVERITY = {Level.NOTE: 0, Level.WARNING: 1, Level.ERROR: 3}
 
@@ -214,10 +219,11 @@ class Company:
 
     @staticmethod
     def _incurable(verdicts: Sequence[Verdict]) -> bool:
-        """Whether the same rule refuses with every norm, and not because of the company: elsewhere it would too."""
+        """Whether the same rule refuses with every norm, and neither the company nor another model cures it."""
         errors = [{f.sentence for f in v.findings if f.id and f.level is Level.ERROR} for v in verdicts]
         companions = verdicts[0].host.companions
-        return any(not any(name in sentence for name in companions) for sentence in set.intersection(*errors))
+        cures = (*companions, "Try: model=")
+        return any(not any(words in sentence for words in cures) for sentence in set.intersection(*errors))
 
     def with_loss(self, trick: str, loss: str) -> Verdict:
         """One trick with one loss."""

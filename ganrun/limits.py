@@ -31,9 +31,10 @@ def number(where: str, value: object, low: float, below: float = float("inf")) -
 
 def classes(where: str, value: object, low: int = 1) -> None:
     """Refuse a number of classes that a conditional network cannot have: 0 is what unlabelled data have."""
-    if value == 0 and low > 0:
-        found = "0 classes, which is what data without labels have (rule C24)"
-        raise Refused(where, found, f"at least {low}", "labelled data such as dataset=digits, or model=dcgan")
+    if isinstance(value, int) and 0 <= value < low:
+        found = "1 class, so nothing to tell apart" if value else "0 classes, which is what data without labels have"
+        remedy = "labelled data such as dataset=digits, or model=dcgan"
+        raise Refused(where, f"{found} (rule C24)", f"at least {low}", remedy)
     whole(where, value, low)
 
 

@@ -52,7 +52,7 @@ class LatentGame(Game):
     """
 
     grid: Tensor  # [N, Z] the noise of every sample grid
-    grid_labels: Tensor | None = None  # [N] a class for each row of it
+    grid_labels: Tensor | None  # [N] a class for each row of it
 
     def __init__(self, *, pair: Pair, stage: Stage, prior: str, grid: int):
         """`grid` counts sample images; `prior` is what noise is drawn from.
@@ -67,6 +67,7 @@ class LatentGame(Game):
         self.objectives = {"discriminator": self.discriminator, "generator": self.generator}
         self.classes = check_classes(pair)
         self.register_buffer("grid", self.prior(grid, pair.generator.latent))
+        self.register_buffer("grid_labels", None)
         if self.classes:
             self._arrange(grid)
         self._handed_on: tuple[Latent, Tensor, Tensor] | None = None  # lives from one update to the next, never longer
@@ -76,7 +77,7 @@ class LatentGame(Game):
         self.rows = min(self.classes, max(1, images // COLUMNS))
         columns = images // self.rows
         self.grid = self.grid[:columns].repeat(self.rows, 1)
-        self.register_buffer("grid_labels", torch.arange(self.rows).repeat_interleave(columns))
+        self.grid_labels = torch.arange(self.rows).repeat_interleave(columns)
 
     @property
     def traits(self) -> Traits:  # type: ignore[override]

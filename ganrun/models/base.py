@@ -11,6 +11,7 @@ from ganrun import limits
 from ganrun.core.context import DiscriminatorOutput
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts
+from ganrun.models.conditional import passed
 from ganrun.models.epilogues import Epilogue
 from ganrun.models.layers import WEIGHTED, Fold, dropout, stack
 
@@ -39,8 +40,8 @@ class Generator(nn.Module):
         return Traits()
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """[B, Z] -> [B, C, H, W]. Labels are ignored: these generators are unconditional."""
-        return self.squash(self.to_image(self.blocks(noise)))
+        """[B, Z] -> [B, C, H, W]. Labels go to the layers that read them; where there are none they are ignored."""
+        return self.squash(passed(self.to_image, passed(self.blocks, noise, labels), labels))
 
 
 class Discriminator(nn.Module):
@@ -71,13 +72,13 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
-        """[B, C, H, W] -> score [B] and features. Labels are ignored: these discriminators are unconditional."""
+        """[B, C, H, W] -> score [B] and features. Labels go to the layers that read them."""
         features = []
         hidden = images
         for block in self.blocks:
-            hidden = block(hidden)
+            hidden = passed(block, hidden, labels)
             features.append(hidden)
-        return DiscriminatorOutput(self.squash(self.head(hidden)).squeeze(1), tuple(features))
+        return DiscriminatorOutput(self.squash(passed(self.head, hidden, labels)).squeeze(1), tuple(features))
 
 
 def head(shape: Sequence[int], epilogue: Epilogue | None, *, drops: float = 0.0, bias: bool) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""BigGAN's generator: every block is told the class and a part of the noise. Brock et al. 2019, section 3, appendix B."""
+"""BigGAN's generator: each block is told the class and a part of the noise. Brock et al. 2019, appendix B."""
 
 from collections.abc import Mapping
 from typing import Any

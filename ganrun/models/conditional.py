@@ -7,6 +7,13 @@ from torch import Tensor, nn
 from ganrun import limits
 
 
+def check(here: str, classes: int, embed: int | None = None, *, low: int = 1) -> None:
+    """Refuse a number of classes, or of an embedding's values, that a network cannot have."""
+    limits.classes(f"{here}.classes", classes, low)
+    if embed is not None:
+        limits.whole(f"{here}.embed", embed, 1)
+
+
 class Labelled(nn.Module):
     """A layer that reads labels too: forward(values, labels)."""
 
@@ -16,8 +23,13 @@ class Block(nn.Sequential):
 
     def forward(self, values: Tensor, labels: Tensor | None = None) -> Tensor:
         for layer in self:
-            values = layer(values, labels) if isinstance(layer, Labelled | Block) else layer(values)
+            values = passed(layer, values, labels)
         return values
+
+
+def passed(layer: nn.Module, values: Tensor, labels: Tensor | None) -> Tensor:
+    """What a layer makes of these values, and of the labels where it reads any."""
+    return layer(values, labels) if isinstance(layer, Labelled | Block) else layer(values)
 
 
 def block(**parts: nn.Module | None) -> Block:
@@ -42,8 +54,6 @@ class Beside(Labelled):
 
     def __init__(self, *, classes: int, embed: int | None):
         super().__init__()
-        if embed is not None:
-            limits.whole("embed", embed, 1)
         self.classes, self.size = classes, embed or classes  # size: how many values it adds
         self.table = nn.Embedding(classes, embed) if embed else None
 
@@ -78,6 +88,19 @@ class ConditionalBatchNorm(Labelled):
         assert labels is not None, "a conditional network was given no labels"
         gain, bias = (table(labels)[:, :, None, None].to(maps.dtype) for table in (self.gain, self.bias))
         return self.norm(maps) * gain + bias
+
+
+class Score(Labelled):
+    """psi(phi(x)) + <embed(y), phi(x)>, from features phi(x). Miyato & Koyama 2018, equation 9."""
+
+    def __init__(self, *, features: int, classes: int, bias: bool):
+        super().__init__()
+        self.psi = nn.Linear(features, 1, bias=bias)
+        self.projection = Projection(classes=classes, features=features)
+
+    def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
+        """[B, N] -> [B, 1]"""
+        return self.psi(features) + self.projection(features, labels)[:, None]
 
 
 class Projection(Labelled):

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from ganrun import limits
 from ganrun.core.context import DiscriminatorOutput
 from ganrun.core.facts import Fact
-from ganrun.core.traits import Traits, facts
+from ganrun.core.traits import Traits
 from ganrun.errors import Refused
 from ganrun.models import base, resnet_blocks
-from ganrun.models.conditional import ConditionalBatchNorm, Projection, block
+from ganrun.models.conditional import ConditionalBatchNorm, Score, block
 from ganrun.models.epilogues import Epilogue
 from ganrun.models.layers import After
 from ganrun.models.resnet_blocks import SEED, Before, Pool
@@ -59,10 +59,6 @@ class Generator(base.Generator):
         self.blocks = resnet_blocks.tower(project, widths, kernel=kernel, upsample=upsample, before=before)
         self.to_image = resnet_blocks.to_image(widths[-1], channels, top_kernel, after)
         resnet_blocks.initialise(self, f"{here}.init", **init)
-
-    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """[B, Z] -> [B, C, H, W]"""
-        return self.squash(self.to_image(self.blocks(noise, labels)))
 
 
 class Discriminator(base.Discriminator):
@@ -111,34 +107,34 @@ class Discriminator(base.Discriminator):
             made = make(above, below, hidden=hidden, halves=i < halvings, image=i == 0)
             self.blocks.add_module(f"down{i + 1}" if i < halvings else f"flat{i + 1 - halvings}", made)
         self.blocks.add_module("pool", block(activation=after(1)["activation"], pool=Pool(kind=pool)))
-        self.head = base.head(widths[-1:], epilogue, bias=True)
-        self.projection = self.classifier = None
-        if classes and conditioning == "projection":
-            self.projection = Projection(classes=classes, features=widths[-1])
-        elif classes:
-            self.classifier = nn.Linear(widths[-1], classes)
+        names = classes > 0 and conditioning == "head"
+        self.head = _head(widths[-1], 0 if names else classes, epilogue)
+        self.class_head = nn.Linear(widths[-1], classes) if names else None
         resnet_blocks.initialise(self, f"{here}.init", **init)
 
     @property
     def traits(self) -> Traits:
         found = super().traits
-        return found if self.classifier is None else replace(found, provides=found.provides | facts(Fact.CLASS_HEAD))
+        return found if self.class_head is None else replace(found, provides=found.provides | {Fact.CLASS_HEAD})
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
         """[B, C, H, W] -> score [B], features, of which the last are the pooled ones [B, N], and what the head says."""
-        features, hidden = [], images
-        for each in self.blocks:
-            hidden = each(hidden)
-            features.append(hidden)
-        score = self.head(hidden).squeeze(1)
-        if self.projection is not None:
-            score = score + self.projection(hidden, labels)
-        heads = {} if self.classifier is None else {"class": self.classifier(hidden)}
-        return DiscriminatorOutput(self.squash(score), tuple(features), heads)
+        opinion = super().forward(images, labels)
+        if self.class_head is None:
+            return opinion
+        return opinion._replace(heads={"class": self.class_head(opinion.features[-1])})
+
+
+def _head(features: int, classes: int, epilogue: Epilogue | None) -> nn.Sequential:
+    """From pooled features to a score, which reads labels when there are classes."""
+    if not classes:
+        return base.head((features,), epilogue, bias=True)
+    inputs = epilogue.fit((features,)) if epilogue else features
+    return block(epilogue=epilogue, score=Score(features=inputs, classes=classes, bias=True))
 
 
 def _classes(here: str, classes: int, norm: str = "batch") -> int:
-    limits.classes(f"{here}.classes", classes, 0)
+    limits.whole(f"{here}.classes", classes, 0)
     if classes and norm != "batch":
         raise Refused(f"{here}.norm", f"{norm}, and {classes} classes, which each have gains in batch norm", "batch",
                       f"{here}.norm=batch")  # fmt: skip

@@ -123,9 +123,9 @@ def to_image(width: int, channels: int, kernel: int, after: After) -> nn.Sequent
 
 @torch.no_grad()
 def initialise(net: nn.Module, where: str, *, residual_scale: float, **init: Any) -> None:
-    """As for every network, then the convolutions inside residual blocks times `residual_scale`: Glorot's, times sqrt(2).
+    """As for every network, then the convolutions inside residual blocks times `residual_scale`.
 
-    The same in both papers' codes; shortcuts, the first layer and the last have Glorot's own.
+    Both papers' codes have Glorot's initialisation, inside blocks times the root of 2.
     """
     limits.number(f"{where}.residual_scale", residual_scale, 0)
     layers.initialise(net, where, **init)
