@@ -117,7 +117,7 @@ class GeneratorNoise(Trick):
             raise Refused("tricks.generator_noise", "model.generator has no row of blocks", "one", "model=dcgan")
         for name, block in list(blocks.named_children()):
             noise = Noise(self.sigma)
-            if type(block) is nn.Sequential:
+            if isinstance(block, nn.Sequential):
                 block.add_module("noise", noise)  # the block keeps its name in checkpoints
             else:
                 setattr(blocks, name, nn.Sequential(block, noise))
