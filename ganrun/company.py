@@ -254,7 +254,8 @@ class Company:
         if all(finding.sentence in alone for finding in verdict.findings):
             return []
         known = {f.sentence for trick in (one, other) for f in self.plain(loss, verdict.host, (trick,)).findings}
-        return [finding for finding in verdict.findings if finding.sentence not in known or not both]
+        wrong = {f.sentence for f in verdict.findings if f.level is Level.ERROR}  # even if one alone errs on this host
+        return [f for f in verdict.findings if f.sentence in wrong or f.sentence not in known or not both]
 
     def refuses(self, trick: str, loss: str) -> bool:
         return self.with_loss(trick, loss).refused

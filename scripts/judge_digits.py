@@ -4,7 +4,8 @@
 
 The classifier, a small convolutional network, is trained here on four fifths of the real digits; the rest tells how
 good it is. Exit code 1 when a class has less than 4 % or more than 18 % of the samples, or the median confidence is
-below 0.85.
+below 0.85. Of a conditional run as many samples of each class are asked for, and the agreement is the share of samples
+that the classifier takes for the class that was asked for. Images of another size are resized to 32 pixels.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ganrun.core.seeding import generator, reseed
 from ganrun.loading import draw, load_run
 
 SHARE, CONFIDENCE = (0.04, 0.18), 0.85  # what the default run must reach
-EPOCHS, BATCH = 30, 64
+EPOCHS, BATCH, SIZE = 30, 64, 32
 
 
 def classifier() -> nn.Sequential:
@@ -51,6 +52,13 @@ def train(images: Tensor, labels: Tensor, seed: int) -> nn.Sequential:
     return net.eval()
 
 
+def sized(images: Tensor) -> Tensor:
+    """The images at the size that the classifier knows."""
+    if images.shape[-1] == SIZE:
+        return images.float().contiguous()
+    return F.interpolate(images.float(), size=SIZE, mode="bilinear", antialias=True)
+
+
 def figures(net: nn.Module, images: Tensor) -> tuple[Tensor, float]:
     """The class of each image [N] and the median of the classifier's confidence in it."""
     with torch.no_grad():
@@ -65,10 +73,11 @@ def judge(path: Path, samples: int, seed: int) -> dict[str, object]:
     assert real.labels is not None
     order = torch.randperm(len(real.images), generator=generator(seed, "split"))
     cut = len(order) * 4 // 5
-    images, labels = real.images.float().contiguous(), real.labels
+    images, labels = sized(real.images), real.labels
     net = train(images[order[:cut]], labels[order[:cut]], seed)
     held_classes, held_confidence = figures(net, images[order[cut:]])
-    classes, confidence = figures(net, draw(run, samples, seed=seed))
+    asked = torch.arange(samples) % run.game.classes if run.game.classes else None
+    classes, confidence = figures(net, sized(draw(run, samples, seed=seed, labels=asked)))
     noise = torch.rand(500, *images.shape[1:], generator=generator(seed, "noise")) * 2 - 1
     run.source.close()
     return {
@@ -79,7 +88,16 @@ def judge(path: Path, samples: int, seed: int) -> dict[str, object]:
         "held_out_accuracy": round((held_classes == labels[order[cut:]]).float().mean().item(), 4),
         "held_out_median_confidence": round(held_confidence, 4),
         "noise_median_confidence": round(figures(net, noise)[1], 4),
-    }
+    } | agreement(classes, asked, run.game.classes)
+
+
+def agreement(classes: Tensor, asked: Tensor | None, count: int) -> dict[str, object]:
+    """How often the classifier sees the class that was asked for; of all samples, and of each class."""
+    if asked is None:
+        return {}
+    right = (classes == asked).float()
+    each = [round(right[asked == label].mean().item(), 4) for label in range(count)]
+    return {"agreement": round(right.mean().item(), 4), "agreement_of_each_class": each}
 
 
 def main() -> int:

@@ -37,8 +37,8 @@ class AuxiliaryClassifier(Trick):
 
     def observe(self, context: Context) -> None:
         for opinion, right in ((context.on_real, self.right_real), (context.on_fake, self.right_fake)):
-            named = _logits(opinion).argmax(1)
-            right.copy_((named == context.labels).float().mean())
+            assert context.labels is not None
+            right.copy_(_logits(opinion).argmax(1).eq(context.labels).float().mean())
 
     def discriminator_term(self, context: Context) -> Tensor:
         on_real = self.real * cross_entropy(context.on_real, context.labels)
