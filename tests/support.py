@@ -39,6 +39,8 @@ SIZES = {  # networks of the usual shape, small
     "began": ("generator.width=4", "discriminator.width=4", "generator.latent=8", "discriminator.code=8"),
     "ebgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "r3gan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "resnet": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "biggan": ("generator.width=8", "discriminator.width=8", "generator.latent=12", "generator.embed=4"),
     "cgan": ("generator.hidden=[16,16]", "discriminator.hidden=[16,16]", "generator.latent=8"),
     "cdcgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "acgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
