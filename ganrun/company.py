@@ -25,10 +25,10 @@ from ganrun.listing import entries
 from ganrun.make import Maker
 
 NORMS = ("batch", "layer", "none")  # of the discriminator; in this order
-# Model and pixels; the next where all before refuse. The last is for losses that want an auto-encoder.
-STANDS = (("dcgan", 16), ("dcgan", 32), ("mlp", 16), ("ebgan", 16))
+# Model and pixels; the next where all before refuse. The later ones are for parts that want labels or an auto-encoder.
+STANDS = (("dcgan", 16), ("dcgan", 32), ("mlp", 16), ("acgan", 16), ("ebgan", 16))
 TINY = ("dataset=digits", "engine.device=cpu", "engine.precision=fp32", "engine.workers=0",
-        "steps=6", "batch=4", "game.grid=4")  # fmt: skip
+        "steps=6", "batch=4", "game.grid=4", "dataset.class_count=10")  # fmt: skip
 SMALL = {"width": 4, "hidden": [8], "latent": 8}
 SEVERITY = {Level.NOTE: 0, Level.WARNING: 1, Level.ERROR: 3}
 
@@ -229,10 +229,11 @@ class Company:
 
     @staticmethod
     def _incurable(verdicts: Sequence[Verdict]) -> bool:
-        """Whether the same rule refuses with every norm, and not because of the company: elsewhere it would too."""
+        """Whether the same rule refuses with every norm, and neither the company nor another model cures it."""
         errors = [{f.sentence for f in v.findings if f.id and f.level is Level.ERROR} for v in verdicts]
         companions = verdicts[0].host.companions
-        return any(not any(name in sentence for name in companions) for sentence in set.intersection(*errors))
+        cures = (*companions, "Try: model=")
+        return any(not any(words in sentence for words in cures) for sentence in set.intersection(*errors))
 
     def with_loss(self, trick: str, loss: str) -> Verdict:
         """One trick with one loss."""
@@ -263,7 +264,8 @@ class Company:
         if all(finding.sentence in alone for finding in verdict.findings):
             return []
         known = {f.sentence for trick in (one, other) for f in self.plain(loss, verdict.host, (trick,)).findings}
-        return [finding for finding in verdict.findings if finding.sentence not in known or not both]
+        wrong = {f.sentence for f in verdict.findings if f.level is Level.ERROR}  # even if one alone errs on this host
+        return [f for f in verdict.findings if f.sentence in wrong or f.sentence not in known or not both]
 
     def refuses(self, trick: str, loss: str) -> bool:
         return self.with_loss(trick, loss).refused

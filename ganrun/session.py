@@ -19,6 +19,7 @@ from ganrun.allocator import keep_big_blocks
 from ganrun.build import PLAYERS, Run, build
 from ganrun.core.train import train
 from ganrun.core.traits import Level
+from ganrun.data.classes import counts
 from ganrun.errors import Refused
 from ganrun.record.atomic import write_atomically
 from ganrun.record.best import Best
@@ -95,7 +96,7 @@ class Saver:
 
     def grid(self, step: int) -> None:
         """A picture from the same noise as every other; kept beside the earlier ones."""
-        picture = grid(self.run.game.sample(), reals=self.reals)
+        picture = grid(self.run.game.sample(), self.run.game.rows, reals=self.reals)
         self.last_grid = self.folder.samples / f"step_{step:08d}.png"
         save_png(self.last_grid, picture)
         self.recorder.image("samples", step, picture)
@@ -202,7 +203,11 @@ class Session:
     ) -> int:
         settings, began = run.settings, time.monotonic()
         folder.describe(
-            config=run.yaml, overrides=overrides, seed=settings["seed"], command=sys.argv, more=said(run.findings)
+            config=run.yaml,
+            overrides=overrides,
+            seed=settings["seed"],
+            command=sys.argv,
+            more=said(run.findings) | self._classes(run),
         )
         for finding in run.findings:
             forced = "forced: " if finding.level is Level.ERROR else ""
@@ -232,6 +237,19 @@ class Session:
             return 0
         say(self.console, f"interrupted by {signal.Signals(self.signals.received).name} at step {reached:,}")
         return 128 + self.signals.received
+
+    @staticmethod
+    def _classes(run: Run) -> dict[str, Any]:
+        """How many images each class of the data has, for the record; and which of them the grids show."""
+        data = run.dataset
+        if data.labels is None:
+            return {}
+        found = counts(data.labels, data.classes)
+        logger.info("images of each class: %s", ", ".join(f"{name} {count:,}" for name, count in found.items()))
+        if run.game.rows:
+            text, shown = "sample grids have a row for each class, %d of %d: %s", run.game.rows
+            logger.info(text, shown, len(found), ", ".join(data.classes[:shown]))
+        return {"classes": found}
 
     @staticmethod
     def _train(run: Run, log: Log, saver: Saver, first: int) -> int:

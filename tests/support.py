@@ -38,9 +38,14 @@ SIZES = {  # networks of the usual shape, small
     "began": ("generator.width=4", "discriminator.width=4", "generator.latent=8", "discriminator.code=8"),
     "ebgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "r3gan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "cgan": ("generator.hidden=[16,16]", "discriminator.hidden=[16,16]", "generator.latent=8"),
+    "cdcgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "acgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "projection": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
 }
 MATES = {"began": ("loss=began",), "ebgan": ("loss=ebgan",)}  # what a model cannot do without
 HOMES = ("dcgan", "ebgan")  # models on which losses are tried, in this order
+MODELS = {"auxiliary_classifier": "acgan"}  # of tricks that need what the usual one has not
 
 
 EAGER = {  # settings with which a trick acts within a few steps of a tiny run, where its own wait for longer
@@ -125,10 +130,11 @@ def pair_in(run: Run) -> Pair:
 def host(*tricks: str) -> tuple[str, ...] | str:
     """The first loss and norm with which these tricks may play, as overrides; or why the usual ones refuse them."""
     refusals = []
+    model = next((MODELS[name] for name in tricks if name in MODELS), "dcgan")
     losses = sorted(family("loss"), key=lambda loss: loss != "nonsaturating")
     for loss in losses:
         for norm in NORMS:
-            overrides = tiny(f"loss={loss}", f"model.discriminator.norm={norm}", tricks=tricks)
+            overrides = tiny(f"loss={loss}", f"model.discriminator.norm={norm}", model=model, tricks=tricks)
             overrides += tuple(override for name in tricks for override in EAGER.get(name, ()))
             try:
                 build(composed(*overrides))

@@ -18,7 +18,8 @@ from ganrun.models import dcgan, tips
 from ganrun.models.layers import Fold, Maxout, Unfold
 
 CONF = Path(ganrun.__file__).parent / "conf" / "model"
-FAMILY = sorted(path.stem for path in CONF.rglob("*.yaml"))
+CONDITIONAL = sorted(path.stem for path in CONF.rglob("*.yaml") if "classes: ${dataset" in path.read_text())
+FAMILY = sorted(path.stem for path in CONF.rglob("*.yaml") if path.stem not in CONDITIONAL)  # these read no labels
 CONVOLUTIONAL = ["dcgan", "tips"]
 SMALL: dict[str, list[str]] = {
     "dcgan": ["generator.width=8", "discriminator.width=8"],

@@ -44,6 +44,24 @@ class Fact(StrEnum):
         "a loss whose targets are probabilities, not the a and b of least squares",
         "loss=nonsaturating or loss=minimax",
     )
+    UNDECIDED = (
+        "loss.undecided",
+        "C44",
+        "a loss that says which images are real, so that some score means undecided",
+        "loss=nonsaturating, loss=least_squares or loss=hinge",
+    )
+    FLOOR = (
+        "loss.floor",
+        "C45",
+        "a loss that D cannot bring below 0, so that near 0 means that D has won",
+        "loss=nonsaturating, loss=least_squares or loss=hinge",
+    )
+    FAKES_ALONE = (
+        "loss.fakes_alone",
+        "C46",
+        "a loss that judges each fake alone, without a real to compare it with",
+        "loss=nonsaturating or loss=hinge",
+    )
     SCORE = (
         "discriminator.score",
         "C5",
@@ -102,3 +120,10 @@ class Fact(StrEnum):
     CURRENT = ("game.current", "C32", "batches of fakes from one generator, not from a pool", "leaving replay out")
     LATENT = ("game.latent", "C40", "fakes that are made from noise", "game=latent")
     UNLABELLED = ("game.unlabelled", "C24", "a game without class labels", "an unconditional model")
+    LABELLED = ("game.labelled", "C24", "a game in which fakes have class labels", "model=acgan or model=cdcgan")
+    CLASS_HEAD = (
+        "discriminator.class_head",
+        "C24",
+        "a discriminator that also names the class of an image",
+        "model=acgan",
+    )

@@ -15,7 +15,8 @@ from ganrun.core.loss import Loss
 from ganrun.core.traits import Traits, facts
 from ganrun.errors import Refused
 
-ON_ENERGY = Traits(provides=facts(Fact.READS_ENERGY), needs=facts(Fact.ENERGY))
+NEEDS = facts(Fact.ENERGY)
+PROVIDES = facts(Fact.READS_ENERGY, Fact.FAKES_ALONE)
 
 
 class EnergyMargin(Loss):
@@ -24,7 +25,7 @@ class EnergyMargin(Loss):
     D minimises D(x) + max(0, margin - D(G(z))), G minimises D(G(z)): means over the batch.
     """
 
-    traits = ON_ENERGY
+    traits = Traits(provides=PROVIDES | facts(Fact.FLOOR), needs=NEEDS)
 
     def __init__(self, *, margin: float):
         super().__init__()
@@ -47,7 +48,7 @@ class BoundaryEquilibrium(Loss):
     M = L(x) + |gamma L(x) - L(G(z))|, which falls. All from D's batch, as in the paper's algorithm.
     """
 
-    traits = ON_ENERGY
+    traits = Traits(provides=PROVIDES, needs=NEEDS)
     k: Tensor  # [] how much of D's effort goes against fakes
     convergence: Tensor  # [] M of D's last update
 

@@ -16,7 +16,7 @@ from ganrun.core.trick import Trick
 from ganrun.errors import Refused, nearest
 from ganrun.tricks.ada_pipeline import Pipeline
 from ganrun.tricks.augment import DiffAugment
-from ganrun.tricks.verdict import leaning, refuse_without_middle
+from ganrun.tricks.verdict import leaning
 from ganrun.tricks.views import one_pixel
 
 GROUPS = ("blit", "geometry", "colour")
@@ -31,7 +31,7 @@ class Ada(Trick):
     above 0 means real. The transforms are those of appendix B.
     """
 
-    traits = Traits(needs=facts(Fact.SCORE), claims=claims("how D's images are augmented"))
+    traits = Traits(needs=facts(Fact.SCORE, Fact.UNDECIDED), claims=claims("how D's images are augmented"))
     p: Tensor  # [] the probability of each transform
     r_t: Tensor  # [] at the last change of p
     total: Tensor  # [] sum of sign(D(x)) since then
@@ -67,7 +67,6 @@ class Ada(Trick):
 
     def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
         _refuse_colours("tricks.ada", self.pipeline, real)
-        refuse_without_middle("tricks.ada", pair, real.device)
 
     def view(self, images: Tensor) -> Tensor:
         augmented: Tensor = self.pipeline(images, self.p)
