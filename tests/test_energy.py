@@ -203,6 +203,19 @@ def test_ebgan_has_the_published_form() -> None:
     assert [p.shape[0] for p in generator.parameters() if p.dim() == 4] == [1024, 512, 256, 128]
 
 
+@pytest.mark.parametrize("name", ["began", "ebgan", "r3gan"])
+def test_parameters_are_registered_in_depth_order(name: str) -> None:
+    """Gradient norms are drawn in this order: bottom to top of G, image to code to image of D."""
+    generator, net = nets(composed(*tiny("dataset=digits", model=name)), 1, 16)
+    for one, start in ((generator, torch.randn(2, generator.latent)), (net, torch.randn(2, 1, 16, 16))):
+        called: list[int] = []
+        for layer in one.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                layer.register_forward_hook(lambda layer, *_, called=called: called.append(id(layer.weight)))
+        one(start)
+        assert called and called == [id(p) for p in one.parameters() if id(p) in called]
+
+
 def test_sizes_that_cannot_be_made_are_refused() -> None:
     for name in ("began", "ebgan"):
         with pytest.raises(Refused, match="28.*one of 16, 32, 64, 128, 256"):

@@ -131,9 +131,19 @@ def test_classes_change_images_and_scores() -> None:
     assert not torch.allclose(images[0], images[1])
     one = images[:1].expand(3, -1, -1, -1)
     scores = discriminator(one, torch.arange(3)).score
-    answers = discriminator.head(discriminator.blocks(one[:1]))
-    assert discriminator.embed is not None
-    assert torch.allclose(scores, discriminator.embed.weight @ answers[0], rtol=1e-4)
+    answers = discriminator.head[:-1](discriminator.blocks(one[:1]))
+    assert torch.allclose(scores, discriminator.head.asked.table.weight @ answers[0], rtol=1e-4)
+    assert (generator.classes, discriminator.classes) == (3, 3)
+
+
+def test_with_classes_the_whole_run_is_conditional() -> None:
+    """Fakes have the labels of the reals that they are compared with, and the grid has a row for each class."""
+    run = built("model.generator.classes=10", "loss=relativistic", "game.grid=40", model="r3gan", tricks=["r1", "r2"])
+    rows = play(run, 0, 2).rows
+    assert all(value.isfinite() for _, _, measures in rows for value in measures.values())
+    assert run.game.sample().shape == (40, 1, 16, 16)
+    with pytest.raises(Refused, match="classes"):
+        built("model.generator.classes=7", "loss=relativistic", model="r3gan")
 
 
 @pytest.mark.parametrize(
