@@ -218,7 +218,7 @@ def test_parameters_are_registered_in_depth_order(name: str) -> None:
 
 def test_sizes_that_cannot_be_made_are_refused() -> None:
     for name in ("began", "ebgan"):
-        with pytest.raises(Refused, match="28.*one of 16, 32, 64, 128, 256"):
+        with pytest.raises(Refused, match=r"28.*one of 16, 32, 64, 128, 256"):
             built("dataset=digits", "dataset.resolution=28", model=name)
     with pytest.raises(Refused, match=r"code_size: 16.*one of 2, 4, 8"):
         built("model.discriminator.code_size=16", model="ebgan")
