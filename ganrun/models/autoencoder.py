@@ -12,6 +12,7 @@ from ganrun import limits
 from ganrun.core.context import DiscriminatorOutput
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts
+from ganrun.errors import Refused
 from ganrun.models import base, layers
 from ganrun.models.layers import stack
 
@@ -94,6 +95,9 @@ def _widths(here: str, channels: int, resolution: int, width: int, max_width: in
     limits.whole(f"{here}.width", width, 1)
     limits.whole(f"{here}.max_width", max_width, width)
     sizes = [2**power for power in range(1, 8) if 2**power < resolution]
-    limits.choice(f"{here}.code_size", code_size, sizes)
+    if code_size not in sizes:
+        found = f"{code_size}, for images of {resolution} pixels"
+        expected = f"one of {', '.join(map(str, sizes))} (pixels)"
+        raise Refused(f"{here}.code_size", found, expected, f"{here}.code_size={sizes[-1]}")
     scales = (resolution // code_size).bit_length() - 1
     return [min(width * 2**scale, max_width) for scale in range(scales)]

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganrun import limits
-from ganrun.core.context import DiscriminatorOutput
 from ganrun.errors import Refused
 from ganrun.models import base
+from ganrun.models.conditional import Block, Labelled, block
 from ganrun.models.layers import Fold, stack
 
 RESOLUTIONS = (8, 16, 32, 64, 128, 256)
@@ -98,6 +98,34 @@ class Basis(nn.Module):
         return self.weigh(noise)[:, :, None, None] * self.maps
 
 
+class Told(Labelled):
+    """A vector for each class, as a dense layer has them for one-hot labels, beside the noise."""
+
+    def __init__(self, *, classes: int, numbers: int):
+        super().__init__()
+        self.table = nn.Embedding(classes, numbers)
+        nn.init.normal_(self.table.weight, 0.0, 1 / math.sqrt(classes))
+
+    def forward(self, noise: Tensor, labels: Tensor | None) -> Tensor:
+        """[B, Z] -> [B, Z + numbers]"""
+        assert labels is not None, "a conditional network was given no labels"
+        return torch.cat([noise, self.table(labels).to(noise.dtype)], 1)
+
+
+class Asked(Labelled):
+    """What D answers about the class that it is asked about: a product with the class's vector."""
+
+    def __init__(self, *, classes: int, numbers: int):
+        super().__init__()
+        self.table = nn.Embedding(classes, numbers)
+        nn.init.normal_(self.table.weight, 0.0, 1 / math.sqrt(classes * numbers))
+
+    def forward(self, answers: Tensor, labels: Tensor | None) -> Tensor:
+        """[B, numbers] -> [B, 1]"""
+        assert labels is not None, "a conditional network was given no labels"
+        return (answers * self.table(labels)).sum(1, keepdim=True)
+
+
 class Generator(base.Generator):
     """The basis, residual blocks, at each larger scale twice the size and more blocks; a 1x1 convolution ends it."""
 
@@ -120,19 +148,14 @@ class Generator(base.Generator):
         here = "model.generator"
         widths = _widths(here, channels, resolution, classes, width, full_width)
         residuals = _Residuals(here, widths, blocks, expansion, group, slope)
-        inputs = latent if not classes else 2 * latent  # a class is told in as many numbers as noise
-        self.embed = _embedding(classes, latent, 1.0)
-        self.blocks = nn.Sequential(stack(basis=Basis(inputs=inputs, width=widths[0]), **residuals(widths[0])))
+        self.classes = classes
+        told = Told(classes=classes, numbers=latent) if classes else None  # a class, in as many numbers as noise
+        basis = Basis(inputs=2 * latent if classes else latent, width=widths[0])
+        self.blocks = Block(block(told=told, basis=basis, **residuals(widths[0])))
         for below, above in pairwise(widths):
             change = widen(below, above) if above != below else None
             self.blocks.append(stack(change=change, up=Resample(up=True), **residuals(above)))
         self.to_image = stack(conv=widen(widths[-1], channels))
-
-    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """[B, Z], and labels [B] where there are classes -> [B, C, H, W]"""
-        if self.embed is not None:
-            noise = torch.cat([noise, self.embed(labels).to(noise.dtype)], 1)
-        return super().forward(noise)
 
 
 class Discriminator(base.Discriminator):
@@ -165,20 +188,12 @@ class Discriminator(base.Discriminator):
             down = Resample(up=False) if below else None
             change = widen(above, below) if below and above != below else None
             self.blocks.append(stack(conv=conv, **residuals(above), down=down, change=change))
-        last, answers = widths[-1], width if classes else 1
+        self.classes = classes
+        last, answers = widths[-1], widths[-1] if classes else 1
         basis = scaled(nn.Conv2d(last, last, SMALLEST, groups=last, bias=False))
-        self.head = stack(basis=basis, fold=Fold(), score=scaled(nn.Linear(last, answers, bias=False)))
-        self.embed = _embedding(classes, answers, 1 / math.sqrt(answers))
-
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
-        """[B, C, H, W], and labels [B] where there are classes -> score [B] and features"""
-        if self.embed is None:
-            return super().forward(images)
-        features = [images]
-        for block in self.blocks:
-            features.append(block(features[-1]))
-        score = (self.head(features[-1]) * self.embed(labels)).sum(1, keepdim=True)
-        return DiscriminatorOutput(self.squash(score).squeeze(1), tuple(features[1:]))
+        score = scaled(nn.Linear(last, answers, bias=False))
+        asked = Asked(classes=classes, numbers=answers) if classes else None
+        self.head = block(basis=basis, fold=Fold(), score=score, asked=asked)
 
 
 class _Residuals:
@@ -198,15 +213,6 @@ class _Residuals:
 
     def __call__(self, width: int) -> dict[str, nn.Module | None]:
         return {f"residual{i}": Residual(width=width, **self.settings) for i in range(self.count)}  # type: ignore[arg-type]
-
-
-def _embedding(classes: int, numbers: int, gain: float) -> nn.Embedding | None:
-    """A vector for each class, as a dense layer without bias has them for one-hot labels."""
-    if not classes:
-        return None
-    embedding = nn.Embedding(classes, numbers)
-    nn.init.normal_(embedding.weight, 0.0, gain / math.sqrt(classes))
-    return embedding
 
 
 def _widths(here: str, channels: int, resolution: int, classes: int, width: int, full_width: int) -> list[int]:
