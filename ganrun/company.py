@@ -25,7 +25,12 @@ from ganrun.listing import entries
 from ganrun.make import Maker
 
 NORMS = ("batch", "layer", "none")  # of the discriminator; in this order
-STANDS = (("dcgan", 16), ("dcgan", 32), ("mlp", 16))  # model and pixels; the next where all before refuse
+STANDS = (
+    ("dcgan", 16),
+    ("dcgan", 32),
+    ("mlp", 16),
+    ("stylegan2", 16),
+)  # model and pixels; the next where all before refuse
 TINY = ("dataset=digits", "engine.device=cpu", "engine.precision=fp32", "engine.workers=0",
         "steps=6", "batch=4", "game.grid=4")  # fmt: skip
 SMALL = {"width": 4, "hidden": [8], "latent": 8}

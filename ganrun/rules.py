@@ -59,6 +59,7 @@ RULES: dict[str, Rule] = {
     "C41": Rule("I", "Flipped labels only rename the answers, with soft labels as without."),
     "C42": Rule("W", "Norms in D rescale what spectral norm bounds."),
     "C43": Rule("W", "A trick that rewrites weights reaches the layers that are there when it acts: list it last."),
+    "C50": Rule("E", "Tricks on styles need a generator that maps noise to a style for each of its layers.", False),
 }
 
 

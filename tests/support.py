@@ -33,6 +33,7 @@ TINY = ("batch=4", "steps=6", "game.grid=4", "engine.device=cpu", "engine.precis
 SIZES = {  # networks of the usual shape, small
     "dcgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "tips": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "stylegan2": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "mlp": ("generator.hidden=[16]", "discriminator.hidden=[16]", "generator.latent=8"),
 }
 
