@@ -19,6 +19,7 @@ from ganrun.build import _game
 from ganrun.checks import resolve
 from ganrun.choices import CONF
 from ganrun.core.context import Batch
+from ganrun.core.facts import Fact
 from ganrun.core.traits import Clash, Finding, Level
 from ganrun.errors import Refused
 from ganrun.listing import entries
@@ -34,6 +35,7 @@ STANDS = (
 TINY = ("dataset=digits", "engine.device=cpu", "engine.precision=fp32", "engine.workers=0",
         "steps=6", "batch=4", "game.grid=4")  # fmt: skip
 SMALL = {"width": 4, "hidden": [8], "latent": 8}
+CURABLE = {"", *(fact.id for fact in Fact if fact.giver == "model.generator")}  # rules that another model may keep
 SEVERITY = {Level.NOTE: 0, Level.WARNING: 1, Level.ERROR: 3}
 
 
@@ -220,7 +222,7 @@ class Company:
     @staticmethod
     def _incurable(verdicts: Sequence[Verdict]) -> bool:
         """Whether the same rule refuses with every norm, and not because of the company: elsewhere it would too."""
-        errors = [{f.sentence for f in v.findings if f.id and f.level is Level.ERROR} for v in verdicts]
+        errors = [{f.sentence for f in v.findings if f.id not in CURABLE and f.level is Level.ERROR} for v in verdicts]
         companions = verdicts[0].host.companions
         return any(not any(name in sentence for name in companions) for sentence in set.intersection(*errors))
 

@@ -1,6 +1,7 @@
 """Tiny real runs: the shipped configuration composed by Hydra, with networks small enough for a test."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from functools import cache
@@ -118,19 +119,32 @@ def pair_in(run: Run) -> Pair:
 
 @cache
 def host(*tricks: str) -> tuple[str, ...] | str:
-    """The first loss and norm with which these tricks may play, as overrides; or why the usual ones refuse them."""
-    refusals = []
-    losses = sorted(family("loss"), key=lambda loss: loss != "nonsaturating")
-    for loss in losses:
-        for norm in NORMS:
-            overrides = tiny(f"loss={loss}", f"model.discriminator.norm={norm}", tricks=tricks)
+    """The first loss and norm with which these tricks may play, as overrides; or why the usual ones refuse them.
+
+    On the model that a refusal offers, where the usual one lacks what a trick is about.
+    """
+    refusals = list(_hosts("dcgan", tricks))
+    offered = {name for refusal in refusals for name in re.findall(r"Try: model=(\w+)", str(refusal))} - {"dcgan"}
+    if not isinstance(refusals[-1], tuple):
+        refusals += [found for name in sorted(offered) for found in _hosts(name, tricks) if isinstance(found, tuple)]
+    return refusals[-1] if isinstance(refusals[-1], tuple) else refusals[0]
+
+
+def _hosts(model: str, tricks: tuple[str, ...]) -> Iterator[tuple[str, ...] | str]:
+    """Refusals by losses and norms, up to the first that plays."""
+    normed = "norm" in OmegaConf.load(CONF / "model" / f"{model}.yaml").discriminator
+    for loss in sorted(family("loss"), key=lambda loss: loss != "nonsaturating"):
+        for norm in NORMS if normed else ("none",):
+            norms = [f"model.discriminator.norm={norm}"] if normed else []
+            overrides = tiny(f"loss={loss}", *norms, model=model, tricks=tricks)
             overrides += tuple(override for name in tricks for override in EAGER.get(name, ()))
             try:
                 build(composed(*overrides))
-                return overrides
             except Refused as refusal:
-                refusals.append("; ".join(refusal.lines))
-    return refusals[0]
+                yield "; ".join(refusal.lines)
+            else:
+                yield overrides
+                return
 
 
 @cache

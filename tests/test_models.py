@@ -18,7 +18,9 @@ from ganrun.models import dcgan, tips
 from ganrun.models.layers import Fold, Maxout, Unfold
 
 CONF = Path(ganrun.__file__).parent / "conf" / "model"
-FAMILY = sorted(path.stem for path in CONF.rglob("*.yaml"))
+ALL = sorted(path.stem for path in CONF.rglob("*.yaml"))
+# Stacks of layers with a norm, an activation and an initialisation to choose; other networks have tests of their own.
+FAMILY = [name for name in ALL if {"norm", "init"} <= set(OmegaConf.load(CONF / f"{name}.yaml").generator)]
 CONVOLUTIONAL = ["dcgan", "tips"]
 SMALL: dict[str, list[str]] = {
     "dcgan": ["generator.width=8", "discriminator.width=8"],
@@ -70,7 +72,7 @@ def test_family_is_not_empty():
 # Properties of the family ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("name", ALL)
 def test_yaml_gives_exactly_what_constructors_take(name):
     model = OmegaConf.load(CONF / f"{name}.yaml")
     assert set(model) == {"generator", "discriminator"}

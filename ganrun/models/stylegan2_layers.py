@@ -155,7 +155,7 @@ class Noise(nn.Module):
 
 def check_taps(where: str, taps: Sequence[float]) -> None:
     """An even number of taps, or sizes would not double exactly; of a sum that is not 0."""
-    if isinstance(taps, str) or len(taps) < 2 or len(taps) % 2 or sum(taps) <= 0:
+    if len(taps) < 2 or len(taps) % 2 or sum(taps) <= 0:
         raise Refused(where, str(taps), "an even number of taps with a sum above 0", f"{where}=[1,3,3,1]")
 
 
