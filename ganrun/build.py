@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
 from ganrun import processor
@@ -21,11 +21,12 @@ from ganrun.core.facts import Fact
 from ganrun.core.game import Game
 from ganrun.core.loss import Loss
 from ganrun.core.pair import Pair
-from ganrun.core.schedule import Constant, Product, Schedule, schedule
+from ganrun.core.schedule import Constant, Product, Schedule, at, moves, schedule
 from ganrun.core.seeding import reseed
 from ganrun.core.traits import Clash, Finding, Level, Traits, clashing, facts, findings
 from ganrun.core.trick import Trick
 from ganrun.core.updates import Alternate
+from ganrun.data.classes import check_labels
 from ganrun.data.dataset import Dataset
 from ganrun.data.source import Source, open_source
 from ganrun.errors import Refused
@@ -125,9 +126,17 @@ def choose_precision(name: str, device: torch.device, resolution: int) -> bool:
 
 def _dataset(cfg: DictConfig, make: Maker) -> Dataset:
     """Open the data, and write what was measured of them into the configuration, for the networks to read."""
-    node = OmegaConf.to_container(cfg.dataset, resolve=True, throw_on_missing=True)
+    node: Any = OmegaConf.to_container(cfg.dataset, resolve=True, throw_on_missing=True)
+    told = node.pop("class_count", 0)
     dataset = make.a(Dataset, node, "dataset")  # type: ignore[type-abstract]
+    check_labels(dataset.labels, len(dataset), dataset.classes)
+    count = 0 if dataset.labels is None else len(dataset.classes)
+    if told not in (0, count):
+        found = f"{told}, but the data have {count} classes"
+        raise Refused("dataset.class_count", found, "nothing: it is measured", "dataset.classes, which chooses some")
     cfg.dataset.channels, cfg.dataset.resolution = dataset.channels, dataset.resolution
+    with open_dict(cfg.dataset):  # a run of before this key has none
+        cfg.dataset.class_count = count
     return dataset
 
 
@@ -212,6 +221,11 @@ def _agree(game: Game, dataset: Dataset) -> None:
                 if getattr(net, key) != getattr(dataset, key):
                     found = f"{getattr(net, key)}, but the data have {getattr(dataset, key)}"
                     raise Refused(f"model.{role}.{key}", found, "the same", f"dataset.{key}={getattr(net, key)}")
+            known = getattr(net, "classes", 0)
+            if known and (dataset.labels is None or known != len(dataset.classes)):
+                has = "no labels" if dataset.labels is None else f"{len(dataset.classes)} classes"
+                raise Refused(f"model.{role}.classes", f"{known}, but the data have {has} (rule C24)", "the same",
+                              f"model.{role}.classes=${{dataset.class_count}}")  # fmt: skip
             if game.stage.images == 1 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules()):
                 raise Refused("batch", f"1 image, and batch norm in model.{role}", "2 or more", "batch=2")
         low, high = pair.generator.range  # type: ignore[union-attr, misc]
@@ -235,7 +249,10 @@ def _players(settings: Mapping[str, Any], make: Maker, game: Game) -> dict[str, 
 
 
 def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player: str, decay: Schedule) -> Player:
-    """An optimiser over all that a player learns; fused where it can be. Its rate is a number times `decay`."""
+    """An optimiser over all that a player learns; fused where it can be. Its rate is a number times `decay`.
+
+    Any other number of the optimiser may be a schedule too, such as one of Adam's betas.
+    """
     given = make(node["lr"], f"{where}.lr")
     rate = Constant(value=given) if isinstance(given, (int, float)) else given
     if not isinstance(rate, Schedule) or rate(FAR) < 0:
@@ -246,5 +263,8 @@ def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player
     kind = make.part(node["_target_"], where)
     if "fused" in inspect.signature(kind).parameters and "fused" not in node:
         extra["fused"] = True
-    optimizer = make.a(torch.optim.Optimizer, {**node, "lr": rate(0)}, where, **extra)
-    return Player(game.nets(player), optimizer, rate)
+    settings = {key: make(value, f"{where}.{key}") for key, value in node.items() if key not in ("_target_", "lr")}
+    numbers = {key: value for key, value in settings.items() if moves(value)}
+    first = {key: at(value, 0) for key, value in numbers.items()}
+    optimizer = make.a(torch.optim.Optimizer, {**node, **first, "lr": rate(0)}, where, **extra)
+    return Player(game.nets(player), optimizer, rate, numbers)

@@ -73,6 +73,9 @@ def _names(settings: Mapping[str, Any]) -> Iterator[Refused]:
             yield Refused(key, repr(value), expected)
     if not isinstance(settings.get("objective"), (str, type(None))):
         yield Refused("objective", repr(settings["objective"]), "the name of a figure", "objective=balance/D(x)")
+    best = find(settings, "log.best")
+    if not isinstance(best, (str, type(None))):
+        yield Refused("log.best", repr(best), "the name of a figure, or null", "log.best=loss/convergence")
     plugins = settings.get("plugins")
     if not isinstance(plugins, list) or not all(isinstance(name, str) for name in plugins):
         yield Refused("plugins", repr(plugins), "a list of modules", f"'plugins=[{plugins}]'")

@@ -19,23 +19,18 @@ from ganrun.build import _game
 from ganrun.checks import resolve
 from ganrun.choices import CONF
 from ganrun.core.context import Batch
-from ganrun.core.facts import Fact
 from ganrun.core.traits import Clash, Finding, Level
 from ganrun.errors import Refused
 from ganrun.listing import entries
 from ganrun.make import Maker
 
 NORMS = ("batch", "layer", "none")  # of the discriminator; in this order
-STANDS = (
-    ("dcgan", 16),
-    ("dcgan", 32),
-    ("mlp", 16),
-    ("stylegan2", 16),
-)  # model and pixels; the next where all before refuse
+# Model and pixels; the next where all before refuse. The later ones are for parts that want labels, an
+# auto-encoder or styles.
+STANDS = (("dcgan", 16), ("dcgan", 32), ("mlp", 16), ("acgan", 16), ("ebgan", 16), ("stylegan2", 16))
 TINY = ("dataset=digits", "engine.device=cpu", "engine.precision=fp32", "engine.workers=0",
-        "steps=6", "batch=4", "game.grid=4")  # fmt: skip
+        "steps=6", "batch=4", "game.grid=4", "dataset.class_count=10")  # fmt: skip
 SMALL = {"width": 4, "hidden": [8], "latent": 8}
-CURABLE = {"", *(fact.id for fact in Fact if fact.giver == "model.generator")}  # rules that another model may keep
 SEVERITY = {Level.NOTE: 0, Level.WARNING: 1, Level.ERROR: 3}
 
 
@@ -182,17 +177,27 @@ class Company:
             self._plain[key] = ask(loss, [*host.companions, *tricks], host)
         return self._plain[key]
 
-    @cache  # noqa: B019 - one Company lives as long as its command
     def companions(self, loss: str) -> tuple[tuple[str, ...], ...]:
         """What this loss needs beside it: nothing, or each single trick that makes the checker accept it."""
-        if self._accepted(loss, ()):
-            return ((),)
-        found = tuple((trick,) for trick in self.tricks if self._accepted(loss, (trick,)))
-        assert found, f"no trick makes loss={loss} playable"
-        return found
+        return self._at_home(loss)[1]
 
-    def _accepted(self, loss: str, tricks: tuple[str, ...]) -> bool:
-        return any(not ask(loss, tricks, Host(*STANDS[0], norm, ())).refused for norm in NORMS)
+    def stands(self, loss: str) -> tuple[tuple[str, int], ...]:
+        """Where this loss can be played, and what comes after."""
+        return STANDS[self._at_home(loss)[0] :]
+
+    @cache  # noqa: B019 - one Company lives as long as its command
+    def _at_home(self, loss: str) -> tuple[int, tuple[tuple[str, ...], ...]]:
+        """The first stand on which this loss is accepted, alone or with one trick; and with what."""
+        for i, stand in enumerate(STANDS):
+            if self._accepted(loss, (), stand):
+                return i, ((),)
+            found = tuple((trick,) for trick in self.tricks if self._accepted(loss, (trick,), stand))
+            if found:
+                return i, found
+        raise AssertionError(f"no model and no trick makes loss={loss} playable")
+
+    def _accepted(self, loss: str, tricks: tuple[str, ...], stand: tuple[str, int]) -> bool:
+        return any(not ask(loss, tricks, Host(*stand, norm, ())).refused for norm in NORMS)
 
     def rounds(self, loss: str, tricks: Iterable[str], stands: Iterable[tuple[str, int]]) -> Iterator[list[Host]]:
         """Hosts that differ in the norm alone; first without company, if one of these tricks is what the loss needs."""
@@ -203,11 +208,15 @@ class Company:
                 yield [Host(model, resolution, norm, companions) for norm in NORMS]
 
     def best(
-        self, loss: str, tricks: Sequence[str], known: Container[str] = (), stands: Iterable[tuple[str, int]] = STANDS
+        self,
+        loss: str,
+        tricks: Sequence[str],
+        known: Container[str] = (),
+        stands: Iterable[tuple[str, int]] | None = None,
     ) -> Verdict:
         """The verdict on the host that suits these tricks best. `known` are sentences that count for nothing."""
         least: Verdict | None = None
-        for hosts in self.rounds(loss, tricks, stands):
+        for hosts in self.rounds(loss, tricks, stands or self.stands(loss)):
             verdicts = []
             for host in hosts:
                 verdicts.append(ask(loss, [*host.companions, *tricks], host))
@@ -221,10 +230,11 @@ class Company:
 
     @staticmethod
     def _incurable(verdicts: Sequence[Verdict]) -> bool:
-        """Whether the same rule refuses with every norm, and not because of the company: elsewhere it would too."""
-        errors = [{f.sentence for f in v.findings if f.id not in CURABLE and f.level is Level.ERROR} for v in verdicts]
+        """Whether the same rule refuses with every norm, and neither the company nor another model cures it."""
+        errors = [{f.sentence for f in v.findings if f.id and f.level is Level.ERROR} for v in verdicts]
         companions = verdicts[0].host.companions
-        return any(not any(name in sentence for name in companions) for sentence in set.intersection(*errors))
+        cures = (*companions, "Try: model=")
+        return any(not any(words in sentence for words in cures) for sentence in set.intersection(*errors))
 
     def with_loss(self, trick: str, loss: str) -> Verdict:
         """One trick with one loss."""
@@ -255,7 +265,8 @@ class Company:
         if all(finding.sentence in alone for finding in verdict.findings):
             return []
         known = {f.sentence for trick in (one, other) for f in self.plain(loss, verdict.host, (trick,)).findings}
-        return [finding for finding in verdict.findings if finding.sentence not in known or not both]
+        wrong = {f.sentence for f in verdict.findings if f.level is Level.ERROR}  # even if one alone errs on this host
+        return [f for f in verdict.findings if f.sentence in wrong or f.sentence not in known or not both]
 
     def refuses(self, trick: str, loss: str) -> bool:
         return self.with_loss(trick, loss).refused

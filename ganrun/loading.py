@@ -25,8 +25,14 @@ def load_run(path: Path, overrides: list[str] | None = None) -> tuple[Run, int]:
 
 
 @torch.no_grad()
-def draw(run: Run, count: int, *, seed: int, batch: int = 500) -> Tensor:
-    """New samples, not those of the grid. [count, C, H, W] in [-1, 1] on the CPU"""
+def draw(run: Run, count: int, *, seed: int, batch: int = 500, labels: Tensor | None = None) -> Tensor:
+    """New samples, not those of the grid. [count, C, H, W] in [-1, 1] on the CPU
+
+    `labels` [count] say of which classes, where the run has any; without them every class is as likely.
+    """
     reseed(seed, "draw")
-    pieces = [run.game.draw(min(batch, count - done)).cpu() for done in range(0, count, batch)]
+    pieces = []
+    for done in range(0, count, batch):
+        wanted = None if labels is None else labels[done : done + batch]
+        pieces.append(run.game.draw(min(batch, count - done), wanted).cpu())
     return torch.cat(pieces)

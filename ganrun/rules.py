@@ -44,10 +44,12 @@ RULES: dict[str, Rule] = {
     "C17": Rule("E", "Feature matching needs a D that shows its hidden activations."),
     "C18": Rule("E", "Historical averaging needs a set of parameters that does not change."),
     "C19": Rule("E", "Batch norm needs a batch of two or more.", False),
+    "C20": Rule("W", "Batch norm in a BEGAN: the paper does without."),
     "C21": Rule("E", "The generator must be able to make the data's range.", False),
     "C22": Rule("E", "Channels and resolution of networks and data must agree.", False),
     "C23": Rule("E", "The resolution must be one that the architecture can make.", False),
     "C24": Rule("E", "A conditional part needs labels, and an auxiliary classifier two classes or more."),
+    "C25": Rule("E", "The losses of BEGAN and EBGAN read energies, which an auto-encoder gives and nothing else."),
     "C28": Rule(
         "I", "Several updates of D for each of G, with hard labels and a cross-entropy: D may become too sure."
     ),
@@ -59,6 +61,9 @@ RULES: dict[str, Rule] = {
     "C41": Rule("I", "Flipped labels only rename the answers, with soft labels as without."),
     "C42": Rule("W", "Norms in D rescale what spectral norm bounds."),
     "C43": Rule("W", "A trick that rewrites weights reaches the layers that are there when it acts: list it last."),
+    "C44": Rule("E", "A trick that reads whether D is right needs a loss under which some score means undecided."),
+    "C45": Rule("E", "That D has won can be told only from a loss that it cannot bring below 0."),
+    "C46": Rule("E", "The best fakes can be chosen only where each is judged alone, not against a real of its own."),
     "C50": Rule("E", "Tricks on styles need a generator that maps noise to a style for each of its layers.", False),
 }
 

@@ -19,8 +19,10 @@ from ganrun.allocator import keep_big_blocks
 from ganrun.build import PLAYERS, Run, build
 from ganrun.core.train import train
 from ganrun.core.traits import Level
+from ganrun.data.classes import counts
 from ganrun.errors import Refused
 from ganrun.record.atomic import write_atomically
+from ganrun.record.best import Best
 from ganrun.record.checkpoint import Checkpoints
 from ganrun.record.folder import RunFolder
 from ganrun.record.grid import grid, save_png
@@ -41,7 +43,6 @@ class Log:
     def __init__(self, run: Run, recorder: Recorder, progress: Progress, first: int):
         self.run, self.recorder, self.progress = run, recorder, progress
         self.add, self.due = recorder.add, recorder.due
-        self.means: dict[str, float] = {}
         self.step, self.since = first, time.monotonic()
 
     def flush(self, step: int) -> dict[str, float]:
@@ -49,18 +50,28 @@ class Log:
         speed = (step - self.step) * self.run.game.stage.images / max(now - self.since, 1e-9)
         rates = {f"learning_rate/{name}": player.rate(step - 1) for name, player in self.run.engine.players.items()}
         extra = {"speed/images_per_second": speed, "images": self.run.source.seen, **rates}
-        self.means = self.recorder.flush(step, extra)
-        self.progress.update(step, self.means, speed)
+        means = self.recorder.flush(step, extra)
+        self.progress.update(step, means, speed)
         self.step, self.since = step, time.monotonic()
-        return self.means
+        return means
 
 
 class Saver:
     """Writes grids and checkpoints when they are due."""
 
-    def __init__(self, run: Run, folder: RunFolder, checkpoints: Checkpoints, recorder: Recorder, signals: Signals):
+    def __init__(
+        self,
+        run: Run,
+        folder: RunFolder,
+        checkpoints: Checkpoints,
+        recorder: Recorder,
+        signals: Signals,
+        best: Mapping[str, Any] | None = None,
+    ):
+        """`best` is what the checkpoint from which the run goes on says of the best one."""
         self.run, self.folder, self.checkpoints = run, folder, checkpoints
         self.recorder, self.signals = recorder, signals
+        self.best = Best(run.settings["log"].get("best"), checkpoints, best)
         log = run.settings["log"]
         self.every, self.samples, self.seconds = log["checkpoint"], log["samples"], log["minutes"] * 60
         self.steps = run.settings["steps"]
@@ -79,12 +90,13 @@ class Saver:
             self.grid(step)
         if step % self.every == 0 or last or time.monotonic() >= self.next_save:
             self.recorder.write()  # what a checkpoint holds has its points, or a resumed run would miss them
-            self.checkpoints.save(step, state(self.run, step))
+            best = self.best.consider(step, self.recorder.means)
+            self.checkpoints.save(step, state(self.run, step) | best, spare=self.best.step)
             self.next_save = time.monotonic() + self.seconds
 
     def grid(self, step: int) -> None:
         """A picture from the same noise as every other; kept beside the earlier ones."""
-        picture = grid(self.run.game.sample(), reals=self.reals)
+        picture = grid(self.run.game.sample(), self.run.game.rows, reals=self.reals)
         self.last_grid = self.folder.samples / f"step_{step:08d}.png"
         save_png(self.last_grid, picture)
         self.recorder.image("samples", step, picture)
@@ -163,12 +175,13 @@ class Session:
             run = build(cfg)
             with closing(run.source):
                 checkpoints = Checkpoints(folder.checkpoints, keep=run.settings["log"]["keep"])
-                first = restore(run, checkpoints.load(), str(path)) if checkpoints.latest() else 0
+                saved = checkpoints.load() if checkpoints.latest() else {}
+                first = restore(run, saved, str(path)) if saved else 0
                 if first >= run.settings["steps"]:
                     return self._already(path, first)
                 self.signals.defer()
                 self._tell(first, changes)
-                return self._play(run, folder, overrides, first=first)
+                return self._play(run, folder, overrides, first=first, best=saved.get("best"))
 
     def _already(self, path: Path, step: int) -> int:
         """There is nothing to do: say what would be."""
@@ -185,10 +198,16 @@ class Session:
             if level == logging.INFO:
                 say(self.console, f"  {key}: {change}")
 
-    def _play(self, run: Run, folder: RunFolder, overrides: list[str], *, first: int) -> int:
+    def _play(
+        self, run: Run, folder: RunFolder, overrides: list[str], *, first: int, best: Mapping[str, Any] | None = None
+    ) -> int:
         settings, began = run.settings, time.monotonic()
         folder.describe(
-            config=run.yaml, overrides=overrides, seed=settings["seed"], command=sys.argv, more=said(run.findings)
+            config=run.yaml,
+            overrides=overrides,
+            seed=settings["seed"],
+            command=sys.argv,
+            more=said(run.findings) | self._classes(run),
         )
         for finding in run.findings:
             forced = "forced: " if finding.level is Level.ERROR else ""
@@ -199,12 +218,12 @@ class Session:
             Progress(steps=settings["steps"], console=self.console, start=first) as progress,
         ):
             log = Log(run, recorder, progress, first)
-            saver = Saver(run, folder, checkpoints, recorder, self.signals)
+            saver = Saver(run, folder, checkpoints, recorder, self.signals, best)
             saver.start(first)
             reached = self._train(run, log, saver, first)
             if checkpoints.latest() is None:  # a signal came before the first step
                 saver.after(reached)
-            self._finish(run, folder, overrides, recorder, log.means, reached)
+            self._finish(run, folder, overrides, recorder, saver.best, reached)
         summary(
             self.console,
             folder=folder.path,
@@ -212,11 +231,25 @@ class Session:
             seconds=time.monotonic() - began,
             grid=saver.last_grid,
             checkpoint=checkpoints.latest(),
+            best=saver.best.path,
         )
         if self.signals.received is None:
             return 0
         say(self.console, f"interrupted by {signal.Signals(self.signals.received).name} at step {reached:,}")
         return 128 + self.signals.received
+
+    @staticmethod
+    def _classes(run: Run) -> dict[str, Any]:
+        """How many images each class of the data has, for the record; and which of them the grids show."""
+        data = run.dataset
+        if data.labels is None:
+            return {}
+        found = counts(data.labels, data.classes)
+        logger.info("images of each class: %s", ", ".join(f"{name} {count:,}" for name, count in found.items()))
+        if run.game.rows:
+            text, shown = "sample grids have a row for each class, %d of %d: %s", run.game.rows
+            logger.info(text, shown, len(found), ", ".join(data.classes[:shown]))
+        return {"classes": found}
 
     @staticmethod
     def _train(run: Run, log: Log, saver: Saver, first: int) -> int:
@@ -249,17 +282,19 @@ class Session:
         folder: RunFolder,
         overrides: list[str],
         recorder: Recorder,
-        means: Mapping[str, float],
+        best: Best,
         reached: int,
     ) -> None:
-        """The figures of the last window, for the HParams tab and for sweepers."""
-        final = {key: value for key, value in means.items() if not key.startswith("gradient")}
+        """The figures of the last window, for the HParams tab and for sweepers; and which checkpoint was best."""
+        final = {key: value for key, value in recorder.means.items() if not key.startswith("gradient")}
         recorder.hparams(hyperparameters(run.settings, overrides), final)
         wanted = run.settings["objective"]
         self.objective = final.get(wanted)
         if wanted is not None and self.objective is None:
             logger.warning("objective %s is not among the figures of this run: %s", wanted, ", ".join(final))
         record = {"step": reached, "objective": self.objective, "final": final, **said(run.findings)}
+        if best.measure is not None:
+            record["best"] = best.record()
         write_atomically(folder.path / "summary.json", json.dumps(record, indent=2) + "\n")
 
 

@@ -59,7 +59,8 @@ def check_state_is_kept(overrides: Sequence[str]) -> None:
     buffers = {name for name, _ in game.named_buffers()}
     assert buffers - set(game.state_dict()) == scheduled
     starts = ("generator.", "discriminator.", "loss.", *(f"tricks.{name}." for name in game.pairs["main"].tricks))  # type: ignore[union-attr]
-    assert all(key == "grid" or key.startswith(tuple(f"pairs.main.{s}" for s in starts)) for key in game.state_dict())
+    places = tuple(f"pairs.main.{start}" for start in starts)
+    assert all(key in ("grid", "grid_labels") or key.startswith(places) for key in game.state_dict())
 
 
 def check_changes(overrides: Sequence[str], name: str, patience: int = 20) -> None:

@@ -1,10 +1,10 @@
 """Tiny real runs: the shipped configuration composed by Hydra, with networks small enough for a test."""
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,20 @@ SIZES = {  # networks of the usual shape, small
     "tips": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "stylegan2": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "mlp": ("generator.hidden=[16]", "discriminator.hidden=[16]", "generator.latent=8"),
+    "began": ("generator.width=4", "discriminator.width=4", "generator.latent=8", "discriminator.code=8"),
+    "ebgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "r3gan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "cgan": ("generator.hidden=[16,16]", "discriminator.hidden=[16,16]", "generator.latent=8"),
+    "cdcgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "acgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "projection": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+}
+MATES = {"began": ("loss=began",), "ebgan": ("loss=ebgan",)}  # what a model cannot do without
+HOMES = ("dcgan", "ebgan")  # models on which losses are tried, in this order
+MODELS = {  # of tricks that need what the usual one has not
+    "auxiliary_classifier": "acgan",
+    "path_length": "stylegan2",
+    "style_mixing": "stylegan2",
 }
 
 
@@ -87,7 +101,7 @@ def tiny(*overrides: str, model: str = "dcgan", tricks: Sequence[str] = ()) -> t
     sizes = [f"model.{size}" for size in SIZES.get(model, ())]
     mine = {override.split("=")[0] for override in overrides} | {key for name in tricks for key in sets(name)}
     dataset = () if any(key == "dataset" for key in mine) else ("dataset=digits", "dataset.resolution=16")
-    chosen = [o for o in (*TINY, *sizes, *dataset) if o.split("=")[0] not in mine]
+    chosen = [o for o in (*TINY, *sizes, *dataset, *MATES.get(model, ())) if o.split("=")[0] not in mine]
     kept = [o for o in overrides if o.split("=")[0] not in {key for name in tricks for key in sets(name)}]
     return (f"model={model}", *chosen, f"tricks=[{','.join(tricks)}]", *kept)
 
@@ -119,40 +133,34 @@ def pair_in(run: Run) -> Pair:
 
 @cache
 def host(*tricks: str) -> tuple[str, ...] | str:
-    """The first loss and norm with which these tricks may play, as overrides; or why the usual ones refuse them.
-
-    On the model that a refusal offers, where the usual one lacks what a trick is about.
-    """
-    refusals = list(_hosts("dcgan", tricks))
-    offered = {name for refusal in refusals for name in re.findall(r"Try: model=(\w+)", str(refusal))} - {"dcgan"}
-    if not isinstance(refusals[-1], tuple):
-        refusals += [found for name in sorted(offered) for found in _hosts(name, tricks) if isinstance(found, tuple)]
-    return refusals[-1] if isinstance(refusals[-1], tuple) else refusals[0]
-
-
-def _hosts(model: str, tricks: tuple[str, ...]) -> Iterator[tuple[str, ...] | str]:
-    """Refusals by losses and norms, up to the first that plays."""
-    normed = "norm" in OmegaConf.load(CONF / "model" / f"{model}.yaml").discriminator
-    for loss in sorted(family("loss"), key=lambda loss: loss != "nonsaturating"):
-        for norm in NORMS if normed else ("none",):
-            norms = [f"model.discriminator.norm={norm}"] if normed else []
-            overrides = tiny(f"loss={loss}", *norms, model=model, tricks=tricks)
+    """The first loss and norm with which these tricks may play, as overrides; or why the usual ones refuse them."""
+    refusals = []
+    model = next((MODELS[name] for name in tricks if name in MODELS), "dcgan")
+    losses = sorted(family("loss"), key=lambda loss: loss != "nonsaturating")
+    for loss in losses:
+        for norm in norms(model):
+            overrides = tiny(f"loss={loss}", *norm, model=model, tricks=tricks)
             overrides += tuple(override for name in tricks for override in EAGER.get(name, ()))
             try:
                 build(composed(*overrides))
+                return overrides
             except Refused as refusal:
-                yield "; ".join(refusal.lines)
-            else:
-                yield overrides
-                return
+                refusals.append("; ".join(refusal.lines))
+    return refusals[0]
+
+
+def norms(model: str) -> list[list[str]]:
+    """The choices of a norm in D, as overrides; only one, of nothing, where there is none to choose."""
+    choice = "norm" in OmegaConf.load(CONF / "model" / f"{model}.yaml").discriminator
+    return [[f"model.discriminator.norm={norm}"] for norm in NORMS] if choice else [[]]
 
 
 @cache
 def host_of_loss(loss: str) -> tuple[str, ...]:
-    """The first trick (or none) and norm with which this loss may play, as overrides."""
+    """The first trick (or none), model and norm with which this loss may play, as overrides."""
     for tricks in ([], *([name] for name in family("tricks"))):
-        for norm in NORMS:
-            overrides = tiny(f"loss={loss}", f"model.discriminator.norm={norm}", tricks=tricks)
+        for model, norm in product(HOMES, NORMS):
+            overrides = tiny(f"loss={loss}", f"model.discriminator.norm={norm}", model=model, tricks=tricks)
             try:
                 build(composed(*overrides))
                 return overrides

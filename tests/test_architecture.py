@@ -31,7 +31,7 @@ BORDER = {
     "session.py": "takes what it was given to build; names the type only",
     "ganrun_processes.py": "is a launcher, Hydra's own kind of plug-in",
 }
-PARTS = ("models", "losses", "games", "tricks", "data", "record")  # what the core must not know
+PARTS = ("models", "losses", "games", "tricks", "data", "metrics", "record")  # what the core must not know
 
 # Where the parts of a configuration group live. Singular for a choice, plural for what there is to choose from.
 HOMES = {

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import os
+import shlex
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from omegaconf import OmegaConf
 from support import CONF, built, composed, family, host, host_of_loss, nets_of, nodes, play, sets, tiny
 
 from ganrun.build import build
+from ganrun.checks import resolve
 from ganrun.composing import flat
 from ganrun.errors import Contradiction, Refused, Stopped
-from ganrun.make import OWN, check_signature
+from ganrun.make import OWN, Maker, check_signature
 
 TRICKS, LOSSES, MODELS, EXPERIMENTS = (family(group) for group in ("tricks", "loss", "model", "experiment"))
 SETTINGS = [name for name in TRICKS if sets(name)]
@@ -104,7 +106,8 @@ def test_losses_differ() -> None:
     """With the same networks, seed and tricks, no two losses ask the same."""
     values = {}
     for loss in LOSSES:
-        rows = play(built(f"loss={loss}", "model.discriminator.norm=layer", tricks=["gp"]), 0, 2).rows
+        model = host_of_loss(loss)[0].removeprefix("model=")
+        rows = play(built(f"loss={loss}", "model.discriminator.norm=layer", model=model, tricks=["gp"]), 0, 2).rows
         values[loss] = [measures[f"loss/{player}/adversarial"].item() for _, player, measures in rows]
     for one, other in combinations(LOSSES, 2):
         assert values[one] != values[other], f"{one} and {other} do the same"
@@ -270,13 +273,46 @@ def within(key: str, node: str) -> bool:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_sets_what_exists(name: str) -> None:
-    """A key that no chosen part has would be merged without complaint."""
+    """A key that no chosen part has would be merged without complaint. A number may become a schedule."""
     overlay = OmegaConf.to_container(OmegaConf.load(CONF / "experiment" / f"{name}.yaml"))
     assert isinstance(overlay, dict)
-    defaults = overlay.pop("defaults")
-    choices = [f"{key.split('/')[-1]}={value}" for one in defaults for key, value in one.items()]
-    chosen = [choice.replace("'", "").replace(" ", "") for choice in choices]
-    assert set(flat(overlay)) <= set(flat(OmegaConf.to_container(composed(*chosen))))
+    there = flat(OmegaConf.to_container(composed(*chosen_by(overlay.pop("defaults")))))
+    written = flat(overlay) if overlay else {}
+    assert not [key for key in written if not any(within(key, mine) for mine in there)]  # a node may be for a number
+
+
+def chosen_by(defaults: list[Any]) -> list[str]:
+    """What an experiment's list of defaults chooses, as overrides: groups, another experiment, single tricks."""
+    groups = [one for one in defaults if isinstance(one, dict)]
+    choices = [f"{key.split('/')[-1]}={value}" for one in groups for key, value in one.items()]
+    names = [one for one in defaults if isinstance(one, str)]
+    tricks = [name.removeprefix("/tricks/") for name in names if name.startswith("/tricks/")]
+    choices += [f"experiment={name}" for name in names if "/" not in name]
+    choices += [f"tricks=[{','.join(tricks)}]"] * bool(tricks)
+    return [choice.replace("'", "").replace(" ", "") for choice in choices]
+
+
+COMMANDS = [
+    (name, line.split("ganrun ", 1)[1].split("   ")[0])
+    for name in EXPERIMENTS
+    for line in (CONF / "experiment" / f"{name}.yaml").read_text().splitlines()
+    if line.startswith(("# Here:", "# Paper:"))
+]
+
+
+def test_every_experiment_says_how_to_run_it_here_and_at_the_size_of_its_paper() -> None:
+    assert all([name for name, _ in COMMANDS].count(experiment) == 2 for experiment in EXPERIMENTS)
+
+
+@pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[f"{name}-{i % 2}" for i, (name, _) in enumerate(COMMANDS)])
+def test_what_an_experiment_tells_to_type_is_accepted(name: str, command: str) -> None:
+    """Its two networks are made; the data of the paper may not be here, so their size is told."""
+    overrides = shlex.split(command)
+    cfg = composed(*overrides)
+    assert f"experiment={name}" in overrides or command.startswith("experiment=")
+    settings = resolve(cfg)
+    for net in ("generator", "discriminator"):
+        assert next(Maker()(settings["model"][net], f"model.{net}").parameters()).numel()
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)

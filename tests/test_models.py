@@ -19,8 +19,10 @@ from ganrun.models.layers import Fold, Maxout, Unfold
 
 CONF = Path(ganrun.__file__).parent / "conf" / "model"
 ALL = sorted(path.stem for path in CONF.rglob("*.yaml"))
-# Stacks of layers with a norm, an activation and an initialisation to choose; other networks have tests of their own.
-FAMILY = [name for name in ALL if {"norm", "init"} <= set(OmegaConf.load(CONF / f"{name}.yaml").generator)]
+CONDITIONAL = [name for name in ALL if "classes: ${dataset" in (CONF / f"{name}.yaml").read_text()]
+# Stacks of layers with norm, dropout and initialisation to choose, which read no labels; others have their own tests.
+FAMILY = [name for name in ALL if {"norm", "dropout", "init"} <= set(OmegaConf.load(CONF / f"{name}.yaml").generator)]
+FAMILY = [name for name in FAMILY if name not in CONDITIONAL]
 CONVOLUTIONAL = ["dcgan", "tips"]
 SMALL: dict[str, list[str]] = {
     "dcgan": ["generator.width=8", "discriminator.width=8"],

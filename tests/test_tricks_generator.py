@@ -259,14 +259,6 @@ def test_only_the_chosen_teach() -> None:
     torch.testing.assert_close(fake.grad.flatten()[::2], expected)
 
 
-def test_a_loss_that_pairs_fakes_with_reals_has_no_k() -> None:
-    class Paired(NonSaturating):
-        paired = True
-
-    with pytest.raises(Refused, match="Paired"):
-        pair_of(Paired(), top=TopK(decay=0.9, floor=0.5, interval=1)).bind(REAL, FAKE)
-
-
 @pytest.mark.parametrize("setting", ["decay=0", "decay=1.5", "floor=0", "interval=0"])
 def test_an_impossible_k_is_refused(setting: str) -> None:
     with pytest.raises(Refused, match=rf"tricks\.top_k\.{setting.split('=')[0]}"):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ganrun.core.context import Batch, Update
 from ganrun.core.game import Game
-from ganrun.core.schedule import Schedule
+from ganrun.core.schedule import Schedule, at
 
 Measures = dict[str, Tensor]  # each [] in float32, on the device
 
@@ -21,8 +23,15 @@ class Player:
     Every parameter gets its gradient tensor here, once: gradients keep their addresses, so an update can be captured.
     """
 
-    def __init__(self, nets: list[nn.Module], optimizer: torch.optim.Optimizer, rate: Schedule):
-        self.nets, self.optimizer, self.rate = nets, optimizer, rate
+    def __init__(
+        self,
+        nets: list[nn.Module],
+        optimizer: torch.optim.Optimizer,
+        rate: Schedule,
+        numbers: Mapping[str, Any] = MappingProxyType({}),
+    ):
+        """`numbers` are other settings of the optimiser that follow the step, such as betas, by name."""
+        self.nets, self.optimizer, self.rate, self.numbers = nets, optimizer, rate, numbers
         named = [(name, p) for net in nets for name, p in net.named_parameters() if p.requires_grad]
         self.names = [name for name, _ in named]
         self.parameters = [p for _, p in named]
@@ -36,9 +45,10 @@ class Player:
             parameter.requires_grad_(learning)
 
     def begin(self, step: int) -> None:
-        """Turn the learning rate to its value at this step."""
+        """Turn the learning rate, and what else follows the step, to its value at this step."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(step)
+            group.update({name: at(number, step) for name, number in self.numbers.items()})
 
     def layers(self, player: str) -> dict[str, list[str]]:
         """Layer -> the names, among `norms`, of its parameters; in depth order."""

@@ -44,11 +44,41 @@ class Fact(StrEnum):
         "a loss whose targets are probabilities, not the a and b of least squares",
         "loss=nonsaturating or loss=minimax",
     )
+    UNDECIDED = (
+        "loss.undecided",
+        "C44",
+        "a loss that says which images are real, so that some score means undecided",
+        "loss=nonsaturating, loss=least_squares or loss=hinge",
+    )
+    FLOOR = (
+        "loss.floor",
+        "C45",
+        "a loss that D cannot bring below 0, so that near 0 means that D has won",
+        "loss=nonsaturating, loss=least_squares or loss=hinge",
+    )
+    FAKES_ALONE = (
+        "loss.fakes_alone",
+        "C46",
+        "a loss that judges each fake alone, without a real to compare it with",
+        "loss=nonsaturating or loss=hinge",
+    )
     SCORE = (
         "discriminator.score",
         "C5",
         "a discriminator that answers with an unbounded score, without a sigmoid at its end",
-        "model.discriminator.output=linear",
+        "model.discriminator.output=linear, or model=dcgan in place of an auto-encoder",
+    )
+    ENERGY = (
+        "discriminator.energy",
+        "C25",
+        "a discriminator whose score is how badly it rebuilds an image, that is, an auto-encoder",
+        "model=began or model=ebgan",
+    )
+    READS_ENERGY = (
+        "loss.energy",
+        "C25",
+        "a loss that takes scores for energies, which are low for reals",
+        "loss=began or loss=ebgan",
     )
     PER_SAMPLE = (
         "discriminator.per_sample",
@@ -96,3 +126,10 @@ class Fact(StrEnum):
     CURRENT = ("game.current", "C32", "batches of fakes from one generator, not from a pool", "leaving replay out")
     LATENT = ("game.latent", "C40", "fakes that are made from noise", "game=latent")
     UNLABELLED = ("game.unlabelled", "C24", "a game without class labels", "an unconditional model")
+    LABELLED = ("game.labelled", "C24", "a game in which fakes have class labels", "model=acgan or model=cdcgan")
+    CLASS_HEAD = (
+        "discriminator.class_head",
+        "C24",
+        "a discriminator that also names the class of an image",
+        "model=acgan",
+    )

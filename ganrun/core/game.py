@@ -25,6 +25,8 @@ class Game(nn.Module, ABC):
     pairs: nn.ModuleDict  # name -> Pair
     objectives: Mapping[str, Objective]  # player -> what it minimises
     stage: Stage  # today's static shapes; most games have only one
+    classes: int = 0  # of the labels that fakes are made for; 0: fakes have none
+    rows: int | None = None  # of the sample grid; None: about as many as columns
 
     @abstractmethod
     def nets(self, player: str) -> list[nn.Module]:
@@ -39,8 +41,11 @@ class Game(nn.Module, ABC):
         """Images for the grid, from the same noise every time. [N, C, H, W] in [-1, 1]"""
 
     @abstractmethod
-    def draw(self, count: int) -> Tensor:
-        """New samples, from torch's generator as it stands. [count, C, H, W] in [-1, 1]"""
+    def draw(self, count: int, labels: Tensor | None = None) -> Tensor:
+        """New samples, from torch's generator as it stands. [count, C, H, W] in [-1, 1]
+
+        `labels` [count] say of which classes, where fakes have any; without them every class is as likely.
+        """
 
     @abstractmethod
     def wants_reals(self, update: Update) -> bool:

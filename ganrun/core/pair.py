@@ -20,6 +20,8 @@ class Pair(nn.Module):
     and each pair owns its tricks, so two pairs never share a pool, an average or a k.
     """
 
+    shown: Tensor | None = None  # [B] labels of the batch that tricks are being bound to
+
     def __init__(
         self, *, generator: nn.Module, discriminator: nn.Module, loss: Loss, tricks: Mapping[str, Trick]
     ) -> None:
@@ -91,9 +93,11 @@ class Pair(nn.Module):
                 module.training = training
 
     @torch.no_grad()
-    def bind(self, real: Tensor, fake: Tensor) -> None:
+    def bind(self, real: Tensor, fake: Tensor, labels: Tensor | None = None) -> None:
         """Let every trick allocate its state from one batch of reals and fakes."""
+        self.shown = labels
         self.tricks.each(Trick.bind, self, real, fake)
+        self.shown = None
 
     @torch.no_grad()
     def gauges(self) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,34 @@ class Cosine(Linear):
         return self.end + (self.start - self.end) * (1 + math.cos(math.pi * self.fraction(step))) / 2
 
 
+class Staircase(Schedule):
+    """`start`, multiplied by `factor` every so many steps, but never below `least`."""
+
+    def __init__(self, *, start: float, factor: float, every: int, least: float):
+        if every < 1:
+            raise ValueError(f"a fall every {every} steps, expected at least 1")
+        if not 0 < factor <= 1:
+            raise ValueError(f"a factor of {factor}, expected above 0 and at most 1")
+        self.start, self.factor, self.every, self.least = start, factor, every, least
+
+    def __call__(self, step: int) -> float:
+        return max(self.start * self.factor ** (step // self.every), self.least)
+
+
+class HalfLife(Schedule):
+    """The decay of an average of which half is forgotten after so many images. Karras et al. 2018, section 4.
+
+    0.5^(batch / images); of 0 images, 0: no memory. `images` may itself be a schedule.
+    """
+
+    def __init__(self, *, images: float | Schedule, batch: int):
+        self.images, self.batch = schedule(images), batch
+
+    def __call__(self, step: int) -> float:
+        images = self.images(step)
+        return 0.5 ** (self.batch / images) if images > 0 else 0.0
+
+
 class Product(Schedule):
     """One schedule times another."""
 
@@ -68,6 +97,18 @@ class Product(Schedule):
 def schedule(value: float | Schedule) -> Schedule:
     """The schedule that a configured number stands for."""
     return value if isinstance(value, Schedule) else Constant(value=float(value))
+
+
+def moves(value: Any) -> bool:
+    """Whether a setting follows the step: a schedule, or a list that holds one, such as Adam's betas."""
+    return isinstance(value, Schedule) or (isinstance(value, list | tuple) and any(moves(one) for one in value))
+
+
+def at(value: Any, step: int) -> Any:
+    """A setting as it is at this step."""
+    if isinstance(value, list | tuple):
+        return tuple(at(one, step) for one in value)
+    return value(step) if isinstance(value, Schedule) else value
 
 
 class Scheduled(nn.Module):

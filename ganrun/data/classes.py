@@ -53,3 +53,23 @@ def _position(item: int | str, names: Sequence[str]) -> int:
     close = nearest(str(item), names) or nearest(str(item).lower(), names) or names[0]
     shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
     raise Refused(WHERE, f"no class {item!r}", f"some of {shown}", f"{WHERE}=[{close}]")
+
+
+def check_labels(labels: Tensor | None, images: int, names: Sequence[str]) -> None:
+    """Every image has the number of a class that has a name; data sets of others' making may say otherwise."""
+    where = "dataset"
+    if labels is None:
+        return
+    if labels.shape != (images,) or labels.dtype != torch.int64:
+        found = f"labels {list(labels.shape)} of {str(labels.dtype).removeprefix('torch.')} for {images} images"
+        raise Refused(where, found, f"[{images}] of int64")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= len(names):
+        raise Refused(
+            where, f"labels from {low} to {high}", f"0 to {len(names) - 1}, as there are {len(names)} classes"
+        )
+
+
+def counts(labels: Tensor, names: Sequence[str]) -> dict[str, int]:
+    """How many images each class has."""
+    return dict(zip(names, torch.bincount(labels, minlength=len(names)).tolist(), strict=True))

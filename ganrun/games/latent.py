@@ -23,6 +23,8 @@ def _spherical(*size: int, **options: Any) -> Tensor:
     return F.normalize(torch.randn(*size, **options), dim=-1) * size[-1] ** 0.5
 
 
+COLUMNS = 4  # of a grid with a row for each class, at least
+
 PRIORS: dict[str, Callable[..., Tensor]] = {
     "normal": torch.randn,
     "uniform": lambda *size, **options: torch.rand(*size, **options) * 2 - 1,
@@ -30,11 +32,27 @@ PRIORS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-class LatentGame(Game):
-    """One generator that makes images from noise against one discriminator. Goodfellow et al. 2014, equation 1."""
+def check_classes(pair: Pair) -> int:
+    """How many classes fakes are made for; the networks must agree, or D could not see whether G obeys."""
+    made, known = (getattr(net, "classes", 0) for net in (pair.generator, pair.discriminator))
+    reads = known and Fact.CLASS_HEAD not in getattr(pair.discriminator, "traits", Traits()).provides
+    if made != known and (made or reads):
+        names = {0: "a network that reads no labels"}
+        found, expected = (names.get(count, f"{count} classes") for count in (known, made))
+        remedy = "model=cdcgan, whose networks both read labels"
+        raise Refused("model.discriminator", found, f"{expected}, as model.generator (rule C24)", remedy)
+    return made
 
-    traits = Traits(provides=facts(Fact.LATENT, Fact.UNLABELLED, Fact.CURRENT))
+
+class LatentGame(Game):
+    """One generator that makes images from noise against one discriminator. Goodfellow et al. 2014, equation 1.
+
+    The networks say whether it is conditional (Mirza & Osindero 2014, equation 2): when the generator reads labels,
+    each fake has the label of an image of the data, in D's update that of the image at its place in the batch.
+    """
+
     grid: Tensor  # [N, Z] the noise of every sample grid
+    grid_labels: Tensor | None  # [N] a class for each row of it
 
     def __init__(self, *, pair: Pair, stage: Stage, prior: str, grid: int):
         """`grid` counts sample images; `prior` is what noise is drawn from.
@@ -47,8 +65,26 @@ class LatentGame(Game):
         self.pairs = nn.ModuleDict({"main": pair})
         self.stage, self.prior = stage, PRIORS[prior]
         self.objectives = {"discriminator": self.discriminator, "generator": self.generator}
+        self.classes = check_classes(pair)
         self.register_buffer("grid", self.prior(grid, pair.generator.latent))
-        self._handed_on: tuple[Latent, Tensor] | None = None  # lives from one update to the next, never longer
+        self.register_buffer("grid_labels", None)
+        if self.classes:
+            self._arrange(grid)
+        self._handed_on: tuple[Latent, Tensor, Tensor] | None = None  # lives from one update to the next, never longer
+
+    def _arrange(self, images: int) -> None:
+        """A row for each class, the first classes where all have no room; the noise of a column is one."""
+        self.rows = min(self.classes, max(1, images // COLUMNS))
+        columns = images // self.rows
+        self.grid = self.grid[:columns].repeat(self.rows, 1)
+        self.grid_labels = torch.arange(self.rows).repeat_interleave(columns)
+
+    @property
+    def traits(self) -> Traits:  # type: ignore[override]
+        given = facts(Fact.LATENT, Fact.CURRENT)
+        if self.classes:
+            return Traits(provides=given | {Fact.LABELLED}, spoils=facts(Fact.UNLABELLED))
+        return Traits(provides=given | {Fact.UNLABELLED})
 
     @property
     def pair(self) -> Pair:
@@ -60,43 +96,57 @@ class LatentGame(Game):
         return [getattr(self.pair, player)]
 
     def wants_reals(self, update: Update) -> bool:
+        if update.player == "generator" and self.classes:
+            return not update.takes_over  # or they came with the fakes, whose labels are theirs
         return update.player == "discriminator" or self.pair.paired(update)
 
     def discriminator(self, update: Update, batch: Batch | None) -> Outcome:
         assert batch is not None
         with torch.set_grad_enabled(update.hands_on):
-            latent, fake = self._fakes(update.stage)
+            latent, fake = self._fakes(update.stage, batch.labels)
         if update.hands_on:
-            self._handed_on = latent, fake
+            self._handed_on = latent, fake, batch.images
         return self.pair.discriminator_outcome(update, batch.images, fake, labels=batch.labels, latent=latent)
 
     def generator(self, update: Update, batch: Batch | None) -> Outcome:
-        latent, fake = self._take_over() if update.takes_over else self._fakes(update.stage)
         real = batch.images if batch else None
+        if update.takes_over:
+            latent, fake, seen = self._take_over()
+            real = seen if self.classes else real  # of the fakes' classes
+        else:
+            latent, fake = self._fakes(update.stage, batch.labels if batch else None)
+        real = real if self.pair.paired(update) else None
         return self.pair.generator_outcome(update, real, fake, labels=latent.labels, latent=latent)
 
     @torch.no_grad()
     def bind(self, batch: Batch) -> None:
         with torch.autocast(batch.images.device.type, enabled=False):
-            self.pair.bind(batch.images, self._fakes(self.stage)[1])
+            self.pair.bind(batch.images, self._fakes(self.stage, batch.labels)[1], batch.labels)
 
     @torch.no_grad()
     def sample(self) -> Tensor:
         with self.pair.sampler() as generator:
-            return generator(self.grid).float()
+            return generator(self.grid, self.grid_labels).float()
 
     @torch.no_grad()
-    def draw(self, count: int) -> Tensor:
-        noise = self.prior(count, self.grid.shape[1], device=self.grid.device)
+    def draw(self, count: int, labels: Tensor | None = None) -> Tensor:
+        device = self.grid.device
+        if self.classes and labels is None:
+            labels = torch.randint(self.classes, (count,), device=device)
+        latent = self._latent(count, None if labels is None else labels.to(device))
         with self.pair.sampler() as generator:
-            return generator(self.pair.tricks.fold(Trick.latent, Latent(noise)).noise).float()
+            return generator(latent.noise, latent.labels).float()
 
-    def _fakes(self, stage: Stage) -> tuple[Latent, Tensor]:
-        noise = self.prior(stage.images, self.grid.shape[1], device=self.grid.device)
-        latent = self.pair.tricks.fold(Trick.latent, Latent(noise))
+    def _latent(self, count: int, labels: Tensor | None) -> Latent:
+        """Noise, with labels where the generator reads them, as the tricks leave it."""
+        noise = self.prior(count, self.grid.shape[1], device=self.grid.device)
+        return self.pair.tricks.fold(Trick.latent, Latent(noise, labels if self.classes else None))
+
+    def _fakes(self, stage: Stage, labels: Tensor | None) -> tuple[Latent, Tensor]:
+        latent = self._latent(stage.images, labels)
         return latent, self.pair.generator(latent.noise, latent.labels).float()
 
-    def _take_over(self) -> tuple[Latent, Tensor]:
+    def _take_over(self) -> tuple[Latent, Tensor, Tensor]:
         assert self._handed_on is not None, "no discriminator's update handed its fakes on"
         handed, self._handed_on = self._handed_on, None
         return handed

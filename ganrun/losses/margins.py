@@ -14,7 +14,7 @@ from ganrun.core.traits import Traits, facts
 class Wasserstein(Loss):
     """The critic estimates the earth mover's distance, if its slope is bounded. Arjovsky et al. 2017, equation 3."""
 
-    traits = Traits(needs=facts(Fact.SCORE, Fact.LIPSCHITZ))
+    traits = Traits(provides=facts(Fact.FAKES_ALONE), needs=facts(Fact.SCORE, Fact.LIPSCHITZ))
 
     def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
         return fake.mean() - real.mean()
@@ -26,7 +26,7 @@ class Wasserstein(Loss):
 class Hinge(Loss):
     """Only scores within the margin teach D. Lim and Ye 2017; Miyato et al. 2018, equations 16 and 17."""
 
-    traits = Traits(needs=facts(Fact.SCORE))
+    traits = Traits(provides=facts(Fact.UNDECIDED, Fact.FLOOR, Fact.FAKES_ALONE), needs=facts(Fact.SCORE))
 
     def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
         return F.relu(1 - real).mean() + F.relu(1 + fake).mean()

@@ -10,6 +10,8 @@ from ganrun.core.facts import Fact
 from ganrun.core.loss import Loss
 from ganrun.core.traits import Traits, facts
 
+TAUGHT = facts(Fact.TARGETS, Fact.UNDECIDED, Fact.FLOOR, Fact.FAKES_ALONE)
+
 
 class Minimax(Loss):
     """The saturating game: both players share one value function. Goodfellow et al. 2014, equation 1.
@@ -17,7 +19,7 @@ class Minimax(Loss):
     D minimises -E log D(x) - E log(1 - D(G(z))), G minimises E log(1 - D(G(z))), on logits: no logarithm of a sigmoid.
     """
 
-    traits = Traits(provides=facts(Fact.TARGETS, Fact.PROBABILITY), needs=facts(Fact.SCORE))
+    traits = Traits(provides=TAUGHT | facts(Fact.PROBABILITY), needs=facts(Fact.SCORE))
 
     def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
         cross_entropy = F.binary_cross_entropy_with_logits
@@ -40,7 +42,7 @@ class NonSaturating(Minimax):
 class LeastSquares(Loss):
     """Half the squared distance to the targets. LSGAN, Mao et al. 2017, equation 9 (a = 0, b = c = 1)."""
 
-    traits = Traits(provides=facts(Fact.TARGETS), needs=facts(Fact.SCORE))
+    traits = Traits(provides=TAUGHT, needs=facts(Fact.SCORE))
 
     def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
         return (F.mse_loss(real, targets.real) + F.mse_loss(fake, targets.fake)) / 2

@@ -11,6 +11,7 @@ from ganrun import limits
 from ganrun.core.context import DiscriminatorOutput
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts
+from ganrun.models.conditional import passed
 from ganrun.models.epilogues import Epilogue
 from ganrun.models.layers import WEIGHTED, Fold, dropout, stack
 
@@ -24,6 +25,7 @@ class Generator(nn.Module):
 
     blocks: nn.Sequential
     to_image: nn.Sequential
+    classes: int = 0  # whose labels it reads; 0: it makes images of no class in particular
 
     def __init__(self, *, latent: int, channels: int, resolution: int, output: str):
         super().__init__()
@@ -38,8 +40,8 @@ class Generator(nn.Module):
         return Traits()
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """[B, Z] -> [B, C, H, W]. Labels are ignored: these generators are unconditional."""
-        return self.squash(self.to_image(self.blocks(noise)))
+        """[B, Z] -> [B, C, H, W]. Labels go to the layers that read them; where there are none they are ignored."""
+        return self.squash(passed(self.to_image, passed(self.blocks, noise, labels), labels))
 
 
 class Discriminator(nn.Module):
@@ -47,6 +49,7 @@ class Discriminator(nn.Module):
 
     blocks: nn.Sequential
     head: nn.Sequential
+    classes: int = 0  # whose labels it reads, or names in heads["class"] (Fact.CLASS_HEAD); 0: it knows none
 
     def __init__(self, *, channels: int, resolution: int, output: str):
         super().__init__()
@@ -69,13 +72,13 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
-        """[B, C, H, W] -> score [B] and features. Labels are ignored: these discriminators are unconditional."""
+        """[B, C, H, W] -> score [B] and features. Labels go to the layers that read them."""
         features = []
         hidden = images
         for block in self.blocks:
-            hidden = block(hidden)
+            hidden = passed(block, hidden, labels)
             features.append(hidden)
-        return DiscriminatorOutput(self.squash(self.head(hidden)).squeeze(1), tuple(features))
+        return DiscriminatorOutput(self.squash(passed(self.head, hidden, labels)).squeeze(1), tuple(features))
 
 
 def head(shape: Sequence[int], epilogue: Epilogue | None, *, drops: float = 0.0, bias: bool) -> nn.Sequential:
@@ -109,10 +112,10 @@ def title(net: nn.Module, role: str) -> str:
 def shapes(net: Generator | Discriminator) -> list[torch.Size]:
     """What each block gives for an image, [C, H, W] or [N]. Found by a copy, so that it leaves no trace."""
     given = (net.latent,) if isinstance(net, Generator) else (net.channels, net.resolution, net.resolution)
-    hidden = torch.zeros(2, *given)
+    hidden, labels = torch.zeros(2, *given), torch.zeros(2, dtype=torch.int64)
     found = []
     with torch.random.fork_rng(devices=()):  # some layers draw
         for block in deepcopy(net.blocks).eval():
-            hidden = block(hidden)
+            hidden = passed(block, hidden, labels)
             found.append(hidden.shape[1:])
     return found

@@ -179,8 +179,13 @@ def initialise(net: nn.Module, where: str, *, kind: str, scale: float, gain_scal
             _draw(layer.weight, kind, scale)
             _zero(layer)
         elif isinstance(layer, nn.modules.batchnorm._BatchNorm | nn.GroupNorm | nn.LayerNorm):
-            nn.init.normal_(layer.weight, 1.0, gain_scale)
-            _zero(layer)
+            _draw_gains(layer, gain_scale)
+
+
+def _draw_gains(norm: Any, scale: float) -> None:
+    if norm.weight is not None:  # a norm whose gains belong to a class has none of its own
+        nn.init.normal_(norm.weight, 1.0, scale)
+        _zero(norm)
 
 
 def _draw(weight: Tensor, kind: str, scale: float) -> None:

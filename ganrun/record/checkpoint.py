@@ -44,8 +44,8 @@ class Checkpoints:
         self.folder = folder
         self.keep = keep
 
-    def save(self, step: int, state: dict[str, Any]) -> Path:
-        """Commit this state as one file, then let the oldest go."""
+    def save(self, step: int, state: dict[str, Any], *, spare: int | None = None) -> Path:
+        """Commit this state as one file, then let the oldest go, but not the one of step `spare`."""
         refuse_poison(step, state)
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, "step": step, "state": state}, buffer)
@@ -56,12 +56,16 @@ class Checkpoints:
         consolation = f"{intact.name} is intact" if intact else "there is no earlier checkpoint"
         with environment(f"cannot save {path} ({len(data) / 2**20:.0f} MiB)", consolation):
             write_atomically(path, data)
-            self._prune(path, step)
+            self._prune(path, step, spare)
         return path
 
     def latest(self) -> Path | None:
         """The newest checkpoint, whole or not."""
         return next(iter(self._newest_first()), None)
+
+    def at(self, step: int) -> Path | None:
+        """The checkpoint of this step, whole or not."""
+        return next((path for path in self._newest_first() if _step(path) == step), None)
 
     def load(self, path: Path | None = None) -> dict[str, Any]:
         """The state in this file, or in the newest one that is whole."""
@@ -84,17 +88,19 @@ class Checkpoints:
         files = [path for path in self.folder.glob("step_*.pt") if NAME.fullmatch(path.name)]
         return sorted(files, key=lambda path: (_step(path), path.stat().st_mtime_ns), reverse=True)
 
-    def _prune(self, committed: Path, step: int) -> None:
-        """Keep the newest. Files of a later step are of a future that was abandoned, or damaged: set them aside.
+    def _prune(self, committed: Path, step: int, spare: int | None) -> None:
+        """Keep the newest, and that of step `spare`.
 
-        Set aside, not deleted, because a user who resumed from an older checkpoint may want the newer back.
+        Files of a later step are of a future that was abandoned, or damaged: set them aside, not deleted, because a
+        user who resumed from an older checkpoint may want the newer back.
         """
         others = [path for path in self._newest_first() if path != committed]
         for path in others:
             if _step(path) >= step:
                 os.replace(path, path.with_name(path.name + ".superseded"))
         for path in [path for path in others if _step(path) < step][self.keep - 1 :]:
-            path.unlink()
+            if _step(path) != spare:
+                path.unlink()
 
     def _tidy(self) -> None:
         """Remove what a killed save left. Only the run that holds the folder's lock saves."""

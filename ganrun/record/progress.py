@@ -109,7 +109,14 @@ def duration(seconds: float) -> str:
 
 
 def summary(
-    console: Console, *, folder: Path, step: int, seconds: float, grid: Path | None, checkpoint: Path | None
+    console: Console,
+    *,
+    folder: Path,
+    step: int,
+    seconds: float,
+    grid: Path | None,
+    checkpoint: Path | None,
+    best: Path | None = None,
 ) -> None:
     """Say where everything is, once, with commands that can be pasted."""
     here = shown(folder)
@@ -117,6 +124,7 @@ def summary(
         ("run", f"{here}  (step {step:,}, {duration(seconds)})"),
         ("samples", shown(grid) if grid else "none yet"),
         ("checkpoint", shown(checkpoint) if checkpoint else "none yet"),
+        *([("best", shown(best))] if best else []),
         ("curves", f"tensorboard --logdir {here}"),
         ("resume", f"ganrun resume {here}"),
     ]

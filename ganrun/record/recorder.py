@@ -80,6 +80,7 @@ class Recorder:
         self._columns: dict[tuple[str, tuple[str, ...]], Columns] = {}
         self._pending: list[Pending] = []
         self._several: set[str] = set()  # the players whose loss has more than one term
+        self.means: dict[str, float] = {}  # as of the last flush
         self._window: dict[str, tuple[float, int]] = {}  # tag -> sum and count since the last flush
         self._laid_out = False
         self._step = 0
@@ -107,7 +108,7 @@ class Recorder:
             self.write()
         finally:  # what came before a number that is not finite is worth keeping
             means = {tag: total / count for tag, (total, count) in self._window.items()} | dict(extra)
-            self._window, self._step = {}, step
+            self.means, self._window, self._step = means, {}, step
             with environment("cannot write what the run records"):
                 if extra:
                     self._events.scalars(step, extra, extra.values())

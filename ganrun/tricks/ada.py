@@ -1,4 +1,4 @@
-"""Adaptive discriminator augmentation: augment as strongly as D overfits. Karras et al. 2020."""
+"""Augmentation of all that D sees: as strongly as D overfits, or as strongly as is set. Karras et al. 2020."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from torch import Tensor
 from ganrun.core.context import Context, Stage
 from ganrun.core.facts import Fact
 from ganrun.core.pair import Pair
+from ganrun.core.schedule import Schedule, Scheduled
 from ganrun.core.traits import Finding, Level, Traits, claims, facts
 from ganrun.core.trick import Trick
 from ganrun.errors import Refused, nearest
 from ganrun.tricks.ada_pipeline import Pipeline
-from ganrun.tricks.verdict import leaning, refuse_without_middle
+from ganrun.tricks.augment import DiffAugment
+from ganrun.tricks.verdict import leaning
 from ganrun.tricks.views import one_pixel
 
 GROUPS = ("blit", "geometry", "colour")
@@ -29,7 +31,7 @@ class Ada(Trick):
     above 0 means real. The transforms are those of appendix B.
     """
 
-    traits = Traits(needs=facts(Fact.SCORE), claims=claims("how D's images are augmented"))
+    traits = Traits(needs=facts(Fact.SCORE, Fact.UNDECIDED), claims=claims("how D's images are augmented"))
     p: Tensor  # [] the probability of each transform
     r_t: Tensor  # [] at the last change of p
     total: Tensor  # [] sum of sign(D(x)) since then
@@ -64,11 +66,7 @@ class Ada(Trick):
             self.register_buffer(name, torch.tensor(float(value)))
 
     def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
-        channels = real.shape[1]
-        if channels not in (1, 3) and "colour" in self.pipeline.groups:
-            raise Refused("tricks.ada", f"images of {channels} channels", "1 or 3, whose colours it can change",
-                          "'tricks.ada.groups=[blit,geometry]'")  # fmt: skip
-        refuse_without_middle("tricks.ada", pair, real.device)
+        _refuse_colours("tricks.ada", self.pipeline, real)
 
     def view(self, images: Tensor) -> Tensor:
         augmented: Tensor = self.pipeline(images, self.p)
@@ -90,11 +88,78 @@ class Ada(Trick):
         return {"p": self.p, "r_t": self.r_t}
 
     def remarks(self, stage: Stage) -> Iterable[Finding]:
-        if stage.resolution < 2:
-            yield one_pixel("ada")
-        elif stage.resolution < SMALLEST and "geometry" in self.pipeline.groups:
-            sentence = f"tricks.ada: images of {stage.resolution} pixels are smaller than its filters"
-            yield Finding("C23", Level.ERROR, f"{sentence}. Try: 'tricks.ada.groups=[blit,colour]'")
+        return _too_small("ada", self.pipeline, stage)
+
+
+class Augmentation(Trick):
+    """Augment all that D sees with a probability that is set, and may follow the step. Huang et al. 2024 (R3GAN).
+
+    The transforms of ADA, Karras et al. 2020, appendix B, each with probability p, a change of colour with probability
+    `colour` * p; and with probability p a square of `cutout` of the size is set to 0, its centre anywhere.
+    """
+
+    traits = Traits(claims=claims("how D's images are augmented"))
+
+    def __init__(
+        self,
+        *,
+        p: float | Schedule,
+        groups: list[str],
+        move: float,
+        scale: float,
+        turn: float,
+        stretch: float,
+        shift: float,
+        brightness: float,
+        contrast: float,
+        hue: float,
+        saturation: float,
+        colour: float,
+        cutout: float,
+    ):
+        super().__init__()
+        here = "tricks.augmentation"
+        for name, share in (("p", p), ("colour", colour), ("cutout", cutout)):
+            if not isinstance(share, Schedule) and not 0 <= share <= 1:
+                raise Refused(f"{here}.{name}", f"{share}", "a number from 0 to 1", f"{here}.{name}=0.5")
+        _check_groups(here, groups)
+        self.p, self.colour, self.cutout = Scheduled(p), colour, cutout
+        self.pipeline = Pipeline(
+            groups=groups, move=move, scale=scale, turn=turn, stretch=stretch, shift=shift,
+            brightness=brightness, contrast=contrast, hue=hue, saturation=saturation,
+        )  # fmt: skip
+
+    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+        _refuse_colours("tricks.augmentation", self.pipeline, real)
+
+    def view(self, images: Tensor) -> Tensor:
+        p = self.p()
+        augmented: Tensor = self.pipeline(images, p, self.colour * p)
+        if not self.cutout:
+            return augmented
+        chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < p
+        return torch.where(chosen, DiffAugment.cut(augmented, self.cutout), augmented)
+
+    def gauges(self) -> Mapping[str, Tensor]:
+        return {"p": self.p()}
+
+    def remarks(self, stage: Stage) -> Iterable[Finding]:
+        return _too_small("augmentation", self.pipeline, stage)
+
+
+def _too_small(name: str, pipeline: Pipeline, stage: Stage) -> Iterable[Finding]:
+    if stage.resolution < 2:
+        yield one_pixel(name)
+    elif stage.resolution < SMALLEST and "geometry" in pipeline.groups:
+        sentence = f"tricks.{name}: images of {stage.resolution} pixels are smaller than its filters"
+        yield Finding("C23", Level.ERROR, f"{sentence}. Try: 'tricks.{name}.groups=[blit,colour]'")
+
+
+def _refuse_colours(here: str, pipeline: Pipeline, real: Tensor) -> None:
+    channels = real.shape[1]
+    if channels not in (1, 3) and "colour" in pipeline.groups:
+        found = f"images of {channels} channels"
+        raise Refused(here, found, "1 or 3, whose colours it can change", f"'{here}.groups=[blit,geometry]'")
 
 
 def _check(start: float, interval: int, images: int, groups: list[str]) -> None:
@@ -103,8 +168,12 @@ def _check(start: float, interval: int, images: int, groups: list[str]) -> None:
     for name, value in (("interval", interval), ("images", images)):
         if value < 1:
             raise Refused(f"tricks.ada.{name}", f"{value}", "1 or more")
+    _check_groups("tricks.ada", groups)
+
+
+def _check_groups(here: str, groups: list[str]) -> None:
     unknown = [group for group in groups if group not in GROUPS]
     if not groups or unknown:
         close = nearest(unknown[0], GROUPS) if unknown else GROUPS[0]
         found = ", ".join(unknown) or "an empty list"
-        raise Refused("tricks.ada.groups", found, f"some of {', '.join(GROUPS)}", f"tricks.ada.groups=[{close}]")
+        raise Refused(f"{here}.groups", found, f"some of {', '.join(GROUPS)}", f"{here}.groups=[{close}]")

@@ -201,8 +201,8 @@ class Pipeline(nn.Module):
         self.brightness, self.contrast, self.hue, self.saturation = brightness, contrast, hue, saturation
         self.register_buffer("filter", torch.tensor(SYM6, dtype=torch.float64).div(math.sqrt(2)).float())
 
-    def forward(self, images: Tensor, p: Tensor) -> Tensor:
-        """[B, C, H, W] -> the same, in float32."""
+    def forward(self, images: Tensor, p: Tensor, colour_p: Tensor | None = None) -> Tensor:
+        """[B, C, H, W] -> the same, in float32. Colours may have a probability of their own."""
         with torch.autocast(images.device.type, enabled=False):
             images = images.float()
             if "blit" in self.groups:
@@ -210,7 +210,7 @@ class Pipeline(nn.Module):
             if "geometry" in self.groups:
                 images = resample(images, product(self.geometry(images, p)), self.filter)
             if "colour" in self.groups:
-                images = recolour(images, product(self.colours(images, p)))
+                images = recolour(images, product(self.colours(images, p if colour_p is None else colour_p)))
         return images
 
     def blits(self, images: Tensor, p: Tensor) -> list[Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ganrun.core.context import Context, Role
 from ganrun.core.pair import Pair
-from ganrun.core.schedule import Schedule, Scheduled
+from ganrun.core.schedule import Schedule, Scheduled, schedule
 from ganrun.core.trick import Trick
 from ganrun.errors import Refused
 
@@ -17,11 +17,11 @@ from ganrun.errors import Refused
 class _Weight(Schedule):
     """1 - min(decay, (1 + t) / (warm_up + t)): early averages forget fast."""
 
-    def __init__(self, decay: float, warm_up: float):
-        self.decay, self.warm_up = decay, warm_up
+    def __init__(self, decay: float | Schedule, warm_up: float):
+        self.decay, self.warm_up = schedule(decay), warm_up
 
     def __call__(self, step: int) -> float:
-        return 1 - min(self.decay, (1 + step) / (self.warm_up + step))
+        return 1 - min(self.decay(step), (1 + step) / (self.warm_up + step))
 
 
 def _approach(averages: list[Tensor], weights: list[Tensor], share: Tensor) -> None:
@@ -33,14 +33,14 @@ class Ema(Trick):
     """Sample from an exponential moving average of G's weights. Yazici et al. 2019, equation 1.
 
     After each update of G, average += w * (weights - average) with w = 1 - min(decay, (1 + t) / (warm_up + t)), t the
-    step. Buffers, such as the statistics of batch norm, are copied.
+    step; `decay` may follow the step. Buffers, such as the statistics of batch norm, are copied.
     """
 
     average: nn.Module
 
-    def __init__(self, *, decay: float, warm_up: float):
+    def __init__(self, *, decay: float | Schedule, warm_up: float):
         super().__init__()
-        if not 0 <= decay < 1:
+        if not isinstance(decay, Schedule) and not 0 <= decay < 1:
             raise Refused("tricks.ema.decay", f"{decay}", "0 <= decay < 1", "tricks.ema.decay=0.999")
         if warm_up < 1:
             raise Refused("tricks.ema.warm_up", f"{warm_up}", "1 or more; 1 is no warm-up", "tricks.ema.warm_up=10")

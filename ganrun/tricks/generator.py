@@ -126,7 +126,7 @@ class TopK(Trick):
     first. Under `flip`, where real is 0, the k lowest.
     """
 
-    traits = Traits(needs=facts(Fact.SCORE), claims=claims("which scores teach the generator"))
+    traits = Traits(needs=facts(Fact.SCORE, Fact.FAKES_ALONE), claims=claims("which scores teach the generator"))
     largest = True
     share = 1.0
 
@@ -140,9 +140,6 @@ class TopK(Trick):
         self.decay, self.floor, self.interval = decay, floor, interval
 
     def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
-        if pair.loss.paired:
-            found = f"loss ({type(pair.loss).__name__}) compares every fake with its own real"
-            raise Refused("tricks.top_k", found, "a loss that judges fakes alone", "loss=nonsaturating or loss=hinge")
         code = coded(pair, torch.zeros(1))
         self.largest = bool(code.real > code.fake)
 

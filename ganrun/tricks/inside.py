@@ -22,7 +22,7 @@ class MinibatchDiscrimination(Setting):
     """
 
     def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
-        features = pair.judge(real).features[-1]
+        features = pair.judge(real, pair.shown).features[-1]
         for layer in pair.discriminator.modules():
             if isinstance(layer, Epilogue):
                 layer.calibrate(features)

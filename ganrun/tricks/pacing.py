@@ -15,7 +15,7 @@ from ganrun.core.pair import Pair
 from ganrun.core.traits import Traits, claims, facts
 from ganrun.core.trick import Setting, Trick
 from ganrun.errors import Refused, Stopped
-from ganrun.tricks.verdict import chance, coded, leaning, refuse_without_middle
+from ganrun.tricks.verdict import chance, coded, leaning
 
 ROLES: tuple[Role, Role] = ("discriminator", "generator")
 SITTING_OUT = claims("who sits out a step")
@@ -40,7 +40,7 @@ class Throttle(Trick):
     advises against such rules, unless one has a reason.
     """
 
-    traits = Traits(needs=facts(Fact.SCORE), claims=SITTING_OUT)
+    traits = Traits(needs=facts(Fact.SCORE, Fact.UNDECIDED), claims=SITTING_OUT)
     accuracy: Tensor  # [] of D's last update
     rests = False
 
@@ -54,9 +54,6 @@ class Throttle(Trick):
             raise Refused("tricks.throttle.interval", f"{interval}", "at least 2 steps", "tricks.throttle.interval=5")
         self.bound, self.interval = accuracy, interval
         self.register_buffer("accuracy", torch.zeros(()))
-
-    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
-        refuse_without_middle("tricks.throttle", pair, real.device)
 
     def observe(self, context: Context) -> None:
         assert context.on_real is not None
@@ -91,7 +88,7 @@ class StopOnCollapse(Trick):
     row. They are counted on the device and read whenever the run logs; weights do not depend on it.
     """
 
-    traits = Traits(needs=facts(Fact.SCORE))
+    traits = Traits(needs=facts(Fact.SCORE, Fact.FLOOR))
     loss: Tensor  # [] moving average
     below: Tensor  # [] int64, D's updates in a row with the loss below the bound
 
@@ -112,11 +109,6 @@ class StopOnCollapse(Trick):
 
     def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
         level = chance(pair, real.device)
-        if level <= 0:
-            found = f"loss ({type(pair.loss).__name__}) can fall below 0, so that no value of it means a win of D"
-            raise Refused(
-                "tricks.stop_on_collapse", found, "a loss with a least value of 0", "loss=nonsaturating or hinge"
-            )
         self.bound = self.share * level
         self.loss.fill_(level)
 

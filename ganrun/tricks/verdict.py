@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from ganrun.core.context import Targets
 from ganrun.core.loss import Loss
 from ganrun.core.trick import Trick
-from ganrun.errors import Refused
 
 if TYPE_CHECKING:
     from ganrun.core.pair import Pair
@@ -44,20 +43,12 @@ def chance(pair: Pair, device: torch.device) -> float:
     return constant_losses(pair, device).min().item()
 
 
-def refuse_without_middle(where: str, pair: Pair, device: torch.device) -> None:
-    """Refuse a loss that only compares scores: adding 1 to all changes nothing, so that no score means undecided."""
-    losses = constant_losses(pair, device)
-    if (losses - losses[0]).abs().max() < 1e-6:
-        found = f"loss ({type(pair.loss).__name__}) only compares scores, so none of them means undecided"
-        raise Refused(where, found, "a loss that says what is real", "loss=nonsaturating, least_squares or hinge")
-
-
 def features(pair: Pair, images: Tensor) -> tuple[Tensor, ...]:
     """What D shows of these images; leaves its statistics alone. For `bind`, outside of updates."""
     net: nn.Module = pair.discriminator
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
-    found: tuple[Tensor, ...] = net(images, None).features
+    found: tuple[Tensor, ...] = net(images, pair.shown).features
     for module, training in modes:
         module.training = training
     return found

@@ -1,0 +1,76 @@
+"""Losses on energies: how badly an auto-encoder, which is the discriminator, rebuilds an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ganrun import limits
+from ganrun.core.context import Targets
+from ganrun.core.facts import Fact
+from ganrun.core.loss import Loss
+from ganrun.core.traits import Traits, facts
+from ganrun.errors import Refused
+
+NEEDS = facts(Fact.ENERGY)
+PROVIDES = facts(Fact.READS_ENERGY, Fact.FAKES_ALONE)
+
+
+class EnergyMargin(Loss):
+    """Energies of fakes below a margin are pushed up, those of reals down. EBGAN, Zhao et al. 2017, equations 1 and 2.
+
+    D minimises D(x) + max(0, margin - D(G(z))), G minimises D(G(z)): means over the batch.
+    """
+
+    traits = Traits(provides=PROVIDES | facts(Fact.FLOOR), needs=NEEDS)
+
+    def __init__(self, *, margin: float):
+        super().__init__()
+        if margin <= 0:
+            raise Refused("loss.margin", f"{margin}", "an energy above 0", "loss.margin=10")
+        self.margin = margin
+
+    def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
+        return real.mean() + F.relu(self.margin - fake).mean()
+
+    def generator(self, fake: Tensor, real: Tensor | None, targets: Targets) -> Tensor:
+        return fake.mean()
+
+
+class BoundaryEquilibrium(Loss):
+    """Keep the energies of fakes at `gamma` times those of reals. BEGAN, Berthelot et al. 2017, sections 3.3 and 3.4.
+
+    D minimises L(x) - k L(G(z)), G minimises L(G(z)); after each update of D, k moves by
+    lambda_k (gamma L(x) - L(G(z))) and stays in [0, 1]. How far training has come is told by the convergence measure
+    M = L(x) + |gamma L(x) - L(G(z))|, which falls. All from D's batch, as in the paper's algorithm.
+    """
+
+    traits = Traits(provides=PROVIDES, needs=NEEDS)
+    k: Tensor  # [] how much of D's effort goes against fakes
+    convergence: Tensor  # [] M of D's last update
+
+    def __init__(self, *, gamma: float, lambda_k: float):
+        super().__init__()
+        if not 0 < gamma <= 1:
+            raise Refused("loss.gamma", f"{gamma}", "a diversity ratio, 0 < gamma <= 1", "loss.gamma=0.5")
+        limits.number("loss.lambda_k", lambda_k, 0)
+        self.gamma, self.lambda_k = gamma, lambda_k
+        self.register_buffer("k", torch.zeros(()))
+        self.register_buffer("convergence", torch.zeros(()))
+
+    def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
+        real, fake = real.mean(), fake.mean()
+        k = self.k.clone()  # of this update: the gradient is taken after k has moved
+        balance = (self.gamma * real - fake).detach()
+        self.convergence.copy_(real.detach() + balance.abs())
+        self.k.add_(self.lambda_k * balance).clamp_(0, 1)
+        return real - k * fake
+
+    def generator(self, fake: Tensor, real: Tensor | None, targets: Targets) -> Tensor:
+        return fake.mean()
+
+    def gauges(self) -> Mapping[str, Tensor]:
+        return {"k": self.k, "convergence": self.convergence}

@@ -1,0 +1,52 @@
+"""Losses that ask whether reals look more real than fakes: only differences of scores count, for both players."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ganrun.core.context import Targets
+from ganrun.core.facts import Fact
+from ganrun.core.loss import Loss
+from ganrun.core.traits import Traits, facts
+
+
+class Relativistic(Loss):
+    """Each real against a fake of its own: RpGAN. Jolicoeur-Martineau 2018, section 4.1; Huang et al. 2024, equation 2.
+
+    With f(t) = -log(1 + e^-t), D minimises -E f(D(x) - D(G(z))) and G minimises -E f(D(G(z)) - D(x)), where x and z are
+    drawn independently and -f is softplus(-t): no logarithm of a sigmoid, so that large differences keep their slope.
+    """
+
+    traits = Traits(provides=facts(Fact.FLOOR), needs=facts(Fact.SCORE))
+    paired = True
+
+    def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
+        return F.softplus(fake - real).mean()
+
+    def generator(self, fake: Tensor, real: Tensor | None, targets: Targets) -> Tensor:
+        assert real is not None
+        return F.softplus(real - fake).mean()
+
+
+class RelativisticAverage(Loss):
+    """Each image against the mean of the other kind: RaGAN. Jolicoeur-Martineau 2018, section 4.2.
+
+    With a = D(x) - E D(G(z)) and b = D(G(z)) - E D(x), D minimises -E log s(a) - E log(1 - s(b)), where s is the
+    sigmoid; G minimises the same with the roles of a and b exchanged. The means are over the batch.
+    """
+
+    traits = Traits(provides=facts(Fact.FLOOR), needs=facts(Fact.SCORE))
+    paired = True
+
+    def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
+        return _against_the_mean(real, fake)
+
+    def generator(self, fake: Tensor, real: Tensor | None, targets: Targets) -> Tensor:
+        assert real is not None
+        return _against_the_mean(fake, real)
+
+
+def _against_the_mean(better: Tensor, worse: Tensor) -> Tensor:
+    """Cross-entropy of "above the mean of the others" for these [B], and of "below it" for those [B]. []"""
+    return F.softplus(worse.mean() - better).mean() + F.softplus(worse - better.mean()).mean()

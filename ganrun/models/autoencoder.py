@@ -1,0 +1,99 @@
+"""Discriminators that are auto-encoders: the score is an energy, how badly an image is rebuilt. Zhao et al. 2017."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganrun import limits
+from ganrun.core.context import DiscriminatorOutput
+from ganrun.core.facts import Fact
+from ganrun.core.traits import Traits, facts
+from ganrun.models import base, layers
+from ganrun.models.layers import stack
+
+RESOLUTIONS = (16, 32, 64, 128, 256)
+ERRORS: dict[str, Callable[[Tensor], Tensor]] = {  # what was rebuilt less what was there, [B, N] -> [B]
+    "absolute": lambda error: error.abs().mean(1),
+    "squared": lambda error: error.square().mean(1),
+    "norm": lambda error: torch.linalg.vector_norm(error, dim=1),
+}
+
+
+class AutoEncoder(base.Discriminator):
+    """Images through blocks to a code, the last of the features, and back. A subclass fills `blocks` and `decoder`."""
+
+    decoder: nn.Sequential
+
+    def __init__(self, *, channels: int, resolution: int, error: str):
+        limits.choice("model.discriminator.error", error, ERRORS)
+        super().__init__(channels=channels, resolution=resolution, output="linear")
+        self.error = error
+
+    @property
+    def traits(self) -> Traits:
+        """As of any discriminator, but the score is an energy, which only some losses read."""
+        plain = super().traits
+        offers = plain.provides - facts(Fact.SCORE) | facts(Fact.ENERGY)
+        return replace(plain, provides=offers, needs=facts(Fact.READS_ENERGY))
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
+        """[B, C, H, W] -> energy [B] in float32, and features that end with the code. Labels are ignored."""
+        features = []
+        hidden = images
+        for block in self.blocks:
+            hidden = block(hidden)
+            features.append(hidden)
+        error = self.decoder(hidden).float() - images.float()
+        return DiscriminatorOutput(ERRORS[self.error](error.flatten(1)), tuple(features))
+
+
+class Discriminator(AutoEncoder):
+    """Strided convolutions down to the code, transposed ones back: DCGAN's form. Zhao et al. 2017, appendix D."""
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        resolution: int,
+        width: int,
+        max_width: int,
+        code_size: int,
+        kernel: int,
+        norm: str,
+        activation: str,
+        slope: float,
+        dropout: float,
+        error: str,
+        init: Mapping[str, Any],
+    ):
+        super().__init__(channels=channels, resolution=resolution, error=error)
+        here = "model.discriminator"
+        widths = _widths(here, channels, resolution, width, max_width, code_size)
+        limits.resizing_kernel(f"{here}.kernel", kernel)
+        after = layers.After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
+        bias = norm == "none"
+        self.blocks, self.decoder = nn.Sequential(), nn.Sequential()
+        for above, below in pairwise([channels, *widths]):
+            normed = len(self.blocks) > 0  # no norm on what sees the image
+            conv = layers.halve(above, below, kernel, bias=bias or not normed)
+            self.blocks.append(stack(conv=conv, **after(below, normed=normed)))
+        for below, above in pairwise(widths[::-1]):
+            self.decoder.append(stack(conv=layers.double(below, above, kernel, bias=bias), **after(above)))
+        self.decoder.append(stack(conv=layers.double(widths[0], channels, kernel, bias=True)))
+        layers.initialise(self, f"{here}.init", **init)
+
+
+def _widths(here: str, channels: int, resolution: int, width: int, max_width: int, code_size: int) -> list[int]:
+    """Channels of the encoder's maps: double at each smaller scale, up to a cap, until they are `code_size` high."""
+    limits.resolution(f"{here}.resolution", resolution, RESOLUTIONS)
+    limits.whole(f"{here}.channels", channels, 1, 4)
+    limits.whole(f"{here}.width", width, 1)
+    limits.whole(f"{here}.max_width", max_width, width)
+    sizes = [2**power for power in range(1, 8) if 2**power < resolution]
+    limits.choice(f"{here}.code_size", code_size, sizes)
+    scales = (resolution // code_size).bit_length() - 1
+    return [min(width * 2**scale, max_width) for scale in range(scales)]

@@ -1,0 +1,121 @@
+"""Pieces of networks that know classes: labels beside the input, norms for each class, scores by projection."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganrun import limits
+
+
+def check(here: str, classes: int, embed: int | None = None, *, low: int = 1) -> None:
+    """Refuse a number of classes, or of an embedding's values, that a network cannot have."""
+    limits.classes(f"{here}.classes", classes, low)
+    if embed is not None:
+        limits.whole(f"{here}.embed", embed, 1)
+
+
+class Labelled(nn.Module):
+    """A layer that reads labels too: forward(values, labels)."""
+
+
+class Block(nn.Sequential):
+    """Layers in order, of which those that read labels are given them. Tricks may add layers, as to any block."""
+
+    def forward(self, values: Tensor, labels: Tensor | None = None) -> Tensor:
+        for layer in self:
+            values = passed(layer, values, labels)
+        return values
+
+
+def passed(layer: nn.Module, values: Tensor, labels: Tensor | None) -> Tensor:
+    """What a layer makes of these values, and of the labels where it reads any."""
+    return layer(values, labels) if isinstance(layer, Labelled | Block) else layer(values)
+
+
+def block(**parts: nn.Module | None) -> Block:
+    """Layers in this order under these names; one that is None does not exist."""
+    layers = Block()
+    for name, part in parts.items():
+        if part is not None:
+            layers.add_module(name, part)
+    return layers
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """[B] int64 -> [B, classes] float32. Unlike PyTorch's own, it never waits for the device to look at the labels."""
+    return (labels[:, None] == torch.arange(classes, device=labels.device)).float()
+
+
+class Beside(Labelled):
+    """Put the label beside a vector, or as constant maps beside maps. Mirza & Osindero 2014, section 3.2.
+
+    A label is one-hot, or `embed` learnt numbers (ganhacks 16).
+    """
+
+    def __init__(self, *, classes: int, embed: int | None):
+        super().__init__()
+        self.classes, self.size = classes, embed or classes  # size: how many values it adds
+        self.table = nn.Embedding(classes, embed) if embed else None
+
+    def forward(self, values: Tensor, labels: Tensor | None) -> Tensor:
+        """[B, N] -> [B, N + size], or [B, C, H, W] -> [B, C + size, H, W]"""
+        assert labels is not None, "a conditional network was given no labels"
+        code = one_hot(labels, self.classes) if self.table is None else self.table(labels)
+        code = code.to(values.dtype)
+        if values.dim() == 4:
+            code = code[:, :, None, None].expand(-1, -1, *values.shape[2:])
+        return torch.cat([values, code], 1)
+
+    def extra_repr(self) -> str:
+        return f"classes={self.classes}, size={self.size}"
+
+
+class ConditionalBatchNorm(Labelled):
+    """Batch norm whose gains and biases belong to a class. Dumoulin et al. 2017, equation 5; de Vries et al. 2017.
+
+    Gains begin at 1 and biases at 0, whatever the model's `init`.
+    """
+
+    def __init__(self, *, channels: int, classes: int, momentum: float = 0.1, eps: float = 1e-5):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, momentum=momentum, eps=eps, affine=False)
+        self.gain, self.bias = nn.Embedding(classes, channels), nn.Embedding(classes, channels)
+        nn.init.ones_(self.gain.weight)
+        nn.init.zeros_(self.bias.weight)
+
+    def forward(self, maps: Tensor, labels: Tensor | None) -> Tensor:
+        """[B, C, H, W]"""
+        assert labels is not None, "a conditional network was given no labels"
+        gain, bias = (table(labels)[:, :, None, None].to(maps.dtype) for table in (self.gain, self.bias))
+        return self.norm(maps) * gain + bias
+
+
+class Score(Labelled):
+    """psi(phi(x)) + <embed(y), phi(x)>, from features phi(x). Miyato & Koyama 2018, equation 9."""
+
+    def __init__(self, *, features: int, classes: int, bias: bool):
+        super().__init__()
+        self.psi = nn.Linear(features, 1, bias=bias)
+        self.projection = Projection(classes=classes, features=features)
+
+    def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
+        """[B, N] -> [B, 1]"""
+        return self.psi(features) + self.projection(features, labels)[:, None]
+
+
+class Projection(Labelled):
+    """What a label adds to a score: <embed(y), phi(x)>. Miyato & Koyama 2018, equation 9.
+
+    The embedding is the weight of a dense layer of one-hot labels, so that tricks on weights, such as spectral norm,
+    reach it; `init` draws it as it draws all others.
+    """
+
+    def __init__(self, *, classes: int, features: int):
+        super().__init__()
+        self.embed = nn.Linear(classes, features, bias=False)
+
+    def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
+        """[B, N] -> [B]"""
+        assert labels is not None, "a conditional network was given no labels"
+        rows = F.embedding(labels, self.embed.weight.t())
+        return (rows.to(features.dtype) * features).sum(1)

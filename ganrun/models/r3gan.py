@@ -1,0 +1,220 @@
+"""R3GAN's networks: residual blocks without any norm, as in ResNeXt. Huang et al. 2024 (R3GAN), section 4.
+
+A block is 1x1 up, 3x3 in groups, 1x1 down, with leaky ReLU between; its last convolution starts at 0 and the others
+with less variance the deeper the network is (Fixup, Zhang et al. 2019), so that nothing needs to be normalised. Sizes
+change by bilinear filters alone; a learnt basis stands for the 4x4 maps. No biases but those of leaky ReLUs.
+"""
+
+import math
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganrun import limits
+from ganrun.core.context import DiscriminatorOutput
+from ganrun.errors import Refused
+from ganrun.models import base
+from ganrun.models.layers import Fold, stack
+
+RESOLUTIONS = (8, 16, 32, 64, 128, 256)
+SMALLEST = 4  # pixels; the maps of the bases
+CONVOLUTIONS = 3  # in a residual block
+TENT = (1.0, 3.0, 3.0, 1.0)  # bilinear interpolation at twice or half the size, times 8
+
+
+@torch.no_grad()
+def scaled(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> nn.Conv2d | nn.Linear:
+    """Weights N(0, gain^2 / inputs), biases 0."""
+    nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(layer.weight[0].numel()))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def widen(inputs: int, outputs: int) -> nn.Conv2d | nn.Linear:
+    """A 1x1 convolution without bias."""
+    return scaled(nn.Conv2d(inputs, outputs, 1, bias=False))
+
+
+class Residual(nn.Module):
+    """x + W3 f(W2 f(W1 x)), with W2 in groups and W3 = 0 at first. Huang et al. 2024, figure 4.
+
+    W1 and W2 have variance (gain^2 / inputs) * blocks^(-1 / (CONVOLUTIONS - 1)), where `blocks` counts those of the
+    whole network and gain^2 = 2 / (1 + slope^2) is that of leaky ReLU.
+    """
+
+    def __init__(self, *, width: int, expansion: int, group: int, slope: float, blocks: int):
+        super().__init__()
+        inner = width * expansion
+        gain = math.sqrt(2 / (1 + slope**2)) * blocks ** (-1 / (2 * CONVOLUTIONS - 2))
+        self.expand = scaled(nn.Conv2d(width, inner, 1), gain)
+        self.mix = scaled(nn.Conv2d(inner, inner, 3, padding=1, groups=inner // group), gain)
+        self.reduce = scaled(nn.Conv2d(inner, width, 1, bias=False), 0.0)
+        self.slope = slope
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H, W]"""
+        hidden = F.leaky_relu(self.expand(maps), self.slope)
+        hidden = F.leaky_relu(self.mix(hidden), self.slope)
+        return maps + self.reduce(hidden)
+
+
+class Resample(nn.Module):
+    """Bilinear interpolation to twice or half the size; beyond the border maps are 0, as in the paper's code."""
+
+    kernel: Tensor  # [1, 1, 4, 4] of sum 1
+
+    def __init__(self, *, up: bool):
+        super().__init__()
+        self.up = up
+        tent = torch.tensor(TENT) / sum(TENT)
+        self.register_buffer("kernel", torch.outer(tent, tent)[None, None])
+
+    def forward(self, maps: Tensor) -> Tensor:
+        channels = maps.shape[1]
+        kernel = self.kernel.to(maps.dtype).expand(channels, -1, -1, -1)
+        if self.up:
+            return F.conv_transpose2d(maps, 4 * kernel, stride=2, padding=1, groups=channels)
+        return F.conv2d(maps, kernel, stride=2, padding=1, groups=channels)
+
+    def extra_repr(self) -> str:
+        return f"up={self.up}"
+
+
+class Basis(nn.Module):
+    """Noise weighs learnt 4x4 maps, one for each channel."""
+
+    maps: nn.Parameter  # [C, 4, 4]
+
+    def __init__(self, *, inputs: int, width: int):
+        super().__init__()
+        self.maps = nn.Parameter(torch.randn(width, SMALLEST, SMALLEST))
+        self.weigh = scaled(nn.Linear(inputs, width, bias=False))
+
+    def forward(self, noise: Tensor) -> Tensor:
+        """[B, Z] -> [B, C, 4, 4]"""
+        return self.weigh(noise)[:, :, None, None] * self.maps
+
+
+class Generator(base.Generator):
+    """The basis, residual blocks, at each larger scale twice the size and more blocks; a 1x1 convolution ends it."""
+
+    def __init__(
+        self,
+        *,
+        latent: int,
+        channels: int,
+        resolution: int,
+        classes: int,
+        width: int,
+        full_width: int,
+        blocks: int,
+        expansion: int,
+        group: int,
+        slope: float,
+        output: str,
+    ):
+        super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
+        here = "model.generator"
+        widths = _widths(here, channels, resolution, classes, width, full_width)
+        residuals = _Residuals(here, widths, blocks, expansion, group, slope)
+        inputs = latent if not classes else 2 * latent  # a class is told in as many numbers as noise
+        self.embed = _embedding(classes, latent, 1.0)
+        self.blocks = nn.Sequential(stack(basis=Basis(inputs=inputs, width=widths[0]), **residuals(widths[0])))
+        for below, above in pairwise(widths):
+            change = widen(below, above) if above != below else None
+            self.blocks.append(stack(change=change, up=Resample(up=True), **residuals(above)))
+        self.to_image = stack(conv=widen(widths[-1], channels))
+
+    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """[B, Z], and labels [B] where there are classes -> [B, C, H, W]"""
+        if self.embed is not None:
+            noise = torch.cat([noise, self.embed(labels).to(noise.dtype)], 1)
+        return super().forward(noise)
+
+
+class Discriminator(base.Discriminator):
+    """The generator mirrored: a 1x1 convolution, blocks and halvings, and a learnt basis that weighs the 4x4 maps.
+
+    With classes the basis answers with a vector, and the score is its product with the label's. Miyato & Koyama 2018.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        resolution: int,
+        classes: int,
+        width: int,
+        full_width: int,
+        blocks: int,
+        expansion: int,
+        group: int,
+        slope: float,
+        output: str,
+    ):
+        super().__init__(channels=channels, resolution=resolution, output=output)
+        here = "model.discriminator"
+        widths = _widths(here, channels, resolution, classes, width, full_width)[::-1]  # image side first
+        residuals = _Residuals(here, widths, blocks, expansion, group, slope)
+        self.blocks = nn.Sequential()
+        for i, (above, below) in enumerate(zip(widths, [*widths[1:], None], strict=True)):
+            conv = widen(channels, above) if i == 0 else None
+            down = Resample(up=False) if below else None
+            change = widen(above, below) if below and above != below else None
+            self.blocks.append(stack(conv=conv, **residuals(above), down=down, change=change))
+        last, answers = widths[-1], width if classes else 1
+        basis = scaled(nn.Conv2d(last, last, SMALLEST, groups=last, bias=False))
+        self.head = stack(basis=basis, fold=Fold(), score=scaled(nn.Linear(last, answers, bias=False)))
+        self.embed = _embedding(classes, answers, 1 / math.sqrt(answers))
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
+        """[B, C, H, W], and labels [B] where there are classes -> score [B] and features"""
+        if self.embed is None:
+            return super().forward(images)
+        features = [images]
+        for block in self.blocks:
+            features.append(block(features[-1]))
+        score = (self.head(features[-1]) * self.embed(labels)).sum(1, keepdim=True)
+        return DiscriminatorOutput(self.squash(score).squeeze(1), tuple(features[1:]))
+
+
+class _Residuals:
+    """The residual blocks of one scale, by name, for maps of any width."""
+
+    def __init__(self, here: str, widths: list[int], blocks: int, expansion: int, group: int, slope: float):
+        limits.whole(f"{here}.blocks", blocks, 1)
+        limits.whole(f"{here}.expansion", expansion, 1)
+        limits.whole(f"{here}.group", group, 1)
+        limits.number(f"{here}.slope", slope, 0)
+        for width in widths:
+            if width * expansion % group:
+                found = f"{group}, which does not divide the {width * expansion} channels inside a block"
+                raise Refused(f"{here}.group", found, "a divisor", f"{here}.group={math.gcd(width * expansion, group)}")
+        self.count = blocks
+        self.settings = {"expansion": expansion, "group": group, "slope": slope, "blocks": blocks * len(widths)}
+
+    def __call__(self, width: int) -> dict[str, nn.Module | None]:
+        return {f"residual{i}": Residual(width=width, **self.settings) for i in range(self.count)}  # type: ignore[arg-type]
+
+
+def _embedding(classes: int, numbers: int, gain: float) -> nn.Embedding | None:
+    """A vector for each class, as a dense layer without bias has them for one-hot labels."""
+    if not classes:
+        return None
+    embedding = nn.Embedding(classes, numbers)
+    nn.init.normal_(embedding.weight, 0.0, gain / math.sqrt(classes))
+    return embedding
+
+
+def _widths(here: str, channels: int, resolution: int, classes: int, width: int, full_width: int) -> list[int]:
+    """Channels from 4x4 up to the image's size: `width` up to `full_width` pixels, then half at each larger scale."""
+    limits.resolution(f"{here}.resolution", resolution, RESOLUTIONS)
+    limits.whole(f"{here}.channels", channels, 1, 4)
+    limits.whole(f"{here}.classes", classes, 0)
+    limits.whole(f"{here}.width", width, 1)
+    limits.whole(f"{here}.full_width", full_width, 1)
+    sizes = [SMALLEST * 2**scale for scale in range((resolution // SMALLEST).bit_length())]
+    return [max(1, min(width, width * full_width // size)) for size in sizes]

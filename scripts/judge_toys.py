@@ -1,0 +1,58 @@
+"""Judges runs on 2-D mixtures (dataset=ring, dataset=grid): how many modes their samples find, and how well.
+
+    python scripts/judge_toys.py RUN [RUN ...] [--samples 2500] [--seed 0] [--json]
+
+A row for each run. A sample is good within three standard deviations of the nearest mode, a mode is covered when it is
+the nearest one of at least one good sample (ganrun/metrics/modes.py). `least` is the number of good samples of the
+rarest mode over its fair share. Exit code 1 when a run misses a mode or has less than 90 % good samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from ganrun.errors import Refused
+from ganrun.loading import draw, load_run
+from ganrun.metrics.modes import SAMPLES, Modes, judge
+
+GOOD = 0.9  # what a run must reach, besides every mode
+
+
+def found_in(path: Path, samples: int, seed: int) -> tuple[int, Modes]:
+    """The step that a run has reached, and what its samples show."""
+    run, step = load_run(path)
+    run.source.close()
+    return step, judge(draw(run, samples, seed=seed), run.dataset)
+
+
+def row(path: Path, step: int, modes: Modes) -> str:
+    return f"{path!s:<40} {step:>7} {modes.covered:>5} /{modes.total:>3} {modes.good:>7.1%} {modes.least:>6.2f}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    parser.add_argument("--samples", type=int, default=SAMPLES)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each run instead of the table")
+    arguments = parser.parse_args()
+    if not arguments.json:
+        print(f"{'run':<40} {'step':>7} {'modes':>10} {'good':>7} {'least':>6}")
+    reached = True
+    for path in arguments.runs:
+        step, modes = found_in(path, arguments.samples, arguments.seed)
+        figures = {"run": str(path), "step": step, "samples": arguments.samples, **modes._asdict()}
+        print(json.dumps(figures) if arguments.json else row(path, step, modes), flush=True)
+        reached &= modes.covered == modes.total and modes.good >= GOOD
+    return 0 if reached else 1
+
+
+if __name__ == "__main__":
+    try:
+        raise SystemExit(main())
+    except Refused as refusal:
+        print("\n".join(refusal.lines), file=sys.stderr)
+        raise SystemExit(2) from None

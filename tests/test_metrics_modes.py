@@ -1,0 +1,114 @@
+"""Modes and good samples of 2-D mixtures, on samples whose answer is known."""
+
+import json
+import math
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from support import CONF
+
+from ganrun.cli import main
+from ganrun.data.toys import Gaussians, Points
+from ganrun.errors import Refused
+from ganrun.make import Maker
+from ganrun.metrics.modes import SAMPLES, judge
+
+JUDGE = Path(__file__).parents[1] / "scripts" / "judge_toys.py"
+
+
+def toy(name: str, **settings: object) -> Points:
+    node = OmegaConf.to_container(OmegaConf.load(CONF / "dataset" / f"{name}.yaml"))
+    assert isinstance(node, dict)
+    return Maker()(node | settings, "dataset")
+
+
+def modes_of(dataset: Points) -> torch.Tensor:
+    assert isinstance(dataset, Gaussians) and dataset.modes is not None
+    return dataset.modes
+
+
+@pytest.mark.parametrize(("name", "total"), [("ring", 8), ("grid", 25)])
+def test_the_data_themselves_have_every_mode_and_98_9_percent_good(name: str, total: int) -> None:
+    """P(|x| <= 3 sigma) = 1 - exp(-9 / 2) for a round Gaussian of the plane."""
+    dataset = toy(name)
+    modes = judge(dataset.images, dataset)
+    assert (modes.covered, modes.total) == (total, total)
+    assert modes.good == pytest.approx(1 - math.exp(-4.5), abs=2e-3)
+    assert modes.least == pytest.approx(1 - math.exp(-4.5), abs=1e-2)
+
+
+@pytest.mark.parametrize("name", ["ring", "grid"])
+def test_three_sigma_is_where_a_sample_stops_being_good(name: str) -> None:
+    dataset = toy(name, size=100)
+    centres = modes_of(dataset)
+    for far, good in ((2.99, 1.0), (3.01, 0.0)):
+        modes = judge(centres + far * dataset.sigma * torch.tensor([0.6, 0.8]), dataset)
+        assert modes.good == good and modes.covered == good * len(centres)
+
+
+def test_counts_by_hand() -> None:
+    """Ten samples on a ring of eight: six on mode 0, one on mode 3, one far away, one lost, one infinite."""
+    dataset = toy("ring", size=100)
+    centres = modes_of(dataset)
+    odd = torch.tensor([[0.0, 0.0], [math.nan, 0.0], [math.inf, 0.0]])
+    modes = judge(torch.cat([centres[0].repeat(6, 1), centres[3:4], odd]), dataset)
+    assert (modes.covered, modes.total, modes.good, modes.least) == (2, 8, 0.7, 0.0)
+
+
+def test_the_rarest_mode_is_told_apart_from_an_even_spread() -> None:
+    dataset = toy("ring", size=100)
+    counts = torch.tensor([2, 8, 8, 8, 8, 8, 8, 14])
+    modes = judge(modes_of(dataset).repeat_interleave(counts, 0), dataset)
+    assert modes.covered == 8 and modes.good == 1.0 and modes.least == 2 / 8
+
+
+def test_only_the_classes_that_were_chosen_count() -> None:
+    assert judge(toy("grid").images, toy("grid", classes=[0, 24])).total == 2
+
+
+def test_a_curve_has_no_modes() -> None:
+    dataset = toy("swiss_roll", size=100)
+    with pytest.raises(Refused, match=r"no modes to count.*dataset=ring"):
+        judge(dataset.images, dataset)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two runs too short to be good."""
+    folder = tmp_path_factory.mktemp("toys")
+    tiny = ["steps=1", "batch=4", "game.grid=4", "engine.device=cpu", "dataset.size=100"]
+    small = ["model.generator.hidden=[8]", "model.discriminator.hidden=[8]"]
+    for name in ("ring", "grid"):
+        run = [f"dataset={name}", f"hydra.run.dir={folder / name}"]
+        assert main(["experiment=wgan_gp_toy", *run, *tiny, *small]) == 0
+    return [str(folder / "ring"), str(folder / "grid")]
+
+
+def script(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The script as the command line runs it, in this process; its exit code."""
+    monkeypatch.setattr("sys.argv", [str(JUDGE), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(JUDGE), run_name="__main__")
+    return int(ended.value.code or 0)
+
+
+def test_the_script_judges_runs(runs: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """A line each, exit code 1 because they are not good; the same seed gives the same figures."""
+    assert script(monkeypatch, *runs, "--json") == 1
+    said = capsys.readouterr().out
+    rows = [json.loads(line) for line in said.splitlines()]
+    assert [(row["total"], row["step"], row["samples"]) for row in rows] == [(8, 1, SAMPLES), (25, 1, SAMPLES)]
+    assert all(row["covered"] < row["total"] and 0 <= row["good"] < 0.9 for row in rows)
+    script(monkeypatch, *runs, "--json")
+    assert capsys.readouterr().out == said
+    script(monkeypatch, *runs)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["run", *runs]
+
+
+def test_the_script_refuses_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    assert script(monkeypatch, str(tmp_path)) == 2
+    assert capsys.readouterr().err.count("\n") == 1
