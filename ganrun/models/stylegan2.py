@@ -74,12 +74,15 @@ class Halving(nn.Module):
             halve=equalised(nn.Conv2d(inputs, outputs, 3, stride=2)),
             last=Activation(slope),
         )
-        skip = stack(halve=Halve(taps), conv=equalised(nn.Conv2d(inputs, outputs, 1, bias=False)))
-        self.across = skip if residual else None
+        self.across = _across(inputs, outputs, taps) if residual else None
 
     def forward(self, maps: Tensor) -> Tensor:
         """[B, I, H, W] -> [B, O, H / 2, W / 2]"""
         return self.layers(maps) if self.across is None else (self.layers(maps) + self.across(maps)) * HALF
+
+
+def _across(inputs: int, outputs: int, taps: Sequence[float]) -> nn.Sequential:
+    return stack(halve=Halve(taps), conv=equalised(nn.Conv2d(inputs, outputs, 1, bias=False)))
 
 
 class Beside(nn.Module):
