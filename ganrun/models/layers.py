@@ -134,6 +134,23 @@ class Fold(nn.Module):
         return maps.permute(0, 2, 3, 1).flatten(1) if maps.dim() == 4 else maps
 
 
+class Scaled(nn.Module):
+    """A weight times a constant of its layer."""
+
+    def __init__(self, scale: float):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight * self.scale
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight / self.scale
+
+    def extra_repr(self) -> str:
+        return f"{self.scale:.4g}"
+
+
 class Maxout(nn.Module):
     """The largest of `pieces` neighbouring values. Goodfellow et al. 2013 (Maxout Networks), equation 1."""
 
