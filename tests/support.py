@@ -33,6 +33,14 @@ TINY = ("batch=4", "steps=6", "game.grid=4", "engine.device=cpu", "engine.precis
 SIZES = {  # networks of the usual shape, small
     "dcgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "tips": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "improved": ("generator.width=4", "discriminator.width=4", "generator.latent=8"),
+    "infogan": (
+        "generator.width=4",
+        "discriminator.width=4",
+        "generator.hidden=16",
+        "discriminator.hidden=16",
+        "generator.latent=8",
+    ),
     "mlp": ("generator.hidden=[16]", "discriminator.hidden=[16]", "generator.latent=8"),
 }
 
@@ -40,6 +48,7 @@ SIZES = {  # networks of the usual shape, small
 EAGER = {  # settings with which a trick acts within a few steps of a tiny run, where its own wait for longer
     "ada": ("tricks.ada.start=0.5",),
     "checkpoint_swap": ("tricks.checkpoint_swap.interval=2", "tricks.checkpoint_swap.p=0.9"),
+    "info_codes": ("model.generator.latent=20",),
     "replay": ("tricks.replay.size=5",),
     "self_attention": ("tricks.self_attention.at=8",),
     "throttle": ("tricks.throttle.accuracy=0.0", "tricks.throttle.interval=2"),
@@ -47,6 +56,9 @@ EAGER = {  # settings with which a trick acts within a few steps of a tiny run, 
     "wgan_warmup": ("updates.head_start_discriminator=3",),
     "wide_filters": ("model.generator.max_width=128", "model.discriminator.max_width=128"),
 }
+
+
+WANTS = {"semi_supervised": ("improved", "model.discriminator.classes=10")}  # a model of its own, with settings
 
 
 def family(group: str) -> list[str]:
@@ -122,7 +134,9 @@ def host(*tricks: str) -> tuple[str, ...] | str:
     losses = sorted(family("loss"), key=lambda loss: loss != "nonsaturating")
     for loss in losses:
         for norm in NORMS:
-            overrides = tiny(f"loss={loss}", f"model.discriminator.norm={norm}", tricks=tricks)
+            model, *needs = next((WANTS[name] for name in tricks if name in WANTS), ("dcgan",))
+            own = f"model.{'discriminator' if model == 'dcgan' else 'generator'}.norm={norm}"
+            overrides = tiny(f"loss={loss}", own, *needs, model=model, tricks=tricks)
             overrides += tuple(override for name in tricks for override in EAGER.get(name, ()))
             try:
                 build(composed(*overrides))

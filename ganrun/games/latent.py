@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ def _spherical(*size: int, **options: Any) -> Tensor:
 PRIORS: dict[str, Callable[..., Tensor]] = {
     "normal": torch.randn,
     "uniform": lambda *size, **options: torch.rand(*size, **options) * 2 - 1,
+    "unit": torch.rand,
     "spherical": _spherical,
 }
 
@@ -39,7 +40,8 @@ class LatentGame(Game):
     def __init__(self, *, pair: Pair, stage: Stage, prior: str, grid: int):
         """`grid` counts sample images; `prior` is what noise is drawn from.
 
-        normal: N(0, 1). uniform: U(-1, 1). spherical: the sphere whose radius is the root of noise's dimensions.
+        normal: N(0, 1). uniform: U(-1, 1). unit: U(0, 1).
+        spherical: the sphere whose radius is the root of noise's dimensions.
         """
         super().__init__()
         if prior not in PRIORS:
@@ -47,7 +49,8 @@ class LatentGame(Game):
         self.pairs = nn.ModuleDict({"main": pair})
         self.stage, self.prior = stage, PRIORS[prior]
         self.objectives = {"discriminator": self.discriminator, "generator": self.generator}
-        self.register_buffer("grid", self.prior(grid, pair.generator.latent))
+        noise = self.prior(grid, pair.generator.latent)
+        self.register_buffer("grid", pair.tricks.fold(Trick.latent, Latent(noise)).noise)
         self._handed_on: tuple[Latent, Tensor] | None = None  # lives from one update to the next, never longer
 
     @property
@@ -84,6 +87,17 @@ class LatentGame(Game):
     def sample(self) -> Tensor:
         with self.pair.sampler() as generator:
             return generator(self.grid).float()
+
+    @torch.no_grad()
+    def pictures(self) -> Mapping[str, Tensor]:
+        """The sweeps of tricks, drawn as the grid is."""
+        sweeps = [sweep(self.grid) for _, sweep in self.pair.tricks.at(Trick.sweeps)]
+        with self.pair.sampler() as generator:
+            return {
+                name: generator(latents.flatten(0, 1)).float().unflatten(0, latents.shape[:2])
+                for sweep in sweeps
+                for name, latents in sweep.items()
+            }
 
     @torch.no_grad()
     def draw(self, count: int) -> Tensor:
