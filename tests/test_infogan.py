@@ -1,11 +1,12 @@
 """InfoGAN: the bound by hand, where its gradient goes, what codes are made of, and pictures that sweep one of them."""
 
+import importlib.util
 import math
 from typing import Any
 
 import pytest
 import torch
-from support import built, composed, pair_in, play, tiny, trick_of
+from support import CONF, built, composed, pair_in, play, tiny, trick_of
 from torch import nn
 
 from ganrun.build import build
@@ -254,3 +255,35 @@ def test_every_size(resolution: int, size: int, convolutions: int, channels: int
 def test_a_size_that_it_cannot_make_is_refused() -> None:
     with pytest.raises(Refused, match=r"model.generator.resolution: 24, expected one of 16, 28, 32, 64"):
         run_of("dataset.resolution=24")
+
+
+# Classes without labels
+
+
+def judge() -> Any:
+    spec = importlib.util.spec_from_file_location("judge_codes", CONF.parent.parent / "scripts" / "judge_codes.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_codes_are_matched_to_classes_one_to_one() -> None:
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    assert judge().matched(torch.tensor([2, 2, 0, 0, 1, 1]), labels) == 1  # other names, the same parts
+    assert judge().matched(torch.tensor([1, 1, 1, 1, 0, 2]), labels) == pytest.approx(3 / 6)  # one code for one class
+    assert judge().matched(torch.zeros(6, dtype=torch.int64), labels) == pytest.approx(2 / 6)
+    shuffled, largest = judge().chance(torch.arange(10).repeat(100), torch.arange(10).repeat_interleave(100))
+    assert 0.1 < shuffled < 0.2 and shuffled < largest < 0.25
+
+
+@pytest.mark.slow
+def test_the_category_becomes_the_digits() -> None:
+    """No label is ever seen; with codes that mean nothing the matching finds about 0.13."""
+    cfg = composed("experiment=infogan", "steps=800", "engine.device=cpu", "engine.precision=fp32", "engine.workers=0")
+    run = build(cfg)
+    play(run, 0, 800)
+    images, labels = run.dataset.bulk()
+    codes = judge().read_codes(pair_in(run).discriminator, images.float() / 127.5 - 1, 0)
+    assert judge().matched(codes, labels) > 0.3
+    assert trick_of(run, "info_codes").categorical > 1.5  # nats of log 10 = 2.3
