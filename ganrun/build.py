@@ -248,6 +248,13 @@ def _players(settings: Mapping[str, Any], make: Maker, game: Game) -> dict[str, 
     return {player: _player(optim[player], f"optim.{player}", make, game, player, decay) for player in PLAYERS}
 
 
+def _plays_once(kind: Any, where: str) -> None:
+    """Refuse an optimiser such as LBFGS, whose every step needs the loss many times."""
+    if inspect.signature(kind.step).parameters["closure"].default is inspect.Parameter.empty:
+        found = f"{kind.__name__}, which asks for the loss many times in a step"
+        raise Refused(where, found, "an optimiser that needs its gradient once", f"{where}._target_=torch.optim.Adam")
+
+
 def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player: str, decay: Schedule) -> Player:
     """An optimiser over all that a player learns; fused where it can be. Its rate is a number times `decay`.
 
@@ -263,6 +270,7 @@ def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player
     kind = make.part(node["_target_"], where)
     if "fused" in inspect.signature(kind).parameters and "fused" not in node:
         extra["fused"] = True
+    _plays_once(kind, where)
     settings = {key: make(value, f"{where}.{key}") for key, value in node.items() if key not in ("_target_", "lr")}
     numbers = {key: value for key, value in settings.items() if moves(value)}
     first = {key: at(value, 0) for key, value in numbers.items()}

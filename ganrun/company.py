@@ -25,8 +25,9 @@ from ganrun.listing import entries
 from ganrun.make import Maker
 
 NORMS = ("batch", "layer", "none")  # of the discriminator; in this order
-# Model and pixels; the next where all before refuse. The later ones are for parts that want labels or an auto-encoder.
-STANDS = (("dcgan", 16), ("dcgan", 32), ("mlp", 16), ("acgan", 16), ("ebgan", 16))
+# Model and pixels; the next where all before refuse. The later ones are for parts that want labels, styles, or an
+# auto-encoder: last, as it refuses the other losses.
+STANDS = (("dcgan", 16), ("dcgan", 32), ("mlp", 16), ("acgan", 16), ("stylegan2", 16), ("ebgan", 16))
 TINY = ("dataset=digits", "engine.device=cpu", "engine.precision=fp32", "engine.workers=0",
         "steps=6", "batch=4", "game.grid=4", "dataset.class_count=10")  # fmt: skip
 SMALL = {"width": 4, "hidden": [8], "latent": 8}

@@ -34,6 +34,7 @@ SEAMS: dict[str, list[tuple[Callable, str]]] = {
     "before each step": [(Trick.begin, ""), (Trick.sits_out, "")],
     "in each update": [
         (Trick.latent, "D and G"),
+        (Trick.reals, "D and G"),
         (Trick.replay, "D"),
         (Trick.view, "D and G"),
         (Trick.choose, "G"),

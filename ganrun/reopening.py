@@ -16,7 +16,7 @@ from ganrun.record.folder import RunFolder, is_run
 # What leaves the run the same run. Data may move: what they hold is compared with what the run was trained on.
 FREE = ("steps", "name", "objective", "log", "plugins", "engine.device", "engine.workers", "engine.memory",
         "dataset.path", "dataset.root", "dataset.download")  # fmt: skip
-WARNED = ("batch", "engine.precision", "optim.generator.lr", "optim.discriminator.lr")
+WARNED = ("batch", "engine.precision", "optim.generator.lr", "optim.discriminator.lr", "optim.decay")
 CHANGEABLE = "changes of steps, log, engine, batch or learning rates only"
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from ganrun.core.facts import Fact
 from ganrun.core.pair import Pair
 from ganrun.core.traits import Finding, Level
@@ -55,6 +58,7 @@ RULES: dict[str, Rule] = {
     ),
     "C29": Rule("W", "Instance noise that never reaches 0 is learnt by G."),
     "C32": Rule("W", "A pool of earlier fakes puts generators of several ages into one minibatch layer."),
+    "C34": Rule("W", "A conditional critic with a gradient penalty and no norm may come to ignore the label."),
     "C37": Rule("E", "Augmentation of reals only would leak into the samples: one pipe sees reals and fakes.", False),
     "C39": Rule("W", "With dropout in D, penalty and score come from different sub-networks."),
     "C40": Rule("E", "Names must exist, and settings belong to tricks that were chosen.", False),
@@ -64,6 +68,7 @@ RULES: dict[str, Rule] = {
     "C44": Rule("E", "A trick that reads whether D is right needs a loss under which some score means undecided."),
     "C45": Rule("E", "That D has won can be told only from a loss that it cannot bring below 0."),
     "C46": Rule("E", "The best fakes can be chosen only where each is judged alone, not against a real of its own."),
+    "C50": Rule("E", "Tricks on styles need a generator that maps noise to a style for each of its layers.", False),
 }
 
 
@@ -90,6 +95,20 @@ def between(pair: Pair, settings: Mapping[str, Any]) -> Iterable[Finding]:
         counts = f"{updates['discriminator']} updates of D for {updates['generator']} of G"
         text = f"updates: {counts}, with hard labels and a cross-entropy, may make D too sure for G to learn from"
         yield Finding("C28", Level.NOTE, f"{text}. Try: a trick that softens labels, or updates.discriminator=1")
+    if _may_ignore_labels(pair):
+        text = "model.discriminator: without a norm, and with a gradient penalty, it may come to ignore the label"
+        yield Finding("C34", Level.WARNING, f"{text}. Try: model.discriminator.norm=layer")
+
+
+def _may_ignore_labels(pair: Pair) -> bool:
+    """What WGAN-GP's code warns of (gan_cifar_resnet.py): a critic that is given labels, and has no norm."""
+    critic: Any = pair.discriminator
+    tricks: list[Any] = list(pair.tricks.values())
+    reads = getattr(critic, "classes", 0) and Fact.CLASS_HEAD not in critic.traits.provides
+    normed = any(isinstance(layer, _BatchNorm | nn.GroupNorm | nn.LayerNorm) for layer in critic.modules())
+    penalty = {Fact.LIPSCHITZ, Fact.PER_SAMPLE}  # bounds slopes, and asks for those of each image
+    penalised = any(penalty <= trick.traits.provides | trick.traits.needs for trick in tricks)
+    return bool(reads) and not normed and penalised and Fact.LIPSCHITZ in pair.loss.traits.needs
 
 
 def said(found: Iterable[Finding]) -> dict[str, Any]:

@@ -4,7 +4,8 @@
 
 The classifier, a small convolutional network, is trained here on four fifths of the real digits; the rest tells how
 good it is. Exit code 1 when a class has less than 4 % or more than 18 % of the samples, or the median confidence is
-below 0.85.
+below 0.85. Of a conditional run as many samples of each class are asked for, and the agreement is the share of samples
+that the classifier takes for the class that was asked for. Images of another size are resized to 32 pixels.
 """
 
 from __future__ import annotations
@@ -14,48 +15,13 @@ import json
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ganrun.core.seeding import generator, reseed
+from ganrun.core.seeding import generator
 from ganrun.loading import draw, load_run
+from ganrun.metrics.digits import figures, sized, train
 
 SHARE, CONFIDENCE = (0.04, 0.18), 0.85  # what the default run must reach
-EPOCHS, BATCH = 30, 64
-
-
-def classifier() -> nn.Sequential:
-    """[B, 1, 32, 32] -> logits [B, 10]"""
-    return nn.Sequential(
-        nn.Conv2d(1, 16, 5, stride=2, padding=2), nn.ReLU(), nn.Conv2d(16, 32, 5, stride=2, padding=2), nn.ReLU(),
-        nn.Dropout(0.3), nn.Flatten(), nn.Linear(32 * 8 * 8, 64), nn.ReLU(), nn.Linear(64, 10),
-    )  # fmt: skip
-
-
-def train(images: Tensor, labels: Tensor, seed: int) -> nn.Sequential:
-    """A classifier of these images [N, 1, 32, 32]; each is shifted by up to two pixels whenever it is seen."""
-    reseed(seed, "judge")
-    net = classifier()
-    steps = EPOCHS * len(images) // BATCH
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
-        chosen = torch.randint(len(images), (BATCH,))
-        dx, dy = torch.randint(-2, 3, (2,)).tolist()
-        logits = net(images[chosen].roll((dx, dy), (2, 3)))
-        loss = F.cross_entropy(logits, labels[chosen], label_smoothing=0.01)  # sure to 0.99, not beyond
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        scheduler.step()
-    return net.eval()
-
-
-def figures(net: nn.Module, images: Tensor) -> tuple[Tensor, float]:
-    """The class of each image [N] and the median of the classifier's confidence in it."""
-    with torch.no_grad():
-        confidence, classes = net(images).softmax(1).max(1)
-    return classes, confidence.median().item()
 
 
 def judge(path: Path, samples: int, seed: int) -> dict[str, object]:
@@ -65,10 +31,11 @@ def judge(path: Path, samples: int, seed: int) -> dict[str, object]:
     assert real.labels is not None
     order = torch.randperm(len(real.images), generator=generator(seed, "split"))
     cut = len(order) * 4 // 5
-    images, labels = real.images.float().contiguous(), real.labels
+    images, labels = sized(real.images), real.labels
     net = train(images[order[:cut]], labels[order[:cut]], seed)
     held_classes, held_confidence = figures(net, images[order[cut:]])
-    classes, confidence = figures(net, draw(run, samples, seed=seed))
+    asked = torch.arange(samples) % run.game.classes if run.game.classes else None
+    classes, confidence = figures(net, sized(draw(run, samples, seed=seed, labels=asked)))
     noise = torch.rand(500, *images.shape[1:], generator=generator(seed, "noise")) * 2 - 1
     run.source.close()
     return {
@@ -79,7 +46,16 @@ def judge(path: Path, samples: int, seed: int) -> dict[str, object]:
         "held_out_accuracy": round((held_classes == labels[order[cut:]]).float().mean().item(), 4),
         "held_out_median_confidence": round(held_confidence, 4),
         "noise_median_confidence": round(figures(net, noise)[1], 4),
-    }
+    } | agreement(classes, asked, run.game.classes)
+
+
+def agreement(classes: Tensor, asked: Tensor | None, count: int) -> dict[str, object]:
+    """How often the classifier sees the class that was asked for; of all samples, and of each class."""
+    if asked is None:
+        return {}
+    right = (classes == asked).float()
+    each = [round(right[asked == label].mean().item(), 4) for label in range(count)]
+    return {"agreement": round(right.mean().item(), 4), "agreement_of_each_class": each}
 
 
 def main() -> int:

@@ -118,3 +118,38 @@ def bomb(path: Path, side: int = 9500) -> None:
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     body = zlib.compress(b"\0" * 1_000_000, 9).ljust(10_000, b"\0")
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b""))
+
+
+def write_stl10(root: Path, count: int = 20) -> tuple:
+    """Planes of columns, labels 1..10; the unlabeled part is half as large."""
+    folder = root / "stl10_binary"
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels, labels = images(count, 3, 96, 96), (np.arange(count) % 10 + 1).astype(np.uint8)
+    for stem in ("train", "test"):
+        (folder / f"{stem}_X.bin").write_bytes(pixels.transpose(0, 1, 3, 2).tobytes())
+        (folder / f"{stem}_y.bin").write_bytes(labels.tobytes())
+    (folder / "unlabeled_X.bin").write_bytes(pixels[: count // 2].transpose(0, 1, 3, 2).tobytes())
+    names = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
+    (folder / "class_names.txt").write_text("\n".join(names) + "\n")
+    return pixels, labels, names
+
+
+def write_lsun(root: Path, *stems: str, count: int = 6) -> dict[str, dict[bytes, np.ndarray]]:
+    """LMDB databases of WebP files under hexadecimal keys, as LSUN's are; lossless, so that pixels can be compared."""
+    import hashlib
+    import io
+
+    import lmdb
+
+    found: dict[str, dict[bytes, np.ndarray]] = {}
+    for stem in stems:
+        (root / f"{stem}_lmdb").mkdir(parents=True)
+        with lmdb.open(str(root / f"{stem}_lmdb"), map_size=1 << 24) as database, database.begin(write=True) as writing:
+            found[stem] = {}
+            for i in range(count):
+                key = hashlib.sha1(f"{stem}{i}".encode()).hexdigest().encode()
+                pixels, file = images(1, 32, 40, 3, seed=len(found) * 100 + i)[0], io.BytesIO()
+                Image.fromarray(pixels).save(file, "WEBP", lossless=True)
+                writing.put(key, file.getvalue())
+                found[stem][key] = pixels
+    return found

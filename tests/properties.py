@@ -87,7 +87,7 @@ def _without(run: Run, overrides: Sequence[str], name: str) -> tuple[Run, Callab
         return _alike(run, build(composed(*chosen, f"tricks=[{','.join(kept)}]"))), _samples
     without = build(composed(*overrides))
     trick = trick_of(without, name)
-    for seam in ("latent", "replay", "view", "targets", "encode", "choose", "sampler"):
+    for seam in ("latent", "reals", "replay", "view", "targets", "encode", "choose", "sampler"):
         _undo(trick, seam, lambda before, after: before)
     for seam in ("discriminator_term", "generator_term"):
         _undo(trick, seam, lambda before, after: after * 0)

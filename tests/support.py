@@ -34,10 +34,14 @@ TINY = ("batch=4", "steps=6", "game.grid=4", "engine.device=cpu", "engine.precis
 SIZES = {  # networks of the usual shape, small
     "dcgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "tips": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "deep_conv": ("generator.width=8", "discriminator.width=4", "generator.latent=8"),
+    "stylegan2": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "mlp": ("generator.hidden=[16]", "discriminator.hidden=[16]", "generator.latent=8"),
     "began": ("generator.width=4", "discriminator.width=4", "generator.latent=8", "discriminator.code=8"),
     "ebgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "r3gan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "resnet": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "biggan": ("generator.width=8", "discriminator.width=8", "generator.latent=12", "generator.embed=4"),
     "cgan": ("generator.hidden=[16,16]", "discriminator.hidden=[16,16]", "generator.latent=8"),
     "cdcgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "acgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
@@ -45,7 +49,11 @@ SIZES = {  # networks of the usual shape, small
 }
 MATES = {"began": ("loss=began",), "ebgan": ("loss=ebgan",)}  # what a model cannot do without
 HOMES = ("dcgan", "ebgan")  # models on which losses are tried, in this order
-MODELS = {"auxiliary_classifier": "acgan"}  # of tricks that need what the usual one has not
+MODELS = {  # of tricks that need what the usual one has not
+    "auxiliary_classifier": "acgan",
+    "path_length": "stylegan2",
+    "style_mixing": "stylegan2",
+}
 
 
 EAGER = {  # settings with which a trick acts within a few steps of a tiny run, where its own wait for longer
@@ -133,8 +141,8 @@ def host(*tricks: str) -> tuple[str, ...] | str:
     model = next((MODELS[name] for name in tricks if name in MODELS), "dcgan")
     losses = sorted(family("loss"), key=lambda loss: loss != "nonsaturating")
     for loss in losses:
-        for norm in NORMS:
-            overrides = tiny(f"loss={loss}", f"model.discriminator.norm={norm}", model=model, tricks=tricks)
+        for norm in norms(model):
+            overrides = tiny(f"loss={loss}", *norm, model=model, tricks=tricks)
             overrides += tuple(override for name in tricks for override in EAGER.get(name, ()))
             try:
                 build(composed(*overrides))
@@ -142,6 +150,12 @@ def host(*tricks: str) -> tuple[str, ...] | str:
             except Refused as refusal:
                 refusals.append("; ".join(refusal.lines))
     return refusals[0]
+
+
+def norms(model: str) -> list[list[str]]:
+    """The choices of a norm in D, as overrides; only one, of nothing, where there is none to choose."""
+    choice = "norm" in OmegaConf.load(CONF / "model" / f"{model}.yaml").discriminator
+    return [[f"model.discriminator.norm={norm}"] for norm in NORMS] if choice else [[]]
 
 
 @cache

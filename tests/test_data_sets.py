@@ -6,6 +6,7 @@ import tarfile
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from data_formats import (
     write_cifar,
     write_idx,
     write_image,
+    write_lsun,
     write_mnist,
     write_pickle,
+    write_stl10,
     write_svhn,
 )
 from omegaconf import OmegaConf
@@ -30,7 +33,7 @@ from ganrun.make import Maker
 
 CONF = Path(__file__).parents[1] / "ganrun" / "conf" / "dataset"
 NODES = sorted(path.stem for path in CONF.glob("*.yaml"))
-SHIPPED = ["digits", "photos", "ring", "grid", "swiss_roll"]
+SHIPPED = ["digits", "photos", "ring", "grid", "swiss_roll", "shapes", "stacked_digits"]
 
 
 def build(name: str, **settings) -> Dataset:
@@ -60,6 +63,9 @@ def known(tmp_path: Path) -> dict[str, dict]:
         write_image(tmp_path / "pictures" / "ab"[i % 2] / f"{i}.png", size=(16, 16), seed=i)
     write_mnist(tmp_path), write_mnist(tmp_path, title="FashionMNIST")
     write_cifar(tmp_path), write_cifar(tmp_path, hundred=True), write_svhn(tmp_path), write_celeba(tmp_path)
+    write_stl10(tmp_path)
+    if find_spec("lmdb"):
+        write_lsun(tmp_path, "tower_train", "bridge_train")
     paths = {"array": tmp_path / "x.npy", "folder": tmp_path / "pictures"}
     found = {name: {"root": str(tmp_path)} for name in NODES if name not in SHIPPED}
     return found | {name: {"path": str(path)} for name, path in paths.items()} | {name: {} for name in SHIPPED}
@@ -69,11 +75,14 @@ def test_there_are_all_the_sets():
     assert set(NODES) == {
         "digits", "photos", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "celeba",
         "folder", "array", "ring", "grid", "swiss_roll",
+        "lsun", "shapes", "stacked_digits", "stacked_mnist", "stl10",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NODES)
 def test_every_set_keeps_the_promises_of_a_data_set(name, tmp_path):
+    if name == "lsun":
+        pytest.importorskip("lmdb")
     settings = known(tmp_path)[name]
     dataset, again = build(name, **settings), build(name, **settings)
     first = dataset.image(0)
@@ -259,7 +268,9 @@ def test_celeba_splits_and_attributes(tmp_path):
     assert "Try: dataset.attribute=Smiling" in refusal("celeba", root=str(tmp_path), attribute="Smile")
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "celeba"])
+@pytest.mark.parametrize(
+    "name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "celeba", "stl10", "stacked_mnist"]
+)
 def test_missing_files_name_the_remedy(name, tmp_path):
     line = refusal(name, root=str(tmp_path))
     assert line.startswith("dataset.root: ") and "is missing" in line and line.endswith("Try: dataset.download=true")

@@ -70,6 +70,7 @@ REFUSED = {
     "optim.decay=abc": ["optim.decay: 'abc'"],
     "optim.generator.betas=5": ["optim.generator.betas: 5, expected a list"],
     "optim.generator.betas=[2,3]": ["optim.generator: ", "beta"],
+    "optim.generator._target_=torch.optim.LBFGS": ["optim.generator: LBFGS", "Try: optim.generator._target_="],
     "tricks.ema.decay=2": ["tricks.ema.decay: 2, expected 0 <= decay < 1"],
     "tricks.ema.decay=abc": ["tricks.ema.decay: 'abc', expected a number"],
     "updates.discriminator=1.5": ["updates.discriminator: 1.5, expected a whole number"],

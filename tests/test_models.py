@@ -18,15 +18,17 @@ from ganrun.models import dcgan, tips
 from ganrun.models.layers import Fold, Maxout, Unfold
 
 CONF = Path(ganrun.__file__).parent / "conf" / "model"
-CONDITIONAL = sorted(path.stem for path in CONF.rglob("*.yaml") if "classes: ${dataset" in path.read_text())
-ELSEWHERE = ["began", "ebgan", "r3gan"]  # energies for scores, or any range: tests/test_energy.py, tests/test_r3gan.py
-OTHERS = [*CONDITIONAL, *ELSEWHERE]
-FAMILY = sorted(path.stem for path in CONF.rglob("*.yaml") if path.stem not in OTHERS)  # these read no labels
-CONVOLUTIONAL = ["dcgan", "tips"]
+ALL = sorted(path.stem for path in CONF.rglob("*.yaml"))
+CONDITIONAL = [name for name in ALL if "classes: ${dataset" in (CONF / f"{name}.yaml").read_text()]
+ELSEWHERE = ["began", "ebgan", "r3gan", "stylegan2"]  # energies, styles, no norms: tests/test_energy.py and so on
+FAMILY = [name for name in ALL if name not in [*CONDITIONAL, *ELSEWHERE]]  # stacks of layers that read no labels
+CONVOLUTIONAL = ["dcgan", "deep_conv", "tips"]
 SMALL: dict[str, list[str]] = {
     "dcgan": ["generator.width=8", "discriminator.width=8"],
+    "deep_conv": ["generator.width=8", "discriminator.width=8"],
     "mlp": ["generator.hidden=[24,24]", "discriminator.hidden=[16,16]"],
     "tips": ["generator.width=8", "discriminator.width=8"],
+    "resnet": ["generator.width=8", "discriminator.width=8", "generator.latent=100"],
 }
 NORMS = [
     (name, norm)
@@ -73,7 +75,7 @@ def test_family_is_not_empty():
 # Properties of the family ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*FAMILY, *ELSEWHERE])
+@pytest.mark.parametrize("name", ALL)
 def test_yaml_gives_exactly_what_constructors_take(name):
     model = OmegaConf.load(CONF / f"{name}.yaml")
     assert set(model) == {"generator", "discriminator"}
@@ -166,9 +168,10 @@ def test_traits_follow_the_layers_that_are_there(name):
     """A trick that replaces batch norm gives PER_SAMPLE back."""
     _, discriminator = small(name, 3, 16, "discriminator.norm=batch")
     assert Fact.PER_SAMPLE in discriminator.traits.spoils
-    for block in discriminator.blocks:
-        if hasattr(block, "norm"):
-            block.norm = nn.Identity()
+    for module in [*discriminator.modules()]:
+        for key, child in [*module.named_children()]:
+            if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+                setattr(module, key, nn.Identity())
     assert Fact.PER_SAMPLE not in discriminator.traits.spoils
 
 
@@ -245,11 +248,11 @@ def test_every_activation_is_used(name, kind):
         (torch.randn(4, 100), torch.randn(4, 3, 16, 16)),
         strict=True,
     ):
-        block = net.blocks[1]
+        chosen = next(m for n, m in net.blocks[1].named_modules() if n.rpartition(".")[2] == "activation")
         seen: list[tuple[Tensor, Tensor]] = []
-        block.activation.register_forward_hook(lambda _, given, made, seen=seen: seen.append((given[0], made)))
+        chosen.register_forward_hook(lambda _, given, made, seen=seen: seen.append((given[0], made)))
         net(start)
-        slope = {"slope": block.activation.negative_slope} if kind == "leaky_relu" else {}
+        slope = {"slope": chosen.negative_slope} if kind == "leaky_relu" else {}
         function = getattr(nn.functional, kind, torch.tanh)
         expected = function(seen[0][0], *slope.values())
         assert torch.allclose(seen[0][1], expected)

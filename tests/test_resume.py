@@ -181,7 +181,7 @@ def test_a_finished_run_says_what_would_be_more(nursery: Nursery, run: Path):
 
 def test_what_changed_is_told(nursery: Nursery, run: Path):
     free = ("steps=4", "log.every=2", "engine.memory=1.5", "name=again", "objective=score/real")
-    warned = ("batch=5", "optim.generator.lr=0.001")
+    warned = ("batch=5", "optim.generator.lr=0.001", "optim.decay=0.5")
     ended = nursery.run("resume", str(run), *free, *warned, folder=run.parent)
     assert ended.code == 0
     for line in ("steps: 3 -> 4", "log.every: 50 -> 2", "engine.memory: 2.0 -> 1.5", "name: ganrun -> again"):
@@ -189,6 +189,7 @@ def test_what_changed_is_told(nursery: Nursery, run: Path):
     assert ended.err.splitlines() == [
         "ganrun: WARNING: resumed at step 3 with batch: 4 -> 5",
         "ganrun: WARNING: resumed at step 3 with optim.generator.lr: 0.0002 -> 0.001",
+        "ganrun: WARNING: resumed at step 3 with optim.decay: 1.0 -> 0.5",
     ]
     assert "batch: 4 -> 5" in (run / "run.log").read_text()
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 TOOLS = ("sh", "awk", "cat", "cksum", "date", "dirname", "flock", "mkdir", "mv", "readlink", "rm", "sed", "sha256sum")
 # A lock in small: the real one's own lines for what builds and tests a package without dependencies.
 BUILDS = ("editables", "hatchling", "packaging", "pathspec", "pluggy", "setuptools", "tomlkit", "trove-classifiers")
-TESTS = ("iniconfig", "pygments", "pytest")
+TESTS = ("execnet", "iniconfig", "pygments", "pytest", "pytest-xdist")
 PYPROJECT = """
 [build-system]
 requires = ["hatchling"]

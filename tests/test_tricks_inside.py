@@ -459,7 +459,11 @@ def test_generator_dropout_stays_on(model, count):
     layer = layers[0].eval()
     made = layer(torch.ones(100_000))
     assert (made == 0).float().mean().item() == pytest.approx(0.5, abs=0.01) and made.max() == 2
-    assert not torch.equal(run.game.sample(), run.game.sample())  # on when sampling
+    grid = run.game.sample()
+    assert torch.equal(grid, run.game.sample())  # a grid shows what training changed, and nothing else
+    for steady in layers:
+        steady.p = 0.0
+    assert not torch.equal(grid, run.game.sample())  # on when sampling
     for setting, text in (("p=1.0", "0 < p < 1"), ("blocks=0", "at least 1")):
         with pytest.raises(Refused, match=text):
             make("generator_dropout", f"tricks.generator_dropout.{setting}")

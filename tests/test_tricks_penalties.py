@@ -359,7 +359,7 @@ def test_a_short_gradient_is_left_as_it_is_and_so_is_the_other_player() -> None:
 
 def test_weight_decay_adds_its_share_of_every_parameter_to_the_gradient() -> None:
     """So that one step of plain gradient descent multiplies weights by 1 - rate * weight, as L2 does."""
-    pair = pair_of(w=WeightDecay(weight=0.1, of="generator"))
+    pair = pair_of(w=WeightDecay(weight=0.1, of="generator", layers="all"))
     before = with_gradients(pair, "generator")
     pair.tricks.each(Trick.before, pair, "generator")
     for i, parameter in enumerate(pair.generator.parameters()):
@@ -373,7 +373,7 @@ def test_weight_decay_adds_its_share_of_every_parameter_to_the_gradient() -> Non
 def test_weight_decay_is_what_torch_s_sgd_calls_by_that_name() -> None:
     mine, theirs = nn.Linear(3, 2), nn.Linear(3, 2)
     theirs.load_state_dict(mine.state_dict())
-    pair = pair_of(generator=mine, w=WeightDecay(weight=0.3, of="both"))
+    pair = pair_of(generator=mine, w=WeightDecay(weight=0.3, of="both", layers="all"))
     ours = torch.optim.SGD(mine.parameters(), lr=0.5)
     other = torch.optim.SGD(theirs.parameters(), lr=0.5, weight_decay=0.3)
     for net in (mine, theirs):
@@ -682,8 +682,8 @@ BAD: dict[str, Callable[[], Trick]] = {
     "tricks.clip.bound": lambda: WeightClipping(bound=0.0),
     "tricks.orthogonal.weight": lambda: Orthogonal(weight=-1.0, of="both"),
     "tricks.orthogonal.of": lambda: Orthogonal(weight=1.0, of="critic"),
-    "tricks.weight_decay.weight": lambda: WeightDecay(weight=-1.0, of="both"),
-    "tricks.weight_decay.of": lambda: WeightDecay(weight=1.0, of=""),
+    "tricks.weight_decay.weight": lambda: WeightDecay(weight=-1.0, of="both", layers="all"),
+    "tricks.weight_decay.of": lambda: WeightDecay(weight=1.0, of="", layers="all"),
     "tricks.gradient_clipping.norm": lambda: GradientClipping(norm=0.0, of="both"),
     "tricks.gradient_clipping.of": lambda: GradientClipping(norm=1.0, of="all"),
     "tricks.lecam.weight": lambda: LeCam(weight=-1.0, decay=0.9, rectified=True, start=1),

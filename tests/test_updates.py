@@ -24,6 +24,7 @@ USUAL: dict[str, Any] = {
     "head_start_discriminator": 1,
     "head_start_generator": 1,
     "reuse_fakes": False,
+    "generator_batch": 1,
 }
 
 

@@ -117,6 +117,12 @@ class Fact(StrEnum):
         "an optimiser of D without momentum",
         "optim=rmsprop or 'optim.discriminator.betas=[0.0,0.9]'",
     )
+    STYLES = (
+        "generator.styles",
+        "C50",
+        "a generator that makes a style for each layer from noise, and the image from those",
+        "model=stylegan2",
+    )
     CURRENT = ("game.current", "C32", "batches of fakes from one generator, not from a pool", "leaving replay out")
     LATENT = ("game.latent", "C40", "fakes that are made from noise", "game=latent")
     UNLABELLED = ("game.unlabelled", "C24", "a game without class labels", "an unconditional model")

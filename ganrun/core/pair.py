@@ -40,7 +40,7 @@ class Pair(nn.Module):
     ) -> Outcome:
         """The discriminator's side: reals and fakes are judged in two calls, so that no batch statistic mixes them."""
         grad = self.tricks.differentiate(update.due)
-        real = real.detach().requires_grad_(grad)
+        real = self.tricks.fold(Trick.reals, real).detach().requires_grad_(grad)
         fake = self.tricks.fold(Trick.replay, fake.detach()).detach().requires_grad_(grad)
         on_real, on_fake = self.judge(real, labels), self.judge(fake, labels)
         context = Context(
@@ -63,6 +63,7 @@ class Pair(nn.Module):
         latent: Latent | None = None,
     ) -> Outcome:
         """The generator's side. Reals are judged only when the loss or a due trick compares with them."""
+        real = self.tricks.fold(Trick.reals, real) if real is not None else None
         on_real = self.judge(real, labels) if real is not None and self.paired(update) else None
         on_fake = self.judge(fake, labels)
         context = Context(

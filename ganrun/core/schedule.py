@@ -84,6 +84,18 @@ class HalfLife(Schedule):
         return 0.5 ** (self.batch / images) if images > 0 else 0.0
 
 
+class Exponential(Schedule):
+    """Divided by `factor` at every step from `start` on, never below `end`. Goodfellow et al. 2014, published code."""
+
+    def __init__(self, *, start: float, end: float, factor: float):
+        if factor < 1:
+            raise ValueError(f"a schedule that is divided by {factor} at every step would grow, expected at least 1")
+        self.start, self.end, self.factor = start, end, factor
+
+    def __call__(self, step: int) -> float:
+        return max(self.start * math.exp(-step * math.log(self.factor)), self.end)
+
+
 class Product(Schedule):
     """One schedule times another."""
 

@@ -1,5 +1,7 @@
 """Randomness is a function of (seed, stream, rank, step): nothing about it needs saving."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 
 import torch
@@ -25,3 +27,11 @@ def reseed(seed: int, stream: str, rank: int = 0, step: int = 0) -> None:
 def generator(seed: int, stream: str, rank: int = 0, step: int = 0) -> torch.Generator:
     """A private CPU generator at this point of this stream; torch's own are left alone."""
     return torch.Generator().manual_seed(derive(seed, stream, rank, step))
+
+
+@contextmanager
+def the_same_each_time(device: torch.device) -> Iterator[None]:
+    """What is drawn in here is the same at every call, and torch's generators are afterwards as they were before."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        reseed(0, "grid")
+        yield

@@ -50,6 +50,13 @@ class Trick(nn.Module):
         """Choose which fakes the discriminator learns from. [B, C, H, W]"""
         return fake
 
+    def reals(self, images: Tensor) -> Tensor:
+        """What the data are taken to be, where their storage took something away. [B, C, H, W]
+
+        Never an augmentation: what only reals have is what G learns to make. Those are `view`s, of reals and fakes.
+        """
+        return images
+
     def view(self, images: Tensor) -> Tensor:
         """What a discriminator sees of any image, in both players' updates. Differentiable. [B, C, H, W]"""
         return images

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ganrun.core.context import Stage, Update
+from ganrun.core.context import Update
 from ganrun.core.game import Game
 from ganrun.errors import Refused
 
@@ -15,7 +15,8 @@ class Alternate:
     For the first `head_start_steps` steps, and then at every `head_start_every`-th if that is above 0, the two
     `head_start_*` counts hold instead. With `reuse_fakes`, the fakes of
     the discriminator's last update serve the generator's first as well, so that they are made once; algorithm 1 draws
-    fresh noise there, which costs one more pass through the generator.
+    fresh noise there, which costs one more pass through the generator. The generator's updates have `generator_batch`
+    times as many images as the discriminator's. Gulrajani et al. 2017, gan_cifar_resnet.py.
     """
 
     def __init__(
@@ -28,18 +29,23 @@ class Alternate:
         head_start_discriminator: int,
         head_start_generator: int,
         reuse_fakes: bool,
+        generator_batch: int,
     ):
         self.counts = self._positive("discriminator", discriminator), self._positive("generator", generator)
         self.head_start_steps, self.head_start_every = head_start_steps, head_start_every
         self.head_start = head_start_discriminator, head_start_generator
         if min(self.head_start) < 0 or not any(self.head_start):
             raise Refused("updates", f"a head start of {self.head_start} updates", "counts of which one is above 0")
+        if reuse_fakes and generator_batch > 1:
+            found = f"{generator_batch} batches for G, but with updates.reuse_fakes D hands on one"
+            raise Refused("updates.generator_batch", found, "1, or fresh fakes", "updates.reuse_fakes=false")
         self.reuse_fakes = reuse_fakes
+        self.batches = 1, self._positive("generator_batch", generator_batch, "times the images of a batch")
 
     @staticmethod
-    def _positive(name: str, count: int) -> int:
+    def _positive(name: str, count: int, what: str = "updates a step") -> int:
         if count < 1:
-            raise Refused(f"updates.{name}", f"{count} updates a step", "at least 1")
+            raise Refused(f"updates.{name}", f"{count} {what}", "at least 1")
         return count
 
     def __call__(self, game: Game, step: int) -> list[Update]:
@@ -48,8 +54,8 @@ class Alternate:
         counts = self.head_start if again or step < self.head_start_steps else self.counts
         due = game.due(step)
         updates = [
-            Update(player=player, stage=Stage(*game.stage), due=due)
-            for player, count in zip(("discriminator", "generator"), counts, strict=True)
+            Update(player=player, stage=game.stage._replace(images=game.stage.images * batches), due=due)
+            for player, count, batches in zip(("discriminator", "generator"), counts, self.batches, strict=True)
             if not game.sits_out(step, player)
             for _ in range(count)
         ]

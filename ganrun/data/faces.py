@@ -10,6 +10,7 @@ from ganrun.data.classes import Wanted, select
 from ganrun.data.fit import check_shape
 from ganrun.data.folder import Pictures
 from ganrun.data.known import check_split, fetch, present
+from ganrun.data.paths import Paths
 from ganrun.errors import Refused, nearest
 
 SPLITS = {"train": "0", "valid": "1", "test": "2", "all": ""}  # as the partition file writes them
@@ -40,7 +41,7 @@ class CelebA(Pictures):
         indices, self.labels, self.classes = select(classes, names, labels)
         kept = files if indices is None else [files[index] for index in indices.tolist()]
         images = present(self.folder / "img_align_celeba", "CelebA")
-        self.paths = [images / name for name in kept]
+        self.paths = Paths(images / name for name in kept)
         present(self.paths[0], "CelebA")
 
     def _files(self, split: str) -> list[str]:

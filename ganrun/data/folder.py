@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from ganrun.data import scan
 from ganrun.data.classes import Wanted, select
 from ganrun.data.dataset import Dataset
 from ganrun.data.fit import check_shape
+from ganrun.data.paths import Paths
 from ganrun.data.picture import Bad, Header, decode
 from ganrun.data.progress import track
 from ganrun.errors import Refused
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 class Pictures(Dataset):
     """Image files, decoded when they are asked for."""
 
-    paths: list[Path]
+    paths: Paths
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -67,12 +67,13 @@ class Folder(Pictures):
         check_shape(channels, resolution)
         found = scan.find(path)
         names = scan.name_classes(found, labels)
-        numbers = torch.tensor([names.index(group) for group in found.groups]) if names else None
+        number = {name: position for position, name in enumerate(names)}
+        numbers = torch.tensor([number[group] for group in found.groups]) if names else None
         indices, numbers, self.classes = select(classes, names, numbers)
         kept = range(len(found.paths)) if indices is None else indices.tolist()
         paths = [found.paths[index] for index in kept]
         good, headers, bad = scan.headers(paths, skip_bad=skip_bad)
-        self.paths = [paths[index] for index in good]
+        self.paths = Paths(paths[index] for index in good)
         self.labels = None if numbers is None else numbers[good]
         self.channels = channels or max(header.channels for header in headers)
         self.resolution = resolution or one_size(headers)

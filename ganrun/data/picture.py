@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,14 +41,12 @@ class Header(NamedTuple):
 def inspect(path: Path) -> Header:
     """Read the header and make sure that the file ends as it should; decode it only when in doubt. Raises Bad."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                header = Header(*image.size, image.mode)
-                _sensible(header, path.stat().st_size)
-                if not _ends_well(path, image.format):
-                    image.load()
-                return header
+        with Image.open(path) as image:
+            header = Header(*image.size, image.mode)
+            _sensible(header, path.stat().st_size)
+            if not _ends_well(path, image.format):
+                image.load()
+            return header
     except Bad:
         raise
     except Exception as problem:  # decoders raise nearly anything on damaged files
@@ -96,10 +94,29 @@ def _start(path: Path) -> str:
 def decode(path: Path, *, channels: int, resolution: int) -> Tensor:
     """The centre square, upright, at this resolution. [C, R, R] uint8. Raises Bad."""
     try:
-        with Image.open(path) as image:
-            plain = eight_bits(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
+        plain = _upright(path, channels)
     except Exception as problem:  # decoders raise nearly anything on damaged files
         raise Bad(reason(path, problem)) from problem
+    return _pixels(plain, channels, resolution)
+
+
+def decode_bytes(raw: bytes, *, channels: int, resolution: int) -> Tensor:
+    """The same of an image file that is in memory. [C, R, R] uint8. Raises Bad."""
+    try:
+        plain = _upright(BytesIO(raw), channels)
+    except UnidentifiedImageError as problem:
+        raise Bad(f"is no image (it begins with {raw[:12].decode('ascii', 'replace')!r})") from problem
+    except Exception as problem:  # decoders raise nearly anything on damaged files
+        raise Bad(f"is cut or damaged ({problem})") from problem
+    return _pixels(plain, channels, resolution)
+
+
+def _upright(source: Path | BytesIO, channels: int) -> Image.Image:
+    with Image.open(source) as image:
+        return eight_bits(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
+
+
+def _pixels(plain: Image.Image, channels: int, resolution: int) -> Tensor:
     pixels = np.array(centre(plain, resolution))  # [R, R] or [R, R, 3]
     return torch.from_numpy(pixels).reshape(resolution, resolution, channels).permute(2, 0, 1)
 

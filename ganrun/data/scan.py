@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from ganrun.data.progress import track
 from ganrun.errors import Refused, nearest
 
 SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
+THREADS, TOGETHER = 8, 64  # that look through the files, and how many a thread takes at a time
 SHOWN = 5  # bad files, sizes and classes that a message lists
 
 
@@ -20,7 +23,7 @@ SHOWN = 5  # bad files, sizes and classes that a message lists
 class Found:
     """The files below a folder, sorted, with the class folder that each is in."""
 
-    paths: list[Path]
+    paths: list[str]
     groups: list[str]  # the name of the folder right below the root; "" for files in the root itself
     ignored: int  # files that are no images by name
 
@@ -29,11 +32,12 @@ def find(root: str | None, where: str = "dataset.path") -> Found:
     """Every image file below the root. Hidden files and folders are left out; a loop of links is refused."""
     folder = existing(root, where)
     paths, groups, ignored = [], [], 0
-    for path in sorted(_walk(folder, [os.path.realpath(folder)])):
-        if path.suffix.lower() in SUFFIXES:
-            inner = path.relative_to(folder).parts
+    root_length = len(os.path.join(folder, ""))
+    for path in _walk(os.fspath(folder), [os.path.realpath(folder)]):
+        if os.path.splitext(path)[1].lower() in SUFFIXES:
+            group, inside, _ = path[root_length:].partition(os.sep)
             paths.append(path)
-            groups.append(inner[0] if len(inner) > 1 else "")
+            groups.append(group if inside else "")
         else:
             ignored += 1
     if not paths:
@@ -59,8 +63,8 @@ def existing(root: str | None, where: str) -> Path:
     )
 
 
-def _walk(folder: Path, above: list[str]) -> Iterator[Path]:
-    """Files below a folder, through links too. `above` are the real paths that lead here."""
+def _walk(folder: str, above: list[str]) -> Iterator[str]:
+    """Files below a folder, through links too, each folder's in order. `above` are the real paths that lead here."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as problem:
@@ -70,14 +74,15 @@ def _walk(folder: Path, above: list[str]) -> Iterator[Path]:
     for entry in entries:
         if entry.name.startswith(".") or entry.name == "__MACOSX":
             continue
-        if not os.path.isdir(entry.path):  # a link to itself is a file that cannot be read
-            yield Path(entry.path)
+        # only a link costs a look at the disk; a link to itself is a file that cannot be read
+        if not (os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()):
+            yield entry.path
             continue
         real = os.path.realpath(entry.path)
         if real in above:
             raise Refused("dataset.path", f"a loop of links: {entry.path} leads back to {real}", "a tree",
                           f"deleting the link {entry.name}")  # fmt: skip
-        yield from _walk(Path(entry.path), [*above, real])
+        yield from _walk(entry.path, [*above, real])
 
 
 def name_classes(found: Found, labels: bool | None) -> list[str]:
@@ -99,21 +104,45 @@ def name_classes(found: Found, labels: bool | None) -> list[str]:
     return names
 
 
-def headers(paths: Sequence[Path], *, skip_bad: bool) -> tuple[list[int], list[Header], list[str]]:
+def headers(paths: Sequence[str], *, skip_bad: bool) -> tuple[list[int], list[Header], list[str]]:
     """Which files are good, their headers, and a line for each bad one. Bad files are refused unless skipped."""
     good, seen, bad = [], [], []
-    for index, path in enumerate(track(paths, "looking through the images", len(paths))):
-        try:
-            seen.append(inspect(path))
+    for index, found in enumerate(track(_looked(paths), "looking through the images", len(paths))):
+        if isinstance(found, Header):
+            seen.append(found)
             good.append(index)
-        except Bad as problem:
-            bad.append(f"{path} {problem}")
+        else:
+            bad.append(f"{paths[index]} {found}")
     if bad and (not skip_bad or not good):
         more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         listed = "; ".join(bad[:SHOWN]) + more
         remedy = "dataset.skip_bad=true, or deleting them" if good else "another dataset.path"
         raise Refused("dataset.path", f"{len(bad)} of {len(paths)} files: {listed}", "whole images", remedy)
     return good, seen, bad
+
+
+def _looked(paths: Sequence[str]) -> Iterator[Header | Bad]:
+    """What each file says of itself. Several at a time: a disk answers many at once, and a network even more."""
+    pieces = [paths[start : start + TOGETHER] for start in range(0, len(paths), TOGETHER)]
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        with warnings.catch_warnings():  # here, as it is one setting of the whole process
+            warnings.simplefilter("ignore")
+            for some in pool.map(_look, pieces):
+                yield from some
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupt does not wait for the rest
+
+
+def _look(paths: Sequence[str]) -> list[Header | Bad]:
+    return [_header(Path(path)) for path in paths]
+
+
+def _header(path: Path) -> Header | Bad:
+    try:
+        return inspect(path)
+    except Bad as problem:
+        return problem.with_traceback(None)
 
 
 def counted(what: Sequence[str]) -> str:

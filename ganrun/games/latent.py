@@ -13,6 +13,7 @@ from ganrun.core.context import Batch, Latent, Outcome, Stage, Update
 from ganrun.core.facts import Fact
 from ganrun.core.game import Game
 from ganrun.core.pair import Pair
+from ganrun.core.seeding import the_same_each_time
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
 from ganrun.errors import Refused
@@ -29,6 +30,7 @@ PRIORS: dict[str, Callable[..., Tensor]] = {
     "normal": torch.randn,
     "uniform": lambda *size, **options: torch.rand(*size, **options) * 2 - 1,
     "spherical": _spherical,
+    "unit_uniform": lambda *size, **options: (torch.rand(*size, **options) * 2 - 1) * 3**0.5,
 }
 
 
@@ -58,6 +60,7 @@ class LatentGame(Game):
         """`grid` counts sample images; `prior` is what noise is drawn from.
 
         normal: N(0, 1). uniform: U(-1, 1). spherical: the sphere whose radius is the root of noise's dimensions.
+        unit_uniform: U(-sqrt 3, sqrt 3), whose variance is 1.
         """
         super().__init__()
         if prior not in PRIORS:
@@ -125,7 +128,8 @@ class LatentGame(Game):
 
     @torch.no_grad()
     def sample(self) -> Tensor:
-        with self.pair.sampler() as generator:
+        # Layers may draw at sampling too: generator_dropout does. A grid shows what training changed, and nothing else.
+        with self.pair.sampler() as generator, the_same_each_time(self.grid.device):
             return generator(self.grid, self.grid_labels).float()
 
     @torch.no_grad()

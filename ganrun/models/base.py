@@ -110,12 +110,12 @@ def title(net: nn.Module, role: str) -> str:
 
 @torch.no_grad()
 def shapes(net: Generator | Discriminator) -> list[torch.Size]:
-    """What each block gives for an image, [C, H, W] or [N]. Found by a copy, so that it leaves no trace."""
+    """What each block gives for an image, [C, H, W] or [N]. Found by running a copy, so that it leaves no trace."""
     given = (net.latent,) if isinstance(net, Generator) else (net.channels, net.resolution, net.resolution)
-    hidden, labels = torch.zeros(2, *given), torch.zeros(2, dtype=torch.int64)
-    found = []
+    found: list[torch.Size] = []
+    copy = deepcopy(net).eval()
+    for block in copy.blocks:
+        block.register_forward_hook(lambda _, given, made: found.append(made.shape[1:]))
     with torch.random.fork_rng(devices=()):  # some layers draw
-        for block in deepcopy(net.blocks).eval():
-            hidden = passed(block, hidden, labels)
-            found.append(hidden.shape[1:])
+        copy(torch.zeros(2, *given), torch.zeros(2, dtype=torch.int64))
     return found

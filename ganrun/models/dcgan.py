@@ -13,6 +13,7 @@ from ganrun.models.epilogues import Epilogue
 from ganrun.models.layers import Unfold, stack
 
 RESOLUTIONS = (16, 32, 64, 128, 256)
+BOTTOM_NORMS = ("maps", "units")
 SMALLEST = 4  # pixels; both networks' smallest maps are 4x4
 
 
@@ -30,6 +31,7 @@ class Generator(base.Generator):
         kernel: int,
         top_kernel: int,
         norm: str,
+        bottom_norm: str,
         activation: str,
         slope: float,
         dropout: float,
@@ -44,9 +46,8 @@ class Generator(base.Generator):
         after = layers.After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
         # As in the paper's code: no biases, as norms have their own. Without norms every layer has one.
         bias = norm == "none"
-        project = nn.Linear(latent, widths[0] * SMALLEST**2, bias=bias)
-        unfold = Unfold(channels=widths[0], size=SMALLEST)
-        self.blocks = nn.Sequential(stack(project=project, unfold=unfold, **after(widths[0])))
+        limits.choice(f"{here}.bottom_norm", bottom_norm, BOTTOM_NORMS)
+        self.blocks = nn.Sequential(_bottom(latent, widths[0], bias, after, bottom_norm == "units"))
         for below, above in pairwise(widths):
             conv = layers.double(below, above, kernel, bias=bias)
             self.blocks.append(stack(conv=conv, **after(above)))
@@ -86,6 +87,17 @@ class Discriminator(base.Discriminator):
             self.blocks.append(stack(conv=conv, **after(below, normed=normed)))
         self.head = base.head((widths[-1], SMALLEST, SMALLEST), epilogue, bias=bias)
         layers.initialise(self, f"{here}.init", **init)
+
+
+def _bottom(latent: int, width: int, bias: bool, after: layers.After, by_unit: bool) -> nn.Sequential:
+    """Noise to the smallest maps. `by_unit`: batch norm is for each number on its own, before they become maps."""
+    units = width * SMALLEST**2
+    project, unfold = nn.Linear(latent, units, bias=bias), Unfold(channels=width, size=SMALLEST)
+    rest = after(width)
+    if not by_unit or after.norm != "batch":
+        return stack(project=project, unfold=unfold, **rest)
+    rest["norm"] = nn.BatchNorm1d(units, momentum=after.momentum, eps=after.eps)
+    return stack(project=project, norm=rest.pop("norm"), unfold=unfold, **rest)
 
 
 def _widths(here: str, channels: int, resolution: int, width: int, max_width: int) -> list[int]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ganrun import limits
 
 NORMS = ("batch", "instance", "layer", "group", "none")
-INITS = ("normal", "uniform", "xavier", "default")
+INITS = ("normal", "uniform", "xavier", "he", "default")
 WEIGHTED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 GROUPS = 32  # Wu & He 2018, table 3
 ACTIVATIONS: dict[str, Callable[[float], nn.Module]] = {
@@ -134,6 +134,23 @@ class Fold(nn.Module):
         return maps.permute(0, 2, 3, 1).flatten(1) if maps.dim() == 4 else maps
 
 
+class Scaled(nn.Module):
+    """A weight times a constant of its layer."""
+
+    def __init__(self, scale: float):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight * self.scale
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight / self.scale
+
+    def extra_repr(self) -> str:
+        return f"{self.scale:.4g}"
+
+
 class Maxout(nn.Module):
     """The largest of `pieces` neighbouring values. Goodfellow et al. 2013 (Maxout Networks), equation 1."""
 
@@ -152,7 +169,8 @@ class Maxout(nn.Module):
 def initialise(net: nn.Module, where: str, *, kind: str, scale: float, gain_scale: float) -> None:
     """Draw weights as a paper did: biases 0, gains of norms N(1, gain_scale); `default` is PyTorch's own.
 
-    scale: standard deviation of `normal`, half width of `uniform`, gain of `xavier` (Glorot & Bengio 2010, eq. 16).
+    scale: standard deviation of `normal`, half width of `uniform`, gain of `xavier` (Glorot & Bengio 2010, eq. 16) and
+    of `he`, N(0, gain sqrt(2 / inputs of a unit)) (He et al. 2015, equation 10).
     """
     limits.choice(f"{where}.kind", kind, INITS)
     limits.number(f"{where}.scale", scale, 0)
@@ -176,6 +194,8 @@ def _draw(weight: Tensor, kind: str, scale: float) -> None:
         nn.init.normal_(weight, 0.0, scale)
     elif kind == "uniform":
         nn.init.uniform_(weight, -scale, scale)
+    elif kind == "he":
+        nn.init.kaiming_normal_(weight, nonlinearity="relu").mul_(scale)
     else:
         nn.init.xavier_uniform_(weight, scale)
 

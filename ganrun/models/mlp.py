@@ -25,6 +25,7 @@ class Generator(base.Generator):
         resolution: int,
         hidden: Sequence[int],
         norm: str,
+        bottom_norm: bool,
         activation: str,
         slope: float,
         dropout: float,
@@ -37,7 +38,8 @@ class Generator(base.Generator):
         limits.choice(f"{here}.activation", activation, ACTIVATIONS)
         self.blocks = nn.Sequential()
         for inputs, units in zip([latent, *hidden], hidden, strict=False):
-            self.blocks.append(_layer(inputs, units, norm, activation, slope, dropout))
+            kind = norm if self.blocks or bottom_norm else "none"
+            self.blocks.append(_layer(inputs, units, kind, activation, slope, dropout))
         pixels = nn.Linear([latent, *hidden][-1], channels * resolution**2)
         self.to_image = stack(dense=pixels, unflatten=nn.Unflatten(1, (channels, resolution, resolution)))
         layers.initialise(self, f"{here}.init", **init)

@@ -13,12 +13,16 @@ from ganrun.core.pair import Pair
 from ganrun.core.schedule import Schedule, Scheduled
 from ganrun.core.trick import Trick
 from ganrun.errors import Refused
+from ganrun.models.base import weighted
 
 OF: Mapping[str, tuple[Role, ...]] = {
     "generator": ("generator",),
     "discriminator": ("discriminator",),
     "both": ("generator", "discriminator"),
 }
+
+
+LAYERS = ("all", "last")
 
 
 def _players(where: str, of: str) -> tuple[Role, ...]:
@@ -73,20 +77,28 @@ class WeightDecay(Trick):
 
     gradient += weight * parameter, biases and gains included; so Adam scales it too, unlike decoupled weight decay,
     which is optim.*._target_=torch.optim.AdamW. Acts where it stands in the list: after `gradient_clipping`, unclipped.
+    `layers=last` is the margin of a support vector machine, |w|^2 / 2 over the weights of the last layer alone, as in
+    Geometric GAN, Lim & Ye 2017, equation 14: their C is 1 / (weight * batch).
     """
 
-    def __init__(self, *, weight: float | Schedule, of: str):
+    def __init__(self, *, weight: float | Schedule, of: str, layers: str):
         super().__init__()
         if not isinstance(weight, Schedule):
             limits.number("tricks.weight_decay.weight", weight, 0)
-        self.weight, self.players = Scheduled(weight), _players("tricks.weight_decay", of)
+        limits.choice("tricks.weight_decay.layers", layers, LAYERS)
+        self.weight, self.players, self.layers = Scheduled(weight), _players("tricks.weight_decay", of), layers
 
     def before(self, pair: Pair, player: Role) -> None:
         if player in self.players:
-            net: nn.Module = getattr(pair, player)
-            learnt: list[Tensor] = [p for p in net.parameters() if p.grad is not None]
+            learnt = [p for p in self._decaying(getattr(pair, player)) if p.grad is not None]
             gradients = [p.grad for p in learnt if p.grad is not None]
             torch._foreach_add_(gradients, torch._foreach_mul(learnt, self.weight()))
+
+    def _decaying(self, net: nn.Module) -> list[Tensor]:
+        if self.layers == "all":
+            return list(net.parameters())
+        *_, (_, last) = weighted(net)
+        return [p for p in last.parameters() if p.ndim > 1]
 
 
 class GradientClipping(Trick):

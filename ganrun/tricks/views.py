@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ganrun.core.context import Role, Stage
+from ganrun.core.pair import Pair
 from ganrun.core.schedule import Schedule, Scheduled, schedule
 from ganrun.core.traits import Finding, Level
 from ganrun.core.trick import Trick
@@ -40,6 +41,23 @@ class InstanceNoise(Trick):
         if last > 0:
             sentence = f"tricks.instance_noise: sigma ends at {last:g}, so G learns the noise"
             yield Finding("C29", Level.WARNING, f"{sentence}. Try: tricks.instance_noise.sigma.end=0.0")
+
+
+class Dequantize(Trick):
+    """Make the 256 values of 8-bit reals continuous, as G's are. Gulrajani et al. 2017, gan_cifar_resnet.py.
+
+    x = n / 128 - 1 + U(0, 1/128) for n in 0 to 255. Not an augmentation, though it is for reals only: it undoes the
+    rounding that D could otherwise tell them by. Neither grids nor `bind` show it.
+    """
+
+    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+        values = (real + 1) * 127.5
+        if (values - values.round()).abs().max() > 1e-2:
+            found = "the data are not 8-bit images, so no rounding is there to undo"
+            raise Refused("tricks.dequantize", found, "pictures", "leaving dequantize out")
+
+    def reals(self, images: Tensor) -> Tensor:
+        return (images + 1) * (255 / 256) - 1 + torch.rand_like(images) / 128
 
 
 class Mirror(Trick):
@@ -99,7 +117,7 @@ class GeneratorNoise(Trick):
             raise Refused("tricks.generator_noise", "model.generator has no row of blocks", "one", "model=dcgan")
         for name, block in list(blocks.named_children()):
             noise = Noise(self.sigma)
-            if type(block) is nn.Sequential:
+            if isinstance(block, nn.Sequential):
                 block.add_module("noise", noise)  # the block keeps its name in checkpoints
             else:
                 setattr(blocks, name, nn.Sequential(block, noise))

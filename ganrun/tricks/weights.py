@@ -18,6 +18,7 @@ from ganrun.core.traits import Finding, Level, Traits, claims, facts
 from ganrun.core.trick import Trick
 from ganrun.errors import Refused
 from ganrun.models.base import title, weighted
+from ganrun.models.layers import Scaled
 from ganrun.tricks.norms import VirtualNorm, roles
 
 INITIALISATION = "the initial weights"
@@ -155,23 +156,6 @@ class SpectralNorm(Reparametrisation):
                 yield Finding("C42", Level.WARNING, f"{found}. Try: model.discriminator.norm=none, as in the paper")
 
 
-class Scaled(nn.Module):
-    """A weight times a constant of its layer."""
-
-    def __init__(self, scale: float):
-        super().__init__()
-        self.scale = scale
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return weight * self.scale
-
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        return weight / self.scale
-
-    def extra_repr(self) -> str:
-        return f"{self.scale:.4g}"
-
-
 class EqualizedLr(Reparametrisation):
     """Weights N(0, 1), scaled at run time, so that all layers learn equally fast. Karras et al. 2018, section 4.1.
 
@@ -194,6 +178,8 @@ class EqualizedLr(Reparametrisation):
 
     @torch.no_grad()
     def reparametrise(self, layer: Layer, *, last: bool) -> None:
+        if parametrize.is_parametrized(layer) and any(isinstance(module, Scaled) for module in layer.modules()):
+            raise Refused("tricks.equalized_lr", "the networks scale their weights so already", "", "leaving it out")
         scale = (self.last_gain if last else self.gain) / math.sqrt(fan_in(layer))
         parametrize.register_parametrization(layer, "weight", Scaled(scale))
         layer.weight = torch.randn_like(layer.weight) * scale

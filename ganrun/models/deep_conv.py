@@ -1,0 +1,123 @@
+"""The DCGAN that StudioGAN measures on CIFAR-10: a discriminator of two convolutions a scale. `deep_conv.py` there."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor, nn
+
+from ganrun import limits
+from ganrun.errors import Refused
+from ganrun.models import base, layers
+from ganrun.models.epilogues import Epilogue
+from ganrun.models.layers import After, Unfold, keep, stack
+
+RESOLUTIONS = (8, 16, 32, 64, 128, 256)
+SMALLEST = 4  # pixels; both networks' smallest maps are 4x4
+
+
+class Generator(base.Generator):
+    """Noise to 4x4 maps without norm or activation, doubled up to the image, then one convolution at full size."""
+
+    def __init__(
+        self,
+        *,
+        latent: int,
+        channels: int,
+        resolution: int,
+        width: int,
+        max_width: int,
+        kernel: int,
+        top_kernel: int,
+        norm: str,
+        activation: str,
+        slope: float,
+        dropout: float,
+        output: str,
+        init: Mapping[str, Any],
+    ):
+        super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
+        here = "model.generator"
+        scales = _scales(here, channels, resolution, width, max_width)
+        limits.resizing_kernel(f"{here}.kernel", kernel)
+        limits.odd_kernel(f"{here}.top_kernel", top_kernel)
+        widths = _widths(width, max_width, scales + 1)[::-1]  # bottom first
+        after = After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
+        project = nn.Linear(latent, widths[0] * SMALLEST**2)
+        self.blocks = nn.Sequential(stack(project=project, unfold=Unfold(channels=widths[0], size=SMALLEST)))
+        for below, above in pairwise(widths):
+            self.blocks.append(stack(conv=layers.double(below, above, kernel, bias=True), **after(above)))
+        self.to_image = stack(conv=keep(widths[-1], channels, top_kernel, bias=True))
+        layers.initialise(self, f"{here}.init", **init)
+
+
+class Discriminator(base.Discriminator):
+    """At each scale a convolution that widens and one that halves, down to 4x4 maps; a last one, the sum of its maps.
+
+    Norms behind every convolution, the first included; every layer has a bias.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        resolution: int,
+        width: int,
+        max_width: int,
+        kernel: int,
+        halving_kernel: int,
+        norm: str,
+        activation: str,
+        slope: float,
+        dropout: float,
+        epilogue: Epilogue | None,
+        output: str,
+        init: Mapping[str, Any],
+    ):
+        super().__init__(channels=channels, resolution=resolution, output=output)
+        here = "model.discriminator"
+        scales = _scales(here, channels, resolution, width, max_width)
+        limits.odd_kernel(f"{here}.kernel", kernel)
+        limits.resizing_kernel(f"{here}.halving_kernel", halving_kernel)
+        after = After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
+        *widths, last = _widths(width, max_width, scales + 1)
+        self.blocks = nn.Sequential()
+        for above, below in zip([channels, *widths], widths, strict=False):
+            self.blocks.append(_block(above, below, kernel, halving_kernel, after))
+        score = base.head((last,), epilogue, bias=True)
+        final = stack(conv=keep(widths[-1], last, kernel, bias=True), **after(last), pool=SumPool())
+        self.head = stack(**dict(final.named_children()), **dict(score.named_children()))
+        layers.initialise(self, f"{here}.init", **init)
+
+
+class SumPool(nn.Module):
+    """The sum over each map. [B, C, H, W] -> [B, C]"""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.sum((2, 3))
+
+
+def _block(above: int, below: int, kernel: int, halving_kernel: int, after: After) -> nn.Sequential:
+    """A convolution that widens, and one that halves the size."""
+    wide = stack(conv=keep(above, below, kernel, bias=True), **after(below))
+    half = stack(conv=layers.halve(below, below, halving_kernel, bias=True), **after(below))
+    return stack(
+        **{f"wide_{name}": layer for name, layer in wide.named_children()},
+        **{f"half_{name}": layer for name, layer in half.named_children()},
+    )
+
+
+def _widths(width: int, max_width: int, count: int) -> list[int]:
+    """Channels from the largest maps to the smallest: double at each scale, up to a cap."""
+    return [min(width * 2**scale, max_width) for scale in range(count)]
+
+
+def _scales(here: str, channels: int, resolution: int, width: int, max_width: int) -> int:
+    """How often the size halves from the image to 4x4."""
+    limits.resolution(f"{here}.resolution", resolution, RESOLUTIONS)
+    limits.whole(f"{here}.channels", channels, 1, 4)
+    limits.whole(f"{here}.width", width, 1)
+    limits.whole(f"{here}.max_width", max_width, 1)
+    if width > max_width:
+        raise Refused(f"{here}.width", str(width), f"at most max_width, {max_width}", f"{here}.max_width={4 * width}")
+    return (resolution // SMALLEST).bit_length() - 1

@@ -1,0 +1,141 @@
+"""Residual networks of GANs. Gulrajani et al. 2017 (gan_cifar_resnet.py); Miyato et al. 2018, tables 3 to 5."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor, nn
+
+from ganrun import limits
+from ganrun.core.context import DiscriminatorOutput
+from ganrun.core.facts import Fact
+from ganrun.core.traits import Traits
+from ganrun.errors import Refused
+from ganrun.models import base, resnet_blocks
+from ganrun.models.conditional import ConditionalBatchNorm, Score, block
+from ganrun.models.epilogues import Epilogue
+from ganrun.models.layers import After
+from ganrun.models.resnet_blocks import SEED, Before, Pool
+
+CONDITIONING = ("projection", "head")
+
+
+class Generator(base.Generator):
+    """Project noise to 4x4 maps, then double them by residual blocks. Miyato et al. 2018, tables 3 to 5, on the left.
+
+    With `classes`, the norms of its blocks have gains and biases for each class. Miyato & Koyama 2018, figure 14.
+    """
+
+    def __init__(
+        self,
+        *,
+        latent: int,
+        channels: int,
+        resolution: int,
+        classes: int,
+        width: int,
+        max_width: int,
+        kernel: int,
+        top_kernel: int,
+        upsample: str,
+        norm: str,
+        activation: str,
+        slope: float,
+        dropout: float,
+        output: str,
+        init: Mapping[str, Any],
+    ):
+        super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
+        here = "model.generator"
+        widths = resnet_blocks.generator_widths(here, channels, resolution, width, max_width)
+        resnet_blocks.check_up(here, kernel, top_kernel, upsample)
+        self.classes = _classes(here, classes, norm)
+        after = After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
+        own = (lambda channels: ConditionalBatchNorm(channels=channels, classes=classes)) if classes else None
+        project = nn.Linear(latent, widths[0] * SEED**2)
+        before = Before(after=after, norm=own)
+        self.blocks = resnet_blocks.tower(project, widths, kernel=kernel, upsample=upsample, before=before)
+        self.to_image = resnet_blocks.to_image(widths[-1], channels, top_kernel, after)
+        resnet_blocks.initialise(self, f"{here}.init", **init)
+
+
+class Discriminator(base.Discriminator):
+    """Residual blocks that halve the image, some that keep its size, the sum of each map, a score. Miyato et al. 2018.
+
+    With `classes` it reads labels by projection (Miyato & Koyama 2018, equation 9), or names them by a head of its own
+    (Odena et al. 2017; in gan_cifar_resnet.py too).
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        resolution: int,
+        classes: int,
+        conditioning: str,
+        width: int,
+        max_width: int,
+        smallest: int,
+        flat: int,
+        wide: bool,
+        kernel: int,
+        norm: str,
+        activation: str,
+        slope: float,
+        dropout: float,
+        pool: str,
+        epilogue: Epilogue | None,
+        output: str,
+        init: Mapping[str, Any],
+    ):
+        super().__init__(channels=channels, resolution=resolution, output=output)
+        here = "model.discriminator"
+        halvings = resnet_blocks.halvings(here, resolution, smallest)
+        limits.whole(f"{here}.flat", flat, 0)
+        limits.odd_kernel(f"{here}.kernel", kernel)
+        limits.choice(f"{here}.pool", pool, resnet_blocks.POOLS)
+        limits.choice(f"{here}.conditioning", conditioning, CONDITIONING)
+        self.classes = _classes(here, classes)
+        widths = resnet_blocks.widths(here, channels, resolution, width, max_width, halvings + flat)
+        after = After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
+        make = partial(resnet_blocks.down, kernel=kernel, before=Before(after=after))
+        self.blocks = block()
+        for i, (above, below) in enumerate(pairwise([channels, *widths])):
+            hidden = below if wide or i == 0 else above
+            made = make(above, below, hidden=hidden, halves=i < halvings, image=i == 0)
+            self.blocks.add_module(f"down{i + 1}" if i < halvings else f"flat{i + 1 - halvings}", made)
+        self.blocks.add_module("pool", block(activation=after(1)["activation"], pool=Pool(kind=pool)))
+        names = classes > 0 and conditioning == "head"
+        self.head = _head(widths[-1], 0 if names else classes, epilogue)
+        self.class_head = nn.Linear(widths[-1], classes) if names else None
+        resnet_blocks.initialise(self, f"{here}.init", **init)
+
+    @property
+    def traits(self) -> Traits:
+        found = super().traits
+        return found if self.class_head is None else replace(found, provides=found.provides | {Fact.CLASS_HEAD})
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
+        """[B, C, H, W] -> score [B], features, of which the last are the pooled ones [B, N], and what the head says."""
+        opinion = super().forward(images, labels)
+        if self.class_head is None:
+            return opinion
+        return opinion._replace(heads={"class": self.class_head(opinion.features[-1])})
+
+
+def _head(features: int, classes: int, epilogue: Epilogue | None) -> nn.Sequential:
+    """From pooled features to a score, which reads labels when there are classes."""
+    if not classes:
+        return base.head((features,), epilogue, bias=True)
+    inputs = epilogue.fit((features,)) if epilogue else features
+    return block(epilogue=epilogue, score=Score(features=inputs, classes=classes, bias=True))
+
+
+def _classes(here: str, classes: int, norm: str = "batch") -> int:
+    limits.whole(f"{here}.classes", classes, 0)
+    if classes and norm != "batch":
+        raise Refused(f"{here}.norm", f"{norm}, and {classes} classes, which each have gains in batch norm", "batch",
+                      f"{here}.norm=batch")  # fmt: skip
+    return classes

@@ -1,0 +1,170 @@
+"""What residual networks are made of: blocks that double or halve maps, and the checks of their settings.
+
+Gulrajani et al. 2017 (gan_cifar_resnet.py); Miyato et al. 2018, figure 8.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganrun import limits
+from ganrun.errors import Refused
+from ganrun.models import layers
+from ganrun.models.conditional import Block, Labelled, block
+from ganrun.models.layers import After, Unfold, keep
+
+RESOLUTIONS = (16, 32, 64, 128, 256)
+SEED = 4  # pixels; a generator begins with maps of 4x4
+UPSAMPLERS = ("nearest", "bilinear")
+POOLS = ("sum", "mean")
+Parts = dict[str, nn.Module | None]
+
+
+class Residual(Labelled):
+    """Maps through two convolutions, plus the maps themselves. He et al. 2016 (Identity Mappings), equation 2."""
+
+    def __init__(self, *, inner: Block, shortcut: nn.Module | None):
+        super().__init__()
+        self.inner, self.shortcut = inner, shortcut
+
+    def forward(self, maps: Tensor, labels: Tensor | None = None) -> Tensor:
+        """[B, C, H, W] -> [B, C', H', W']"""
+        inner = self.inner(maps, labels)
+        return inner + (maps if self.shortcut is None else self.shortcut(maps))
+
+
+class Pool(nn.Module):
+    """The sum, or mean, of each map. [B, C, H, W] -> [B, C]"""
+
+    def __init__(self, *, kind: str):
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.sum((2, 3)) if self.kind == "sum" else maps.mean((2, 3))
+
+    def extra_repr(self) -> str:
+        return self.kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Before:
+    """What stands before a convolution of a residual block: a norm, an activation; before its second, dropout."""
+
+    after: After
+    norm: Callable[[int], nn.Module] | None = None  # one that reads labels, in place of the usual
+
+    def first(self, channels: int) -> Parts:
+        parts = self.after(channels)
+        norm = self.norm(channels) if self.norm else parts["norm"]
+        return {"norm": norm, "activation": parts["activation"]}
+
+    def second(self, channels: int) -> Parts:
+        parts = self.after(channels)
+        norm = self.norm(channels) if self.norm else parts["norm"]
+        return {"norm2": norm, "activation2": parts["activation"], "dropout": parts["dropout"]}
+
+
+def up(inputs: int, outputs: int, *, kernel: int, upsample: str, before: Before) -> Block:
+    """A block that doubles the size: ahead of its first convolution, and on the shortcut. Miyato et al. 2018, figure 8.
+
+    The papers upsample ahead of the shortcut's convolution; behind it, which costs a quarter, a 1x1 kernel gives the
+    same maps.
+    """
+    inner = block(
+        **before.first(inputs),
+        up=nn.Upsample(scale_factor=2, mode=upsample),
+        conv=keep(inputs, outputs, kernel, bias=True),
+        **before.second(outputs),
+        conv2=keep(outputs, outputs, kernel, bias=True),
+    )
+    shortcut = block(conv=keep(inputs, outputs, 1, bias=True), up=nn.Upsample(scale_factor=2, mode=upsample))
+    return block(residual=Residual(inner=inner, shortcut=shortcut))
+
+
+def down(inputs: int, outputs: int, *, hidden: int, kernel: int, before: Before, halves: bool, image: bool) -> Block:
+    """A block that halves the size by mean pooling: behind its second convolution, and on the shortcut.
+
+    Where it sees the `image`, neither norm nor activation stand before its first convolution. Where the shortcut has
+    nothing to change it has no layers. Pooling ahead of the shortcut's 1x1 convolution gives what pooling behind it
+    does, at a quarter of the cost.
+    """
+    inner = block(
+        **({} if image else before.first(inputs)),
+        conv=keep(inputs, hidden, kernel, bias=True),
+        **(before.second(hidden) | ({"norm2": None} if image else {})),
+        conv2=keep(hidden, outputs, kernel, bias=True),
+        down=nn.AvgPool2d(2) if halves else None,
+    )
+    changes = halves or inputs != outputs
+    pool = nn.AvgPool2d(2) if halves else None
+    shortcut = block(down=pool, conv=keep(inputs, outputs, 1, bias=True)) if changes else None
+    return block(residual=Residual(inner=inner, shortcut=shortcut))
+
+
+def tower(project: nn.Linear, widths: list[int], **how: Any) -> Block:
+    """A generator's blocks: a dense layer to 4x4 maps, then residual blocks that double them. Widths bottom first."""
+    blocks = block(seed=block(project=project, unfold=Unfold(channels=widths[0], size=SEED)))
+    for scale, (below, above) in enumerate(pairwise(widths), 1):
+        blocks.add_module(f"up{scale}", up(below, above, **how))
+    return blocks
+
+
+def to_image(width: int, channels: int, kernel: int, after: After) -> nn.Sequential:
+    """Norm, activation, a convolution. The norm knows no labels."""
+    parts = after(width)
+    conv = keep(width, channels, kernel, bias=True)
+    return layers.stack(norm=parts["norm"], activation=parts["activation"], conv=conv)
+
+
+@torch.no_grad()
+def initialise(net: nn.Module, where: str, *, residual_scale: float, **init: Any) -> None:
+    """As for every network, then the convolutions inside residual blocks times `residual_scale`.
+
+    Both papers' codes have Glorot's initialisation, inside blocks times the root of 2.
+    """
+    limits.number(f"{where}.residual_scale", residual_scale, 0)
+    layers.initialise(net, where, **init)
+    for layer in net.modules() if init["kind"] != "default" else ():
+        if isinstance(layer, Residual):
+            for conv in (layer.inner.conv, layer.inner.conv2):
+                conv.weight.mul_(residual_scale)  # type: ignore[union-attr, operator]
+
+
+def generator_widths(here: str, channels: int, resolution: int, width: int, max_width: int) -> list[int]:
+    """Channels of a generator's maps, from 4x4 up to the image's size."""
+    limits.resolution(f"{here}.resolution", resolution, RESOLUTIONS)
+    scales = (resolution // SEED).bit_length()
+    return widths(here, channels, resolution, width, max_width, scales)[::-1]
+
+
+def check_up(here: str, kernel: int, top_kernel: int, upsample: str) -> None:
+    """Refuse what a generator's blocks cannot be made of."""
+    limits.odd_kernel(f"{here}.kernel", kernel)
+    limits.odd_kernel(f"{here}.top_kernel", top_kernel)
+    limits.choice(f"{here}.upsample", upsample, UPSAMPLERS)
+
+
+def widths(here: str, channels: int, resolution: int, width: int, max_width: int, count: int) -> list[int]:
+    """Channels from the largest maps on: twice as many in each block, up to a cap."""
+    limits.resolution(f"{here}.resolution", resolution, RESOLUTIONS)
+    limits.whole(f"{here}.channels", channels, 1, 4)
+    limits.whole(f"{here}.width", width, 1)
+    limits.whole(f"{here}.max_width", max_width, 1)
+    if width > max_width:
+        raise Refused(f"{here}.width", str(width), f"at most max_width, {max_width}", f"{here}.max_width={width}")
+    return [min(width * 2**i, max_width) for i in range(count)]
+
+
+def halvings(here: str, resolution: int, smallest: int) -> int:
+    """How many blocks halve an image until its maps have the smallest size."""
+    limits.resolution(f"{here}.resolution", resolution, RESOLUTIONS)
+    possible = [2**n for n in range(1, resolution.bit_length() - 1)]
+    if smallest not in possible:
+        sizes = ", ".join(map(str, possible))
+        raise Refused(f"{here}.smallest", str(smallest), f"one of {sizes} (pixels)", f"{here}.smallest={possible[0]}")
+    return (resolution // smallest).bit_length() - 1

@@ -1,0 +1,177 @@
+"""StyleGAN2: styles scale the weights of a generator's convolutions. Karras et al. 2020 (arXiv 1912.04958)."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from ganrun import limits
+from ganrun.core.facts import Fact
+from ganrun.core.traits import Traits, facts
+from ganrun.errors import Refused
+from ganrun.models import base
+from ganrun.models.epilogues import Epilogue, MinibatchStddev
+from ganrun.models.layers import Fold, Unfold, stack
+from ganrun.models.stylegan2_layers import HALF, Activation, Blur, Halve, check_taps, equalised, widths
+from ganrun.models.stylegan2_synthesis import SMALLEST, Styles, Synthesis
+
+RESOLUTIONS = (16, 32, 64, 128, 256, 512, 1024)
+ARCHITECTURES = ("skip", "residual", "plain")
+
+
+class Generator(nn.Module):
+    """Noise to styles, styles to an image of any range. Karras et al. 2020, figures 2d and 7."""
+
+    traits = Traits(provides=facts(Fact.STYLES))
+
+    def __init__(
+        self,
+        *,
+        latent: int,
+        styles: int,
+        mapping_layers: int,
+        mapping_rate: float,
+        channels: int,
+        resolution: int,
+        width: int,
+        max_width: int,
+        architecture: str,
+        filter: Sequence[float],
+        slope: float,
+    ):
+        super().__init__()
+        here = "model.generator"
+        depths = _depths(here, channels, resolution, width, max_width, architecture, filter, slope)
+        limits.whole(f"{here}.latent", latent, 1)
+        limits.whole(f"{here}.styles", styles, 1)
+        limits.whole(f"{here}.mapping_layers", mapping_layers, 1)
+        limits.number(f"{here}.mapping_rate", mapping_rate, 1e-6)
+        self.latent, self.channels, self.resolution = latent, channels, resolution
+        self.range = base.RANGES["linear"]
+        synthesis = Synthesis(
+            styles=styles, channels=channels, depths=depths, architecture=architecture, taps=filter, slope=slope
+        )
+        self.styles: nn.Module = Styles(
+            latent=latent, styles=styles, layers=mapping_layers, rate=mapping_rate, slope=slope, count=synthesis.count
+        )
+        self.synthesis = synthesis
+
+    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """[B, Z] -> [B, C, H, W]. Labels are ignored: this generator is unconditional."""
+        return self.synthesis(self.styles(noise))
+
+
+class Halving(nn.Module):
+    """Two convolutions, the second of which halves the size, beside a path that only filters and mixes channels."""
+
+    def __init__(self, inputs: int, outputs: int, *, taps: Sequence[float], slope: float, residual: bool):
+        super().__init__()
+        self.layers = stack(
+            conv=equalised(nn.Conv2d(inputs, inputs, 3, padding=1)),
+            activation=Activation(slope),
+            blur=Blur(taps, wider=True),
+            halve=equalised(nn.Conv2d(inputs, outputs, 3, stride=2)),
+            last=Activation(slope),
+        )
+        self.across = _across(inputs, outputs, taps) if residual else None
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """[B, I, H, W] -> [B, O, H / 2, W / 2]"""
+        return self.layers(maps) if self.across is None else (self.layers(maps) + self.across(maps)) * HALF
+
+
+def _across(inputs: int, outputs: int, taps: Sequence[float]) -> nn.Sequential:
+    return stack(halve=Halve(taps), conv=equalised(nn.Conv2d(inputs, outputs, 1, bias=False)))
+
+
+class Beside(nn.Module):
+    """Reads the image anew at this size; it travels as the last of the channels. Karras et al. 2020, figure 7b."""
+
+    def __init__(self, channels: int, from_image: nn.Module, layers: nn.Module | None, halve: Halve | None):
+        super().__init__()
+        self.channels, self.from_image, self.layers, self.halve = channels, from_image, layers, halve
+
+    def forward(self, both: Tensor) -> Tensor:
+        """[B, I + C, H, W] -> [B, O + C, H / 2, W / 2]; at the top there is only the image, at the end only maps."""
+        maps, image = both[:, : -self.channels], both[:, -self.channels :]
+        read = self.from_image(image)
+        maps = maps + read if maps.shape[1] else read
+        if self.layers is None or self.halve is None:
+            return maps
+        return torch.cat([self.layers(maps), self.halve(image)], 1)
+
+
+class Discriminator(base.Discriminator):
+    """Halve the image down to 4x4 maps, then a convolution and two dense layers. Karras et al. 2020, figure 7, bottom.
+
+    residual: each size adds to a halved copy of the maps above. skip: every size reads the image anew. plain: neither.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        resolution: int,
+        width: int,
+        max_width: int,
+        architecture: str,
+        filter: Sequence[float],
+        slope: float,
+        epilogue: Epilogue | None,
+    ):
+        super().__init__(channels=channels, resolution=resolution, output="linear")
+        here = "model.discriminator"
+        depths = _depths(here, channels, resolution, width, max_width, architecture, filter, slope)
+        if epilogue is not None and not isinstance(epilogue, MinibatchStddev):
+            found = f"{type(epilogue).__name__}, which makes vectors where a convolution follows"
+            raise Refused(f"{here}.epilogue", found, "null or MinibatchStddev", "tricks=[minibatch_stddev]")
+        self.blocks = nn.Sequential()
+        for inputs, outputs in pairwise(depths[::-1]):
+            layers = Halving(inputs, outputs, taps=filter, slope=slope, residual=architecture == "residual")
+            first = not self.blocks
+            read = _from_image(channels, inputs, slope) if first or architecture == "skip" else None
+            if architecture == "skip":
+                assert read is not None
+                self.blocks.append(stack(beside=Beside(channels, read, layers, Halve(filter))))
+            else:
+                self.blocks.append(stack(from_image=read, halving=layers))
+        last = _from_image(channels, depths[0], slope) if architecture == "skip" else None
+        beside = Beside(channels, last, None, None) if last else None
+        self.head = stack(beside=beside, **dict(_end(depths[0], epilogue, slope)))
+
+
+def _from_image(channels: int, outputs: int, slope: float) -> nn.Sequential:
+    return stack(conv=equalised(nn.Conv2d(channels, outputs, 1)), activation=Activation(slope))
+
+
+def _end(depth: int, epilogue: Epilogue | None, slope: float) -> Iterator[tuple[str, nn.Module]]:
+    """From maps of 4x4 pixels to a score. An epilogue's vectors are read as the maps that it has added to."""
+    inputs = depth
+    if epilogue is not None:
+        inputs = epilogue.fit((depth, SMALLEST, SMALLEST)) // SMALLEST**2
+        yield "epilogue", epilogue
+        yield "unfold", Unfold(channels=inputs, size=SMALLEST)
+    yield "conv", equalised(nn.Conv2d(inputs, depth, 3, padding=1))
+    yield "activation", Activation(slope)
+    yield "fold", Fold()
+    yield "dense", equalised(nn.Linear(depth * SMALLEST**2, depth))
+    yield "last", Activation(slope)
+    yield "score", equalised(nn.Linear(depth, 1))
+
+
+def _depths(
+    here: str,
+    channels: int,
+    resolution: int,
+    width: int,
+    max_width: int,
+    architecture: str,
+    taps: Sequence[float],
+    slope: float,
+) -> list[int]:
+    """Settings that both networks have, checked; channels of the maps from 4x4 up."""
+    limits.choice(f"{here}.architecture", architecture, ARCHITECTURES)
+    limits.number(f"{here}.slope", slope, 0)
+    check_taps(f"{here}.filter", taps)
+    return widths(here, channels, resolution, width, max_width, RESOLUTIONS)

@@ -1,0 +1,111 @@
+"""Tricks on the styles of a generator that makes one for each of its layers: StyleGAN's regularisers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganrun import limits
+from ganrun.core.context import Context, Role
+from ganrun.core.facts import Fact
+from ganrun.core.schedule import Schedule, Scheduled
+from ganrun.core.traits import Traits, facts
+from ganrun.core.trick import Trick
+
+
+class PathLength(Trick):
+    """Make a step in the space of styles change the image equally far everywhere. Karras et al. 2020, equation 4.
+
+    weight * E (|J^T y| - a)^2 with y ~ N(0, I) / sqrt(H W) for each image, J^T y the gradient of <G(w), y> with respect
+    to the styles w, and a the running mean of its length, which moves by `decay`. As in the paper's code, the length is
+    the root of the mean over layers of the squared length for each, `a` has moved before it is compared with, and the
+    first of every `shrink` images are asked about. In float32 whatever the engine's precision, as it is differentiated
+    twice.
+    """
+
+    traits = Traits(needs=facts(Fact.LATENT, Fact.STYLES))
+    mean: Tensor  # [] running mean of the lengths
+    length: Tensor  # [] their mean when the trick was last due
+
+    def __init__(self, *, weight: float | Schedule, decay: float, shrink: int, every: int):
+        super().__init__()
+        here = "tricks.path_length"
+        if not isinstance(weight, Schedule):
+            limits.number(f"{here}.weight", weight, 0)
+        limits.number(f"{here}.decay", decay, 0, 1)
+        limits.whole(f"{here}.shrink", shrink, 1)
+        limits.whole(f"{here}.every", every, 1)
+        self.weight, self.decay, self.shrink, self.every = Scheduled(weight), decay, shrink, every
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("length", torch.zeros(()))
+
+    def generator_term(self, context: Context) -> Tensor:
+        assert context.latent is not None
+        noise = context.latent.noise
+        lengths = self.lengths(context.pair.generator, noise[: max(1, len(noise) // self.shrink)])
+        mean = self.mean.lerp(lengths.mean(), self.decay)
+        self.mean.copy_(mean.detach())
+        self.length.copy_(lengths.detach().mean())
+        return self.weight() * (lengths - mean).square().mean()
+
+    @staticmethod
+    def lengths(generator: Any, noise: Tensor) -> Tensor:
+        """|J^T y| for each image, itself differentiable. [B, Z] -> [B]"""
+        with torch.autocast(noise.device.type, enabled=False):
+            styles = generator.styles(noise)
+            images = generator.synthesis(styles)
+            towards = torch.randn_like(images) / (images.shape[2] * images.shape[3]) ** 0.5
+            (gradient,) = torch.autograd.grad((images * towards).sum(), styles, create_graph=True)
+            return gradient.square().sum(2).mean(1).sqrt()
+
+    def gauges(self) -> Mapping[str, Tensor]:
+        return {"length": self.length}
+
+
+class Mixed(nn.Module):
+    """Styles of one noise for the lower layers and of another for the rest, while training."""
+
+    def __init__(self, styles: nn.Module, p: float):
+        super().__init__()
+        self.styles, self.p = styles, p
+
+    def forward(self, noise: Tensor) -> Tensor:
+        """[B, Z] -> [B, layers, S]"""
+        own = self.styles(noise)
+        if not self.training:
+            return own
+        layers = torch.arange(own.shape[1], device=own.device)
+        is_own = layers < self.cutoff(own.shape[1], own.device)
+        return torch.where(is_own[None, :, None], own, self.styles(torch.randn_like(noise)))
+
+    def cutoff(self, count: int, device: torch.device) -> Tensor:
+        """The first layer of the other noise: one of 1 to count - 1, or, with probability 1 - p, none. []"""
+        crossover = torch.randint(1, count, (), device=device)
+        return torch.where(torch.rand((), device=device) < self.p, crossover, count)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+class StyleMixing(Trick):
+    """Take the styles of one noise up to some layer, and of another from there on. Karras et al. 2019, section 3.1.
+
+    In training only. With probability `p`, with a crossover anywhere alike, one for the whole batch as in the paper's
+    code; the second noise is normal.
+    """
+
+    traits = Traits(needs=facts(Fact.STYLES))
+
+    def __init__(self, *, p: float):
+        super().__init__()
+        limits.number("tricks.style_mixing.p", p, 0, 1 + 1e-9)
+        self.p = p
+
+    def modify(self, net: nn.Module, role: Role) -> nn.Module:
+        """A generator without styles stays as it is, and is refused for what it lacks."""
+        if role == "generator" and isinstance(getattr(net, "styles", None), nn.Module):
+            net.styles = Mixed(net.get_submodule("styles"), self.p)
+        return net
