@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from ganrun.allocator import keep_big_blocks
-from ganrun.build import PLAYERS, Run, build
+from ganrun.build import Run, build
 from ganrun.core.train import train
 from ganrun.core.traits import Level
 from ganrun.data.classes import counts
 from ganrun.errors import Refused
+from ganrun.hyperparameters import hyperparameters
 from ganrun.record.atomic import write_atomically
 from ganrun.record.best import Best
 from ganrun.record.checkpoint import Checkpoints
@@ -300,17 +301,3 @@ class Session:
         if best.measure is not None:
             record["best"] = best.record()
         write_atomically(folder.path / "summary.json", json.dumps(record, indent=2) + "\n")
-
-
-def hyperparameters(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """What tells the runs of a sweep apart: the parts by name, and whatever was asked for."""
-    parts = {
-        "model": settings["model"]["generator"]["_target_"].split(".")[-2],
-        "loss": settings["loss"]["_target_"].split(".")[-1],
-        "dataset": settings["dataset"]["_target_"].split(".")[-1],
-        "tricks": " ".join(settings["tricks"]) or "none",
-        **{key: settings[key] for key in ("batch", "seed", "steps")},
-        **{f"optim.{name}.lr": str(settings["optim"][name]["lr"]) for name in PLAYERS},
-    }
-    asked = (override.lstrip("~+").split("=", 1) for override in overrides)
-    return parts | {pair[0]: pair[-1] for pair in asked if pair[0] not in parts}

@@ -129,8 +129,8 @@ def test_m_picks_the_checkpoint_of_a_began_and_resuming_changes_nothing(tmp_path
 
 @pytest.mark.slow
 def test_m_falls_while_began_learns_digits(tmp_path: Path) -> None:
-    """experiment=began, its first 300 steps on images of 16 pixels: M falls to less than half."""
-    cfg = composed("experiment=began", "steps=300", "dataset.resolution=16", "log.samples=300", "engine.device=cpu",
+    """experiment=began, its first 300 steps: M falls to less than half."""
+    cfg = composed("experiment=began", "steps=300", "log.samples=300", "engine.device=cpu",
                    "engine.workers=0", "log.checkpoint=100")  # fmt: skip
     session = Session(signals=Signals(), console=Console(file=io.StringIO()))
     assert session.start(cfg, tmp_path / "run", overrides=[]) == 0

@@ -304,7 +304,8 @@ def test_batch_norm_in_a_began_is_warned_of(role: str) -> None:
 
 
 def test_the_experiments_rates_fall_by_half_every_100000_steps_to_a_floor() -> None:
-    player = build(composed("experiment=began", "game.grid=1", "engine.device=cpu")).engine.players["generator"]
+    paper = ("optim.generator.lr.start=1e-4", "game.grid=1", "engine.device=cpu")
+    player = build(composed("experiment=began", *paper)).engine.players["generator"]
     rates = [player.rate(step) for step in (0, 99_999, 100_000, 250_000, 499_999)]
     assert rates == pytest.approx([1e-4, 1e-4, 5e-5, 2.5e-5, 2e-5])
     assert isinstance(player.nets[0], began.Generator)

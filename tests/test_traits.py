@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from support import LinearDiscriminator, ScaleGenerator, built, composed, family, host, pair_in, pair_of
+from support import LinearDiscriminator, ScaleGenerator, built, composed, family, host, host_of_loss, pair_in, pair_of
 from torch import nn
 
 from ganrun.build import Momentum, build
@@ -144,8 +144,8 @@ def test_networks_take_part_in_the_check() -> None:
 def test_every_claimed_setting_and_every_need_is_owned_by_a_shipped_part() -> None:
     """A fact that nothing can provide would refuse for ever."""
     provided = set()
-    for trick in family("tricks"):
-        found = host(trick)
+    hosts = [*map(host, family("tricks")), *map(host_of_loss, family("loss"))]
+    for found in hosts:
         assert isinstance(found, tuple), found
         run = build(composed(*found))
         for part in run.game.parts(pair_in(run)).values():
