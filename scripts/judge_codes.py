@@ -57,7 +57,7 @@ def main() -> int:
     run, step = load_run(options.run)
     images, labels = run.dataset.bulk()
     assert labels is not None, "the data have no classes"
-    codes = read_codes(run.game.pairs["main"].discriminator, to_units(images).to(run.device), options.code)  # type: ignore[arg-type, union-attr]
+    codes = read_codes(run.game.pairs["main"].discriminator, to_units(images).to(run.device), options.code)  # type: ignore[arg-type]
     mean, largest = chance(codes, labels)
     found = {"step": step, "accuracy": matched(codes, labels), "chance": mean, "largest_of_shuffles": largest,
              "images_of_each_code": torch.bincount(codes).tolist()}  # fmt: skip

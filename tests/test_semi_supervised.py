@@ -5,11 +5,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from data_formats import images, write_idx, write_mnist
 from support import composed, pair_in, play, tiny, trick_of
 from torch import Tensor
 
 from ganrun.build import build
 from ganrun.core.context import Targets
+from ganrun.data.known import Mnist
 from ganrun.data.samples import Digits
 from ganrun.errors import Contradiction, Refused
 from ganrun.losses.targets import Minimax
@@ -211,3 +213,14 @@ def test_ten_labels_a_class_are_enough_for_digits() -> None:
                          "engine.workers=0", "optim.decay.delay=150"))  # fmt: skip
     play(run, 0, 150)
     assert run.game.figures()["semi_supervised/test_error"] < 0.4
+
+
+def test_a_known_data_set_tests_on_its_own_test_split(tmp_path: Any) -> None:
+    """Read when it is asked for, of the same classes and size."""
+    write_mnist(tmp_path, count=30)
+    write_idx(tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte.gz", images(30, 28, 28, seed=1))
+    split: dict[str, Any] = {"root": str(tmp_path), "download": False, "channels": 1, "resolution": 16}
+    data = Mnist(split="train", classes=[1, 2], **split)
+    test = Mnist(split="test", classes=[1, 2], **split)
+    assert data.test is not None and torch.equal(data.test.images, test.images) and test.test is None
+    assert not torch.equal(data.images[:1], test.images[:1]) and data.test.classes == ("1", "2")
