@@ -359,8 +359,9 @@ def test_what_cannot_be_made_is_refused(net: Any, changed: dict[str, Any], messa
 def test_what_cannot_be_combined_is_refused() -> None:
     with pytest.raises(Refused, match=r"epilogue: MinibatchDiscrimination.*Try: tricks=\[minibatch_stddev\]"):
         built(model="stylegan2", tricks=["minibatch_discrimination"])
-    with pytest.raises(Refused, match="equalized_lr: the networks scale their weights so already"):
-        built(model="stylegan2", tricks=["equalized_lr"])
+    for name in ("equalized_lr", "weight_norm"):
+        with pytest.raises(Refused, match=f"{name}: the networks have a form for their weights already"):
+            built(model="stylegan2", tricks=[name])
     for name in ("path_length", "style_mixing"):
         with pytest.raises(Contradiction, match=rf"{name}: needs a generator that makes a style.*model=stylegan2"):
             built(tricks=[name])

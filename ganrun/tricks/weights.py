@@ -64,6 +64,12 @@ class Reparametrisation(Trick):
     def reparametrise(self, layer: Layer, *, last: bool) -> None:
         raise NotImplementedError
 
+    def only_form(self, layer: Layer) -> None:
+        """Refuse networks that come with a form of their own, as StyleGAN2's: another on top would be a mistake."""
+        if parametrize.is_parametrized(layer, "weight"):
+            found = "the networks have a form for their weights already"
+            raise Refused(f"tricks.{self.name}", found, "plain weights", f"leaving {self.name} out")
+
     def remarks(self, stage: Stage) -> Iterable[Finding]:
         """Every layer got the form."""
         for name, net in self.nets:
@@ -178,8 +184,7 @@ class EqualizedLr(Reparametrisation):
 
     @torch.no_grad()
     def reparametrise(self, layer: Layer, *, last: bool) -> None:
-        if parametrize.is_parametrized(layer) and any(isinstance(module, Scaled) for module in layer.modules()):
-            raise Refused("tricks.equalized_lr", "the networks scale their weights so already", "", "leaving it out")
+        self.only_form(layer)
         scale = (self.last_gain if last else self.gain) / math.sqrt(fan_in(layer))
         parametrize.register_parametrization(layer, "weight", Scaled(scale))
         layer.weight = torch.randn_like(layer.weight) * scale
@@ -210,4 +215,5 @@ class WeightNorm(Reparametrisation):
         self.traits = Traits(claims=self.own_claims())
 
     def reparametrise(self, layer: Layer, *, last: bool) -> None:
+        self.only_form(layer)
         parametrizations.weight_norm(layer, dim=outputs_axis(layer))
