@@ -22,7 +22,7 @@ FAMILY = sorted(path.stem for path in CONF.rglob("*.yaml"))
 CONVOLUTIONAL = ["dcgan", "deep_conv", "tips"]
 SMALL: dict[str, list[str]] = {
     "dcgan": ["generator.width=8", "discriminator.width=8"],
-    "deep_conv": ["generator.width=8", "discriminator.width=8"],
+    "deep_conv": ["generator.width=8", "discriminator.width=8", "generator.latent=100"],
     "mlp": ["generator.hidden=[24,24]", "discriminator.hidden=[16,16]"],
     "tips": ["generator.width=8", "discriminator.width=8"],
 }
