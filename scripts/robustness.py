@@ -52,7 +52,7 @@ def architecture(seed: int, number: int) -> Architecture:
     """The `number`-th draw: one base for both players, everything else for each."""
     random = Random(f"{seed}/{number}")
     base = random.choice(list(WIDTHS))
-    depths = [1, 2, 4, 6] if base == "mlp" else [0]  # the others' follows from the resolution
+    depths = [2, 3, 4, 6] if base == "mlp" else [0]  # the others' follows from the resolution
     players = {
         player: {
             "activation": random.choice(["relu", "leaky_relu", "elu", "tanh"]),

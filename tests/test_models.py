@@ -26,7 +26,7 @@ CONVOLUTIONAL = ["dcgan", "deep_conv", "tips"]
 UNNORMED = ["improved"]  # whose D has no norm to choose
 SMALL: dict[str, list[str]] = {
     "dcgan": ["generator.width=8", "discriminator.width=8"],
-    "deep_conv": ["generator.width=8", "discriminator.width=8"],
+    "deep_conv": ["generator.width=8", "discriminator.width=8", "generator.latent=100"],
     "improved": ["generator.width=8", "discriminator.width=8"],
     "infogan": [
         "generator.latent=100",
