@@ -71,6 +71,7 @@ def build(cfg: DictConfig) -> Run:
         net.to(memory_format=torch.channels_last)
     reseed(settings["seed"], "bind")
     game.bind(source.examples(settings["batch"]))
+    game.study(source)
     engine = Eager(game, _players(settings, make, game), device=device, autocast=autocast)
     return Run(
         settings=settings,

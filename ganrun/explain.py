@@ -30,7 +30,7 @@ SEEN = 10_000  # steps of which the order of updates is asked
 
 # The seams of `Trick` in the order in which a run passes them, and the player in whose updates they act.
 SEAMS: dict[str, list[tuple[Callable, str]]] = {
-    "once, while the run is built": [(Trick.modify, ""), (Trick.bind, "")],
+    "once, while the run is built": [(Trick.modify, ""), (Trick.bind, ""), (Trick.study, "")],
     "before each step": [(Trick.begin, ""), (Trick.sits_out, "")],
     "in each update": [
         (Trick.latent, "D and G"),
@@ -47,7 +47,7 @@ SEAMS: dict[str, list[tuple[Callable, str]]] = {
         (Trick.after, "D and G"),
         (Trick.gauges, "D"),
     ],
-    "between steps": [(Trick.watch, ""), (Trick.sampler, "")],
+    "between steps": [(Trick.figures, ""), (Trick.watch, ""), (Trick.sampler, ""), (Trick.sweeps, "")],
 }
 
 

@@ -51,7 +51,7 @@ RULES: dict[str, Rule] = {
     "C21": Rule("E", "The generator must be able to make the data's range.", False),
     "C22": Rule("E", "Channels and resolution of networks and data must agree.", False),
     "C23": Rule("E", "The resolution must be one that the architecture can make.", False),
-    "C24": Rule("E", "A conditional part needs labels, and an auxiliary classifier two classes or more."),
+    "C24": Rule("E W", "A conditional part needs labels, and an auxiliary classifier two classes or more."),
     "C25": Rule("E", "The losses of BEGAN and EBGAN read energies, which an auto-encoder gives and nothing else."),
     "C28": Rule(
         "I", "Several updates of D for each of G, with hard labels and a cross-entropy: D may become too sure."

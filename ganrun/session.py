@@ -50,7 +50,7 @@ class Log:
         now = time.monotonic()
         speed = (step - self.step) * self.run.game.stage.images / max(now - self.since, 1e-9)
         rates = {f"learning_rate/{name}": player.rate(step - 1) for name, player in self.run.engine.players.items()}
-        extra = {"speed/images_per_second": speed, "images": self.run.source.seen, **rates}
+        extra = {"speed/images_per_second": speed, "images": self.run.source.seen, **rates, **self.run.game.figures()}
         means = self.recorder.flush(step, extra)
         self.progress.update(step, means, speed)
         self.step, self.since = step, time.monotonic()
@@ -101,6 +101,10 @@ class Saver:
         self.last_grid = self.folder.samples / f"step_{step:08d}.png"
         save_png(self.last_grid, picture)
         self.recorder.image("samples", step, picture)
+        for name, images in self.run.game.pictures().items():
+            picture = grid(images.flatten(0, 1), len(images))
+            save_png(self.folder.samples / f"{name}_{step:08d}.png", picture)
+            self.recorder.image(name, step, picture)
 
     def start(self, step: int) -> None:
         """The picture of real images beside which the samples are to be judged."""

@@ -36,6 +36,14 @@ SIZES = {  # networks of the usual shape, small
     "tips": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "deep_conv": ("generator.width=8", "discriminator.width=4", "generator.latent=8"),
     "stylegan2": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "improved": ("generator.width=4", "discriminator.width=4", "generator.latent=8"),
+    "infogan": (
+        "generator.width=4",
+        "discriminator.width=4",
+        "generator.hidden=16",
+        "discriminator.hidden=16",
+        "generator.latent=8",
+    ),
     "mlp": ("generator.hidden=[16]", "discriminator.hidden=[16]", "generator.latent=8"),
     "began": ("generator.width=4", "discriminator.width=4", "generator.latent=8", "discriminator.code=8"),
     "ebgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
@@ -53,13 +61,16 @@ MODELS = {  # of tricks that need what the usual one has not
     "auxiliary_classifier": "acgan",
     "path_length": "stylegan2",
     "style_mixing": "stylegan2",
+    "semi_supervised": "improved",
 }
 
 
 EAGER = {  # settings with which a trick acts within a few steps of a tiny run, where its own wait for longer
     "ada": ("tricks.ada.start=0.5",),
     "checkpoint_swap": ("tricks.checkpoint_swap.interval=2", "tricks.checkpoint_swap.p=0.9"),
+    "info_codes": ("model.generator.latent=20",),
     "replay": ("tricks.replay.size=5",),
+    "semi_supervised": ("model.discriminator.classes=10",),
     "self_attention": ("tricks.self_attention.at=8",),
     "throttle": ("tricks.throttle.accuracy=0.0", "tricks.throttle.interval=2"),
     "top_k": ("tricks.top_k.interval=1", "tricks.top_k.decay=0.5"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -22,6 +22,24 @@ class Batch(NamedTuple):
 
     images: Tensor  # [B, C, H, W] in [-1, 1]; 2-D points are [B, 2, 1, 1]
     labels: Tensor | None = None  # [B] int64
+
+
+class Examples(Protocol):
+    """What a trick may see of the data before the run starts: images by their index."""
+
+    @property
+    def labels(self) -> Tensor | None:
+        """The label of every image, on the host. [N] int64"""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of what the labels count."""
+
+    def pick(self, indices: Tensor) -> Batch:
+        """These images, on the device."""
+
+    def kept_out(self) -> Batch | None:
+        """All images that are kept out of training, on the device; None when the data have none."""
 
 
 class Latent(NamedTuple):

@@ -105,6 +105,12 @@ class Fact(StrEnum):
         "a discriminator whose weights nothing else confines",
         "keeping one of the tricks that bound the discriminator",
     )
+    CLASS_SCORE = (
+        "discriminator.class_score",
+        "C24",
+        "a discriminator whose score is the log of the sum of exp of one logit for each class",
+        "model=improved with model.discriminator.classes=10",
+    )
     LIPSCHITZ = (
         "lipschitz",
         "C2",

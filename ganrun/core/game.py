@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganrun.core.context import Batch, Outcome, Stage, Update
+from ganrun.core.context import Batch, Examples, Outcome, Stage, Update
 from ganrun.core.pair import Pair
 from ganrun.core.schedule import Scheduled
 from ganrun.core.traits import Part, Traits
@@ -36,9 +36,19 @@ class Game(nn.Module, ABC):
     def bind(self, batch: Batch) -> None:
         """Show the game one batch so that its tricks can allocate their state."""
 
+    @torch.no_grad()
+    def study(self, examples: Examples) -> None:
+        """Let tricks look at the data once."""
+        for pair in self._pairs():
+            pair.tricks.each(Trick.study, pair, examples)
+
     @abstractmethod
     def sample(self) -> Tensor:
         """Images for the grid, from the same noise every time. [N, C, H, W] in [-1, 1]"""
+
+    def pictures(self) -> Mapping[str, Tensor]:
+        """More pictures to keep beside the grid, by name. [rows, columns, C, H, W] in [-1, 1]"""
+        return {}
 
     @abstractmethod
     def draw(self, count: int, labels: Tensor | None = None) -> Tensor:
@@ -84,6 +94,16 @@ class Game(nn.Module, ABC):
 
     def sits_out(self, step: int, player: str) -> bool:
         return any(method(step, player) for pair in self._pairs() for _, method in pair.tricks.at(Trick.sits_out))
+
+    @torch.no_grad()
+    def figures(self) -> dict[str, float]:
+        """What tricks measure at each log, under the trick's name."""
+        return {
+            f"{name}/{key}": value
+            for pair in self._pairs()
+            for name, measure in pair.tricks.at(Trick.figures)
+            for key, value in measure(pair).items()
+        }
 
     def watch(self, step: int, means: Mapping[str, float]) -> None:
         for pair in self._pairs():

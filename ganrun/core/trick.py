@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ganrun.core.context import Context, Latent, Role, Stage, Targets, Terms
+from ganrun.core.context import Context, Examples, Latent, Role, Stage, Targets, Terms
 from ganrun.core.traits import Finding, Traits
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class Trick(nn.Module):
 
     def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
         """Allocate state whose shape depends on the nets or the data."""
+
+    def study(self, pair: Pair, examples: Examples) -> None:
+        """Look at the data once, after `bind`: a few labelled images, or those that are kept out of training."""
 
     # In every update.
     def latent(self, latent: Latent) -> Latent:
@@ -106,8 +109,16 @@ class Trick(nn.Module):
         """The generator to draw samples from."""
         return net
 
+    def figures(self, pair: Pair) -> Mapping[str, float]:
+        """Numbers measured at each log, where the host waits anyway, such as the error on images kept out."""
+        return {}
+
     def watch(self, step: int, means: Mapping[str, float]) -> None:
         """Read the means logged since the last call; raise `Stopped` to end the run."""
+
+    def sweeps(self, noise: Tensor) -> Mapping[str, Tensor]:
+        """Latents of further pictures beside the grid, from the grid's own [N, Z]. Name -> [rows, columns, Z]"""
+        return {}
 
     # Before anything starts.
     def remarks(self, stage: Stage) -> Iterable[Finding]:

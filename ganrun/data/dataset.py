@@ -41,6 +41,7 @@ class Dataset(ABC):
     resolution: int  # height and width, in pixels
     classes: tuple[str, ...] = ()  # names; empty when unlabelled
     labels: Tensor | None = None  # [N] int64 in 0..len(classes)-1
+    test: Dataset | None = None  # images that are kept out of training
 
     @abstractmethod
     def __len__(self) -> int: ...

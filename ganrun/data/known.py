@@ -40,6 +40,13 @@ class Known(Held):
         shape = {"channels": channels or images.shape[1], "resolution": resolution or images.shape[-1]}
         pieces = [fit(piece, **shape) for piece in images.split(4096)]  # floats of all at once would be large
         super().__init__(images=torch.cat(pieces), labels=labels, names=names, classes=classes)
+        self._again = {"root": root, "download": download, **shape, "classes": classes}
+        self._split = split
+
+    @property
+    def test(self) -> Known | None:  # type: ignore[override]
+        """The test split beside the training split, read when it is asked for."""
+        return type(self)(split="test", **self._again) if self._split == "train" else None  # type: ignore[arg-type]
 
     @abstractmethod
     def _read(self, root: Path, split: str) -> tuple[Tensor, Tensor, Sequence[str]]:

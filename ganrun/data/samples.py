@@ -18,24 +18,34 @@ from ganrun.data.dataset import Dataset, Held
 from ganrun.data.fit import check_shape, recoloured, resized
 from ganrun.errors import Refused
 
+DIGITS = tuple(str(digit) for digit in range(10))
 LARGEST = 256  # pixels; the photographs have 427 by 640
 
 
 class Digits(Held):
     """The 1,797 handwritten digits of 8x8 pixels and 17 greys, upscaled smoothly."""
 
-    def __init__(self, *, channels: int, resolution: int, classes: Wanted):
+    def __init__(self, *, channels: int, resolution: int, classes: Wanted, held_out: int = 0):
+        """`held_out` images, drawn once and for all, are no part of the data: they are `test`."""
         check_shape(channels, resolution, most=LARGEST)
         with gzip.open(shipped("data/digits.csv.gz"), "rt") as file:
             rows = torch.from_numpy(np.loadtxt(file, delimiter=","))  # [N, 64 values of 0..16 and the digit]
         grey = rows[:, :64].reshape(-1, 1, 8, 8).float() * (255 / 16)
         images = resized(grey.round().to(torch.uint8), resolution, mode="bicubic")
-        super().__init__(
-            images=recoloured(images, channels).contiguous(),
-            labels=rows[:, 64].long(),
-            names=[str(digit) for digit in range(10)],
-            classes=classes,
-        )
+        images, labels = recoloured(images, channels).contiguous(), rows[:, 64].long()
+        if held_out:
+            out, kept = _split(len(images), held_out)
+            self.test = Held(images=images[out], labels=labels[out], names=DIGITS, classes=classes)
+            images, labels = images[kept], labels[kept]
+        super().__init__(images=images, labels=labels, names=DIGITS, classes=classes)
+
+
+def _split(total: int, held_out: int) -> tuple[Tensor, Tensor]:
+    """Indices of the images that are held out, the same in every run, and of those that stay; both in order."""
+    if not 0 < held_out < total:
+        raise Refused("dataset.held_out", f"{held_out} of {total} images", f"from 0 to {total - 1}")
+    order = torch.randperm(total, generator=generator(0, "held out"))
+    return order[:held_out].sort().values, order[held_out:].sort().values
 
 
 class Photos(Dataset):

@@ -48,6 +48,27 @@ class Source(ABC):
         self._seen += stage.images
         return Batch(_reduced(to_units(images), stage.resolution), labels)
 
+    @property
+    def labels(self) -> Tensor | None:
+        """The label of every image, on the host. [N] int64"""
+        return self.dataset.labels
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.dataset.classes
+
+    def pick(self, indices: Tensor) -> Batch:
+        """These images. Does not move."""
+        images, labels = self._fetch(indices)
+        return Batch(to_units(images), labels)
+
+    def kept_out(self) -> Batch | None:
+        """All images that are kept out of training; None when the data set has none."""
+        if self.dataset.test is None:
+            return None
+        images, labels = self.dataset.test.bulk()
+        return Batch(to_units(images).to(self.device), None if labels is None else labels.to(self.device))
+
     def examples(self, count: int) -> Batch:
         """A fixed selection, a function of the seed only; repeats when there are too few. Does not move."""
         order = torch.randperm(len(self.dataset), generator=generator(self.seed, "examples"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ COLUMNS = 4  # of a grid with a row for each class, at least
 PRIORS: dict[str, Callable[..., Tensor]] = {
     "normal": torch.randn,
     "uniform": lambda *size, **options: torch.rand(*size, **options) * 2 - 1,
+    "unit_interval": torch.rand,
     "spherical": _spherical,
     "unit_uniform": lambda *size, **options: (torch.rand(*size, **options) * 2 - 1) * 3**0.5,
 }
@@ -59,8 +60,8 @@ class LatentGame(Game):
     def __init__(self, *, pair: Pair, stage: Stage, prior: str, grid: int):
         """`grid` counts sample images; `prior` is what noise is drawn from.
 
-        normal: N(0, 1). uniform: U(-1, 1). spherical: the sphere whose radius is the root of noise's dimensions.
-        unit_uniform: U(-sqrt 3, sqrt 3), whose variance is 1.
+        normal: N(0, 1). uniform: U(-1, 1). unit_interval: U(0, 1). unit_uniform: U(-1.73, 1.73), of variance 1.
+        spherical: the sphere whose radius is the root of noise's dimensions.
         """
         super().__init__()
         if prior not in PRIORS:
@@ -69,7 +70,8 @@ class LatentGame(Game):
         self.stage, self.prior = stage, PRIORS[prior]
         self.objectives = {"discriminator": self.discriminator, "generator": self.generator}
         self.classes = check_classes(pair)
-        self.register_buffer("grid", self.prior(grid, pair.generator.latent))
+        noise = self.prior(grid, pair.generator.latent)
+        self.register_buffer("grid", pair.tricks.fold(Trick.latent, Latent(noise)).noise)
         self.register_buffer("grid_labels", None)
         if self.classes:
             self._arrange(grid)
@@ -131,6 +133,17 @@ class LatentGame(Game):
         # Layers may draw at sampling too: generator_dropout does. A grid shows what training changed, and nothing else.
         with self.pair.sampler() as generator, the_same_each_time(self.grid.device):
             return generator(self.grid, self.grid_labels).float()
+
+    @torch.no_grad()
+    def pictures(self) -> Mapping[str, Tensor]:
+        """The sweeps of tricks, drawn as the grid is."""
+        sweeps = [sweep(self.grid) for _, sweep in self.pair.tricks.at(Trick.sweeps)]
+        with self.pair.sampler() as generator, the_same_each_time(self.grid.device):
+            return {
+                name: generator(latents.flatten(0, 1)).float().unflatten(0, latents.shape[:2])
+                for sweep in sweeps
+                for name, latents in sweep.items()
+            }
 
     @torch.no_grad()
     def draw(self, count: int, labels: Tensor | None = None) -> Tensor:

@@ -1,0 +1,193 @@
+"""InfoGAN: parts of the noise that D must be able to read off the image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from copy import deepcopy
+from itertools import accumulate
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganrun import limits
+from ganrun.core.context import Context, DiscriminatorOutput, Latent, Role
+from ganrun.core.facts import Fact
+from ganrun.core.traits import Traits, facts
+from ganrun.core.trick import Trick
+from ganrun.errors import Refused
+from ganrun.models.base import title
+from ganrun.models.layers import Fold, stack, unit_norm
+
+HERE = "tricks.info_codes"
+COLUMNS = 10  # values of a continuous code in a picture, as in the paper's figures
+ROWS = 10  # of such a picture, each with noise of its own
+NORMS = ("batch", "layer", "none")
+STDS = ("fixed", "learnt")
+
+
+def categorical_bound(logits: Tensor, code: Tensor) -> Tensor:
+    """What q tells about a code of K equally likely values, in nats: E log q(c|x) + log K. [B, K], [B] -> []"""
+    return math.log(logits.shape[1]) - F.cross_entropy(logits, code)
+
+
+def gaussian_bound(mean: Tensor, log_std: Tensor, code: Tensor) -> Tensor:
+    """The same for codes U(-1, 1), in nats: E log N(c; mean, std) + log 2, added up over codes. [B, n] each -> []"""
+    gap = (code - mean) * torch.exp(-log_std)
+    likelihood = -0.5 * math.log(2 * math.pi) - log_std - gap.square() / 2  # [B, n]
+    return (likelihood + math.log(2)).sum(1).mean()
+
+
+class Recogniser(nn.Module):
+    """Q: a hidden layer on D's last features, then what it believes of each code. Chen et al. 2016, section 5."""
+
+    def __init__(
+        self, *, inputs: int, hidden: int, norm: str, slope: float, scale: float, categories: list[int], means: int,
+        learns_std: bool,
+    ):  # fmt: skip
+        super().__init__()
+        self.sizes = [*categories, means, means * learns_std]
+        normalise = unit_norm(norm, hidden)
+        dense = nn.Linear(inputs, hidden, bias=normalise is None)
+        self.hidden = stack(fold=Fold(), dense=dense, norm=normalise, activation=nn.LeakyReLU(slope))
+        self.codes = nn.Linear(hidden, sum(self.sizes))
+        for layer in (dense, self.codes):
+            nn.init.normal_(layer.weight, 0.0, scale)
+        nn.init.zeros_(self.codes.bias)
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        """Logits of each categorical code, mean and log of the standard deviation of the continuous ones."""
+        *logits, mean, log_std = self.codes(self.hidden(features)).float().split(self.sizes, 1)
+        log_std = log_std if log_std.shape[1] else torch.zeros_like(mean)
+        return {f"category_{i}": each for i, each in enumerate(logits)} | {"mean": mean, "log_std": log_std}
+
+
+def _recognise(net: Any, given: tuple[Any, ...], made: DiscriminatorOutput) -> DiscriminatorOutput:
+    """After a discriminator has run: what it reads off its last features. A plain function, so that copies work."""
+    return made._replace(heads={**made.heads, **net.recogniser(made.features[-1])})
+
+
+class InfoCodes(Trick):
+    """Make part of the noise mean something: D must recover it from the image. Chen et al. 2016, equation 6.
+
+    The last numbers of the noise become codes: a one-hot vector for each of `categories`, then `continuous` numbers
+    U(-1, 1). D gets a head that reads them off its last features (Q shares D's trunk, and learns with D); both players
+    minimise -L_I(G, Q), the bound on the mutual information of codes and images, E log q(c|x) + H(c), in nats, with a
+    weight for each kind of code. The codes are read off fakes only. `std` of the continuous codes' Gaussians: fixed at
+    1, as in the authors' code for MNIST, or learnt.
+    """
+
+    traits = Traits(needs=facts(Fact.LATENT, Fact.FEATURES), spoils=facts(Fact.UNLABELLED))
+    categorical: Tensor  # [] the bound at D's last update, in nats
+    gaussian: Tensor  # []
+
+    def __init__(
+        self, *, categories: list[int], continuous: int, weight_categorical: float, weight_continuous: float, std: str,
+        hidden: int, norm: str, slope: float, scale: float, sweep: float,
+    ):  # fmt: skip
+        super().__init__()
+        for size in categories:
+            limits.whole(f"{HERE}.categories", size, 2)
+        limits.whole(f"{HERE}.continuous", continuous, 0)
+        limits.whole(f"{HERE}.hidden", hidden, 1)
+        limits.choice(f"{HERE}.std", std, STDS)
+        limits.choice(f"{HERE}.norm", norm, NORMS)
+        for key, value in (("weight_categorical", weight_categorical), ("weight_continuous", weight_continuous),
+                           ("slope", slope), ("scale", scale), ("sweep", sweep)):  # fmt: skip
+            limits.number(f"{HERE}.{key}", value, 0)
+        self.categories, self.continuous, self.sweep = list(categories), continuous, sweep
+        self.size = sum(categories) + continuous  # numbers of noise that become codes
+        if not self.size:
+            raise Refused(HERE, "no codes", "categories, continuous codes or both", f"{HERE}.categories=[10]")
+        self.weights = weight_categorical, weight_continuous
+        self.q: dict[str, Any] = {"hidden": hidden, "norm": norm, "slope": slope, "scale": scale,
+                                  "categories": self.categories, "means": continuous,
+                                  "learns_std": std == "learnt"}  # fmt: skip
+        self.register_buffer("categorical", torch.zeros(()))
+        self.register_buffer("gaussian", torch.zeros(()))
+
+    def modify(self, net: nn.Module, role: Role) -> nn.Module:
+        """Give D its second head, before its optimiser takes its parameters; see that G has room for noise."""
+        if role == "generator":
+            self._check(net)
+            return net
+        net.add_module("recogniser", Recogniser(inputs=_units(net), **self.q))
+        net.register_forward_hook(_recognise)
+        return net
+
+    def _check(self, net: Any) -> None:
+        if net.latent <= self.size:
+            found = f"{net.latent}, and the last {self.size} of them become codes"
+            raise Refused("model.generator.latent", found, f"more than {self.size}",
+                          f"model.generator.latent={62 + self.size}, 62 of them noise as in the paper")  # fmt: skip
+
+    def latent(self, latent: Latent) -> Latent:
+        noise = latent.noise
+        count, device = len(noise), noise.device
+        codes, parts = {}, [noise[:, : noise.shape[1] - self.size]]
+        for i, size in enumerate(self.categories):
+            code = codes[f"category_{i}"] = torch.randint(size, (count,), device=device)
+            parts.append((code[:, None] == torch.arange(size, device=device)).to(noise.dtype))
+        codes["continuous"] = torch.rand(count, self.continuous, device=device, dtype=noise.dtype) * 2 - 1
+        return latent._replace(noise=torch.cat([*parts, codes["continuous"]], 1), codes={**latent.codes, **codes})
+
+    def bounds(self, context: Context) -> tuple[Tensor, Tensor]:
+        """L_I of the categorical and of the continuous codes, in nats. [], []"""
+        assert context.latent is not None
+        heads, codes = context.on_fake.heads, context.latent.codes
+        names = [f"category_{i}" for i in range(len(self.categories))]
+        zero = heads["mean"].new_zeros(())
+        categorical = sum((categorical_bound(heads[name], codes[name]) for name in names), start=zero)
+        return categorical, gaussian_bound(heads["mean"], heads["log_std"], codes["continuous"])
+
+    def observe(self, context: Context) -> None:
+        for kept, bound in zip((self.categorical, self.gaussian), self.bounds(context), strict=True):
+            kept.copy_(bound)
+
+    def discriminator_term(self, context: Context) -> Tensor:
+        return self._term(context)
+
+    def generator_term(self, context: Context) -> Tensor:
+        return self._term(context)
+
+    def _term(self, context: Context) -> Tensor:
+        """-lambda L_I, whose gradient reaches Q, D's trunk and, in G's update, G."""
+        categorical, gaussian = self.bounds(context)
+        return -(self.weights[0] * categorical + self.weights[1] * gaussian)
+
+    def gauges(self) -> Mapping[str, Tensor]:
+        found = {"bound_categorical": self.categorical} if self.categories else {}
+        return found | ({"bound_continuous": self.gaussian} if self.continuous else {})
+
+    def sweeps(self, noise: Tensor) -> Mapping[str, Tensor]:
+        """A picture for each code: its values from left to right, each row with the rest of one image of the grid.
+
+        The paper's convention, figure 2: every value of a category; continuous codes from -`sweep` to `sweep`.
+        """
+        first = noise.shape[1] - self.size
+        starts = [first + passed for passed in accumulate(self.categories, initial=0)]
+        axis = torch.linspace(-self.sweep, self.sweep, COLUMNS, device=noise.device, dtype=noise.dtype)
+        values = [torch.eye(size, device=noise.device, dtype=noise.dtype) for size in self.categories]
+        values += [axis[:, None]] * self.continuous
+        places = [*starts, *range(starts[-1] + 1, starts[-1] + self.continuous)][: len(values)]
+        return {f"code_{i}": _swept(noise[:ROWS], *pair) for i, pair in enumerate(zip(places, values, strict=True))}
+
+
+def _swept(rest: Tensor, place: int, values: Tensor) -> Tensor:
+    """The latents [R, Z] for each of the values [V, W] that one code takes from this place on. [R, V, Z]"""
+    latents = rest[:, None].repeat(1, len(values), 1)
+    latents[:, :, place : place + values.shape[1]] = values
+    return latents
+
+
+@torch.no_grad()
+def _units(net: Any) -> int:
+    """How many numbers the last features of an image are. Found by a copy, so that it leaves no trace."""
+    with torch.random.fork_rng(devices=()):  # some layers draw
+        shown = deepcopy(net).eval()(torch.zeros(2, net.channels, net.resolution, net.resolution)).features
+    if not shown:
+        raise Refused(HERE, f"{title(net, 'discriminator')} shows no hidden activations (rule C17)",
+                      "a discriminator that does", "model=infogan")  # fmt: skip
+    return shown[-1][0].numel()

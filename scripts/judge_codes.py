@@ -1,0 +1,72 @@
+"""Judges an InfoGAN run: whether a categorical code has become the classes of the data, which it never saw.
+
+    scripts/judge_codes.py RUN [--code 0] [--json]
+
+Each real image gets the code that Q thinks most likely. Codes are then given to classes one to one so that most images
+are right, as in Chen et al. 2016, section 7.2; the share that is right is compared with what the same matching gives
+for shuffled labels, the mean and the largest of 200 shuffles. Exit code 1 when it does not beat the largest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from ganrun.data.dataset import to_units
+from ganrun.loading import load_run
+
+SHUFFLES, CHUNK = 200, 500
+
+
+def matched(codes: Tensor, labels: Tensor) -> float:
+    """The share of images whose code stands for their class, for the best one-to-one assignment. [N], [N] -> []"""
+    size = int(max(codes.max(), labels.max())) + 1
+    table = np.zeros((size, size))
+    np.add.at(table, (codes.numpy(), labels.numpy()), 1)
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    return float(table[rows, columns].sum() / len(codes))
+
+
+def chance(codes: Tensor, labels: Tensor) -> tuple[float, float]:
+    """What the same matching gives for shuffled labels: mean and largest of many."""
+    torch.manual_seed(0)
+    found = [matched(codes, labels[torch.randperm(len(labels))]) for _ in range(SHUFFLES)]
+    return sum(found) / len(found), max(found)
+
+
+@torch.no_grad()
+def read_codes(net: torch.nn.Module, images: Tensor, code: int) -> Tensor:
+    """The value of this categorical code that Q thinks most likely, for each image. [N]"""
+    net.eval()
+    return torch.cat([net(chunk).heads[f"category_{code}"].argmax(1).cpu() for chunk in images.split(CHUNK)])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--code", type=int, default=0, help="which categorical code")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    run, step = load_run(options.run)
+    images, labels = run.dataset.bulk()
+    assert labels is not None, "the data have no classes"
+    codes = read_codes(run.game.pairs["main"].discriminator, to_units(images).to(run.device), options.code)  # type: ignore[arg-type]
+    mean, largest = chance(codes, labels)
+    found = {"step": step, "accuracy": matched(codes, labels), "chance": mean, "largest_of_shuffles": largest,
+             "images_of_each_code": torch.bincount(codes).tolist()}  # fmt: skip
+    text = ", ".join(
+        f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}" for key, value in found.items()
+    )
+    print(json.dumps(found) if options.json else text)
+    return int(found["accuracy"] <= largest)  # type: ignore[operator]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
