@@ -26,7 +26,6 @@ def _spherical(*size: int, **options: Any) -> Tensor:
 PRIORS: dict[str, Callable[..., Tensor]] = {
     "normal": torch.randn,
     "uniform": lambda *size, **options: torch.rand(*size, **options) * 2 - 1,
-    "unit": torch.rand,
     "spherical": _spherical,
 }
 
@@ -40,8 +39,7 @@ class LatentGame(Game):
     def __init__(self, *, pair: Pair, stage: Stage, prior: str, grid: int):
         """`grid` counts sample images; `prior` is what noise is drawn from.
 
-        normal: N(0, 1). uniform: U(-1, 1). unit: U(0, 1).
-        spherical: the sphere whose radius is the root of noise's dimensions.
+        normal: N(0, 1). uniform: U(-1, 1). spherical: the sphere whose radius is the root of noise's dimensions.
         """
         super().__init__()
         if prior not in PRIORS:
