@@ -190,12 +190,6 @@ def test_the_last_features_are_the_mean_of_each_map() -> None:
     assert pooled is opinion.features[-1]
 
 
-def test_noise_of_the_papers_code() -> None:
-    """U(0, 1), which game.prior=unit_interval draws."""
-    noise = run_of("game.prior=unit_interval", "game.grid=200").game.grid
-    assert noise.min() >= 0 and noise.max() < 1 and noise.mean().item() == pytest.approx(0.5, abs=0.03)
-
-
 def test_resuming_finds_the_same_labelled_images() -> None:
     import properties
 

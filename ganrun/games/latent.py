@@ -29,7 +29,6 @@ COLUMNS = 4  # of a grid with a row for each class, at least
 PRIORS: dict[str, Callable[..., Tensor]] = {
     "normal": torch.randn,
     "uniform": lambda *size, **options: torch.rand(*size, **options) * 2 - 1,
-    "unit_interval": torch.rand,
     "spherical": _spherical,
     "unit_uniform": lambda *size, **options: (torch.rand(*size, **options) * 2 - 1) * 3**0.5,
 }
@@ -60,7 +59,7 @@ class LatentGame(Game):
     def __init__(self, *, pair: Pair, stage: Stage, prior: str, grid: int):
         """`grid` counts sample images; `prior` is what noise is drawn from.
 
-        normal: N(0, 1). uniform: U(-1, 1). unit_interval: U(0, 1). unit_uniform: U(-1.73, 1.73), of variance 1.
+        normal: N(0, 1). uniform: U(-1, 1). unit_uniform: U(-1.73, 1.73), of variance 1.
         spherical: the sphere whose radius is the root of noise's dimensions.
         """
         super().__init__()
