@@ -177,10 +177,10 @@ def test_traits_follow_the_layers_that_are_there(name):
     """A trick that replaces batch norm gives PER_SAMPLE back."""
     _, discriminator = small(name, 3, 16, "discriminator.norm=batch")
     assert Fact.PER_SAMPLE in discriminator.traits.spoils
-    for module in [*discriminator.modules()]:
-        for key, child in [*module.named_children()]:
-            if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
-                setattr(module, key, nn.Identity())
+    for part in [*discriminator.modules()]:
+        for key, layer in [*part.named_children()]:
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                setattr(part, key, nn.Identity())
     assert Fact.PER_SAMPLE not in discriminator.traits.spoils
 
 
@@ -496,7 +496,7 @@ def test_settings_that_tricks_overlay(name):
     assert generator.to_image.conv.kernel_size == (5, 5)
     assert judge.blocks[-1].conv.kernel_size == (5, 5)
     assert judge.blocks[0].conv.out_channels == generator.to_image.conv.in_channels == 128
-    assert generator(torch.randn(2, 100)).shape == (2, 1, 32, 32)
+    assert generator(torch.randn(2, generator.latent)).shape == (2, 1, 32, 32)
 
 
 # Refusals -------------------------------------------------------------------------------------------------------------

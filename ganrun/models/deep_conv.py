@@ -64,8 +64,8 @@ class Discriminator(base.Discriminator):
         resolution: int,
         width: int,
         max_width: int,
+        wide_kernel: int,
         kernel: int,
-        halving_kernel: int,
         norm: str,
         activation: str,
         slope: float,
@@ -77,15 +77,15 @@ class Discriminator(base.Discriminator):
         super().__init__(channels=channels, resolution=resolution, output=output)
         here = "model.discriminator"
         scales = _scales(here, channels, resolution, width, max_width)
-        limits.odd_kernel(f"{here}.kernel", kernel)
-        limits.resizing_kernel(f"{here}.halving_kernel", halving_kernel)
+        limits.odd_kernel(f"{here}.wide_kernel", wide_kernel)
+        limits.resizing_kernel(f"{here}.kernel", kernel)
         after = After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
         *widths, last = _widths(width, max_width, scales + 1)
         self.blocks = nn.Sequential()
         for above, below in zip([channels, *widths], widths, strict=False):
-            self.blocks.append(_block(above, below, kernel, halving_kernel, after))
+            self.blocks.append(_block(above, below, wide_kernel, kernel, after))
         score = base.head((last,), epilogue, bias=True)
-        final = stack(conv=keep(widths[-1], last, kernel, bias=True), **after(last), pool=SumPool())
+        final = stack(conv=keep(widths[-1], last, wide_kernel, bias=True), **after(last), pool=SumPool())
         self.head = stack(**dict(final.named_children()), **dict(score.named_children()))
         layers.initialise(self, f"{here}.init", **init)
 
@@ -97,14 +97,12 @@ class SumPool(nn.Module):
         return maps.sum((2, 3))
 
 
-def _block(above: int, below: int, kernel: int, halving_kernel: int, after: After) -> nn.Sequential:
+def _block(above: int, below: int, wide_kernel: int, kernel: int, after: After) -> nn.Sequential:
     """A convolution that widens, and one that halves the size."""
-    wide = stack(conv=keep(above, below, kernel, bias=True), **after(below))
-    half = stack(conv=layers.halve(below, below, halving_kernel, bias=True), **after(below))
-    return stack(
-        **{f"wide_{name}": layer for name, layer in wide.named_children()},
-        **{f"half_{name}": layer for name, layer in half.named_children()},
-    )
+    wide = {f"wide_{name}": layer for name, layer in after(below).items()}
+    half = after(below)
+    conv = layers.halve(below, below, kernel, bias=True)
+    return stack(wide=keep(above, below, wide_kernel, bias=True), **wide, conv=conv, **half)
 
 
 def _widths(width: int, max_width: int, count: int) -> list[int]:
