@@ -125,7 +125,7 @@ def test_wgan_gps_own_generator_has_half_the_channels() -> None:
 
 @pytest.mark.parametrize(
     ("resolution", "overrides", "maps", "seen"),
-    [  # Miyato et al. 2018, table 4, and their published code, by 16: channels of G's maps from 4x4 on; channels and sizes of D's blocks
+    [  # Miyato et al. 2018, table 4 and code, by 16: channels of G's maps from 4x4 on; channels, sizes of D's
         (32, ["generator.width=16", "discriminator.width=8"], [16] * 4, [(8, 16), (8, 8), (8, 8), (8, 8)]),
         (64, ["discriminator.smallest=2", "discriminator.flat=0"], [64, 32, 16, 8, 4],
          [(4, 32), (8, 16), (16, 8), (32, 4), (64, 2)]),
