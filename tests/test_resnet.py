@@ -125,7 +125,7 @@ def test_wgan_gps_own_generator_has_half_the_channels() -> None:
 
 @pytest.mark.parametrize(
     ("resolution", "overrides", "maps", "seen"),
-    [  # Miyato et al. 2018, tables 3 to 5, by 16: channels of G's maps from 4x4 on; channels and sizes of D's blocks
+    [  # Miyato et al. 2018, table 4 and code, by 16: channels of G's maps from 4x4 on; channels, sizes of D's
         (32, ["generator.width=16", "discriminator.width=8"], [16] * 4, [(8, 16), (8, 8), (8, 8), (8, 8)]),
         (64, ["discriminator.smallest=2", "discriminator.flat=0"], [64, 32, 16, 8, 4],
          [(4, 32), (8, 16), (16, 8), (32, 4), (64, 2)]),
@@ -133,7 +133,7 @@ def test_wgan_gps_own_generator_has_half_the_channels() -> None:
          [(4, 64), (8, 32), (16, 16), (32, 8), (64, 4), (64, 4)]),
     ],
 )  # fmt: skip
-def test_widths_and_sizes_are_the_tables(resolution: int, overrides: list[str], maps: list[int], seen: list) -> None:
+def test_widths_and_sizes_are_the_published(resolution: int, overrides: list[str], maps: list[int], seen: list) -> None:
     large = [f"{net}.{key}" for net in ("generator", "discriminator") for key in ("width=4", "max_width=64")]
     generator, critic = build("resnet", 3, resolution, *(large if resolution > 32 else []), *overrides)
     assert [shape[0] for shape in base.shapes(generator)] == maps
@@ -284,7 +284,7 @@ def attention(maps: int) -> int:
 
 
 def test_the_counts_of_biggan_for_128_pixels() -> None:
-    """Brock et al. 2019, table 1: 158 million with 96 channels; 70,433,988 of them in G, as compare_gan asserts too."""
+    """With 96 channels G has the 70,433,988 that the library compare_gan asserts of BigGAN."""
     assert in_generator(96, 128, 20, 1000) == 70_433_988
     assert in_discriminator(96, 1000) == 87_982_370
     sizes = [f"{net}.{key}" for net in ("generator", "discriminator") for key in ("width=8", "max_width=128")]

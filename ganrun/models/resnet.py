@@ -1,4 +1,4 @@
-"""Residual networks of GANs. Gulrajani et al. 2017 (gan_cifar_resnet.py); Miyato et al. 2018, tables 3 to 5."""
+"""Residual networks of GANs. Gulrajani et al. 2017 (gan_cifar_resnet.py); Miyato et al. 2018, table 4."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,7 +23,7 @@ CONDITIONING = ("projection", "head")
 
 
 class Generator(base.Generator):
-    """Project noise to 4x4 maps, then double them by residual blocks. Miyato et al. 2018, tables 3 to 5, on the left.
+    """Project noise to 4x4 maps, then double them by residual blocks. Miyato et al. 2018, table 4, on the left.
 
     With `classes`, the norms of its blocks have gains and biases for each class. Miyato & Koyama 2018, figure 14.
     """
