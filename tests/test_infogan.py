@@ -280,10 +280,10 @@ def test_codes_are_matched_to_classes_one_to_one() -> None:
 @pytest.mark.slow
 def test_the_category_becomes_the_digits() -> None:
     """No label is ever seen; with codes that mean nothing the matching finds about 0.13."""
-    cfg = composed("experiment=infogan", "steps=800", "engine.device=cpu", "engine.precision=fp32", "engine.workers=0")
+    cfg = composed("experiment=infogan", "engine.device=cpu", "engine.precision=fp32", "engine.workers=0")
     run = build(cfg)
-    play(run, 0, 800)
+    play(run, 0, 2000)
     images, labels = run.dataset.bulk()
     codes = judge().read_codes(pair_in(run).discriminator, images.float() / 127.5 - 1, 0)
-    assert judge().matched(codes, labels) > 0.3
+    assert judge().matched(codes, labels) > 0.4
     assert trick_of(run, "info_codes").categorical > 1.5  # nats of log 10 = 2.3
