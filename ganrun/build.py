@@ -251,7 +251,8 @@ def _players(settings: Mapping[str, Any], make: Maker, game: Game) -> dict[str, 
 
 def _plays_once(kind: Any, where: str) -> None:
     """Refuse an optimiser such as LBFGS, whose every step needs the loss many times."""
-    if inspect.signature(kind.step).parameters["closure"].default is inspect.Parameter.empty:
+    closure = inspect.signature(kind.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
         found = f"{kind.__name__}, which asks for the loss many times in a step"
         raise Refused(where, found, "an optimiser that needs its gradient once", f"{where}._target_=torch.optim.Adam")
 

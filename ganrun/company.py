@@ -30,7 +30,7 @@ NORMS = ("batch", "layer", "none")  # of the discriminator; in this order
 STANDS = (("dcgan", 16), ("dcgan", 32), ("mlp", 16), ("acgan", 16), ("stylegan2", 16), ("ebgan", 16))
 TINY = ("dataset=digits", "engine.device=cpu", "engine.precision=fp32", "engine.workers=0",
         "steps=6", "batch=4", "game.grid=4", "dataset.class_count=10")  # fmt: skip
-SMALL = {"width": 4, "hidden": [8], "latent": 8}
+SMALL = {"width": 4, "hidden": [8], "latent": 16}
 SEVERITY = {Level.NOTE: 0, Level.WARNING: 1, Level.ERROR: 3}
 
 
@@ -149,7 +149,10 @@ def ask(loss: str, tricks: Sequence[str], host: Host) -> Verdict:
         if any(finding.level is Level.ERROR for finding in found):
             return Verdict(host, tuple(dict.fromkeys(found)))  # training would go no further
         data = settings["dataset"]
-        images = torch.rand(settings["batch"], data["channels"], data["resolution"], data["resolution"]) * 2 - 1
+        images = (
+            torch.randint(256, (settings["batch"], data["channels"], data["resolution"], data["resolution"])) / 127.5
+            - 1
+        )
         game.bind(Batch(images, torch.zeros(len(images), dtype=torch.int64)))
     except Clash as clash:
         return Verdict(host, clash.findings)

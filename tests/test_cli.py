@@ -34,7 +34,7 @@ def imported(importtime: str) -> set[str]:
     [
         (["--help"], 0, ["usage:", "ganrun resume", "soft_labels", "wgan_gp_toy", "outputs/"]),
         (["--version"], 0, [f"ganrun {__version__}"]),
-        (["model=dcgann"], 2, ["model: there is no dcgann", "dcgan, mlp, tips", "Try: model=dcgan"]),
+        (["model=dcgann"], 2, ["model: there is no dcgann", "cgan, dcgan, deep_conv", "Try: model=dcgan"]),
         (["tricks=[ema,soft_lables]"], 2, ["no soft_lables", "noisy_labels", "Try: 'tricks=[ema,soft_labels]'"]),
         (["stepz=3"], 2, ["stepz: there is no such setting", "Try: steps="]),
         (["trian"], 2, ["trian", "train, resume, explain, list, help", "Try: ganrun train"]),

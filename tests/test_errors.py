@@ -12,7 +12,7 @@ from commands import TINY, Nursery, config, refusal
 REFUSED = {
     # names
     "model=dcgann": ["model: there is no dcgann", "Try: model=dcgan"],
-    "optim=sgd": ["optim: there is no sgd", "adam, rmsprop"],
+    "optim=sgd": ["optim: there is no sgd", "adam, momentum_sgd, rmsprop"],
     "dataset=fashionmnist": ["Try: dataset=fashion_mnist"],
     "experiment=keepcalm": ["Try: experiment=keep_calm"],
     "tricks=[soft_lables]": ["there is no soft_lables", "soft_labels, spectral_norm", "Try: 'tricks=[soft_labels]'"],
@@ -25,7 +25,7 @@ REFUSED = {
     "updates.discriminaor=2": ["Try: updates.discriminator="],
     "+steps=3": ["it is there already", "without the +"],
     "+model=mlp": ["model is chosen already", "Try: model=mlp"],
-    "~model": ["a run without model", "dcgan, mlp, tips"],
+    "~model": ["a run without model", "cgan, dcgan, deep_conv"],
     "~tricks": ["Try: 'tricks=[]'"],
     "~optim.generator": ["optim.generator: not there"],
     "~optim.generator.lr": ["optim.generator.lr: None, expected a number"],
@@ -76,7 +76,7 @@ REFUSED = {
     "updates.discriminator=1.5": ["updates.discriminator: 1.5, expected a whole number"],
     "updates.discriminator=0": ["updates.discriminator: 0"],
     "updates.reuse_fakes=3": ["updates.reuse_fakes: 3, expected true or false"],
-    "game.prior=gamma": ["game.prior: 'gamma', expected one of normal, uniform, spherical"],
+    "game.prior=gamma": ["game.prior: 'gamma', expected one of normal, uniform, spherical, unit_uniform"],
     "name=null": ["name: None, expected a name"],
     "objective=[1]": ["objective: [1]"],
     "plugins=nope": ["plugins: 'nope', expected a list", "Try: 'plugins=[nope]'"],

@@ -309,7 +309,8 @@ def test_what_an_experiment_tells_to_type_is_accepted(name: str, command: str) -
     """Its two networks are made; the data of the paper may not be here, so their size is told."""
     overrides = shlex.split(command)
     cfg = composed(*overrides)
-    assert f"experiment={name}" in overrides or command.startswith("experiment=")
+    cfg.dataset.class_count = 10  # as measured of data that are here
+    assert overrides[0].startswith("experiment=")
     settings = resolve(cfg)
     for net in ("generator", "discriminator"):
         assert next(Maker()(settings["model"][net], f"model.{net}").parameters()).numel()

@@ -530,7 +530,7 @@ def test_settings_that_tricks_overlay(name):
         ("dcgan", 32, "generator.width=2048", "model.generator.width: 2048, expected at most max_width, 1024. "
          "Try: model.generator.max_width=8192"),
         ("dcgan", 32, "generator.init.kind=orthogonal", "model.generator.init.kind: orthogonal, expected one of "
-         "normal, uniform, xavier, default. Try: model.generator.init.kind=normal"),
+         "normal, uniform, xavier, he, default. Try: model.generator.init.kind=normal"),
         ("mlp", 32, "generator.hidden=[]", "model.generator.hidden: [], expected a list of one or more widths. "
          "Try: model.generator.hidden=[240,240]"),
         ("mlp", 32, "discriminator.hidden=240", "model.discriminator.hidden: 240, expected a list of one or more "

@@ -35,6 +35,7 @@ STEPS = 2
 
 def play(cfg: object) -> list[str]:
     """Two steps of a run; returns what was not finite."""
+    cfg.dataset.class_count = 0  # type: ignore[attr-defined]  # of these data it is measured
     run = build(cfg)  # type: ignore[arg-type]
     seen: dict[str, torch.Tensor] = {}
     with closing(run.source):

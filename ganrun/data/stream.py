@@ -56,8 +56,9 @@ class Streamed(Source):
             self._chunks = self._start(images)
         try:
             answer = next(self._chunks)
-        except RuntimeError as problem:  # a worker died: out of memory, or killed
-            reason = str(problem).splitlines()[0]
+        except (RuntimeError, OSError, EOFError) as problem:  # a worker died: out of memory, or killed
+            told = isinstance(problem, RuntimeError)  # else it died while it handed over what it had read
+            reason = str(problem).splitlines()[0] if told else f"a worker was killed ({type(problem).__name__})"
             raise EnvironmentFailed(f"data: reading ahead failed: {reason}. Try: engine.workers=0") from problem
         return _whole(answer)
 

@@ -46,8 +46,8 @@ class RunFolder:
     def create(cls, path: Path) -> RunFolder:
         """The folder of a new run; refused where there is a run already, or where nothing can be written."""
         folder = cls(Path(path).absolute())
-        folder._refuse_a_run()
         try:
+            folder._refuse_a_run()
             folder.path.mkdir(parents=True, exist_ok=True)
             folder._acquire()
             folder._refuse_a_run()  # another process may have been faster

@@ -119,8 +119,8 @@ class InfoCodes(Trick):
 
     def _check(self, net: Any) -> None:
         if net.latent <= self.size:
-            found = f"{net.latent}, and the last {self.size} of them become codes"
-            raise Refused("model.generator.latent", found, f"more than {self.size}",
+            found = f"{net.latent} numbers of noise, and the last {self.size} of them become codes"
+            raise Refused(HERE, found, f"more than {self.size}",
                           f"model.generator.latent={62 + self.size}, 62 of them noise as in the paper")  # fmt: skip
 
     def latent(self, latent: Latent) -> Latent:
