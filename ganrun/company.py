@@ -149,10 +149,8 @@ def ask(loss: str, tricks: Sequence[str], host: Host) -> Verdict:
         if any(finding.level is Level.ERROR for finding in found):
             return Verdict(host, tuple(dict.fromkeys(found)))  # training would go no further
         data = settings["dataset"]
-        images = (
-            torch.randint(256, (settings["batch"], data["channels"], data["resolution"], data["resolution"])) / 127.5
-            - 1
-        )
+        shape = settings["batch"], data["channels"], data["resolution"], data["resolution"]
+        images = torch.randint(256, shape) / 127.5 - 1  # as pictures are
         game.bind(Batch(images, torch.zeros(len(images), dtype=torch.int64)))
     except Clash as clash:
         return Verdict(host, clash.findings)
