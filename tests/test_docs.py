@@ -134,3 +134,11 @@ def test_all_of_both_pages_is_fresh() -> None:
 
 def test_markdown_is_escaped_outside_code() -> None:
     assert docs.escaped("a*b_c `d*e_f` |x|") == r"a\*b\_c `d*e_f` \|x\|"
+
+
+def test_every_experiment_has_a_row_among_the_systems_or_is_one_of_the_toys() -> None:
+    page = (ROOT / "docs" / "systems.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (?:[^|]+ \| ){4}$", page.replace(" |\n", " | \n"), re.MULTILINE)
+    toys = [name for name in names("experiment") if name.startswith("toys_")]
+    assert toys and sorted([*rows, *toys]) == names("experiment")
+    assert all(f"`{name}`" in page for name in toys)

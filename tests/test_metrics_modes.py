@@ -15,7 +15,7 @@ from ganrun.cli import main
 from ganrun.data.toys import Gaussians, Points
 from ganrun.errors import Refused
 from ganrun.make import Maker
-from ganrun.metrics.modes import SAMPLES, judge
+from ganrun.metrics.modes import SAMPLES, Modes, judge
 
 JUDGE = Path(__file__).parents[1] / "scripts" / "judge_toys.py"
 
@@ -112,3 +112,14 @@ def test_the_script_judges_runs(runs: list[str], monkeypatch: pytest.MonkeyPatch
 def test_the_script_refuses_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     assert script(monkeypatch, str(tmp_path)) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_runs_that_differ_in_the_seed_only_share_a_row(tmp_path: Path) -> None:
+    script = runpy.run_path(str(JUDGE))
+    for number, seed in enumerate((0, 1)):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "overrides.yaml").write_text(f'- "loss=hinge"\n- "seed={seed}"\n')
+    assert script["settings"](tmp_path / "0") == script["settings"](tmp_path / "1") == ("loss=hinge",)
+    runs = [Modes(covered=4, total=8, good=0.25, least=0.0), Modes(covered=7, total=8, good=0.75, least=0.1)]
+    last = script["table"]({("loss=hinge",): runs}).splitlines()[-1]
+    assert last == "| `loss=hinge` | 2 | 5.5 of 8 (4 to 7) | 50.0 % (25.0 to 75.0) |"
