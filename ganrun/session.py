@@ -19,7 +19,7 @@ from ganrun.allocator import keep_big_blocks
 from ganrun.build import Run, build
 from ganrun.core.train import train
 from ganrun.core.traits import Level
-from ganrun.data.classes import counts
+from ganrun.data.classes import told
 from ganrun.errors import Refused
 from ganrun.hyperparameters import hyperparameters
 from ganrun.record.atomic import write_atomically
@@ -212,7 +212,7 @@ class Session:
             overrides=overrides,
             seed=settings["seed"],
             command=sys.argv,
-            more=said(run.findings) | self._classes(run),
+            more=said(run.findings) | told(run.dataset.labels, run.dataset.classes, run.game.rows),
         )
         for finding in run.findings:
             forced = "forced: " if finding.level is Level.ERROR else ""
@@ -242,19 +242,6 @@ class Session:
             return 0
         say(self.console, f"interrupted by {signal.Signals(self.signals.received).name} at step {reached:,}")
         return 128 + self.signals.received
-
-    @staticmethod
-    def _classes(run: Run) -> dict[str, Any]:
-        """How many images each class of the data has, for the record; and which of them the grids show."""
-        data = run.dataset
-        if data.labels is None:
-            return {}
-        found = counts(data.labels, data.classes)
-        logger.info("images of each class: %s", ", ".join(f"{name} {count:,}" for name, count in found.items()))
-        if run.game.rows:
-            text, shown = "sample grids have a row for each class, %d of %d: %s", run.game.rows
-            logger.info(text, shown, len(found), ", ".join(data.classes[:shown]))
-        return {"classes": found}
 
     @staticmethod
     def _train(run: Run, log: Log, saver: Saver, first: int) -> int:

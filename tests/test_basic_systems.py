@@ -168,7 +168,7 @@ def test_a_schedule_of_the_optimiser_must_be_one() -> None:
         run_of("gan", *MLP, "optim.generator.momentum._target_=ganrun.losses.margins.Hinge",
                "~optim.generator.momentum.start", "~optim.generator.momentum.end", "~optim.generator.momentum.steps",
                "~optim.generator.momentum.delay")  # fmt: skip
-    assert run_of("gan", *MLP, "optim.generator.momentum=0.9").engine.players["generator"].turning.keys() == {"lr"}
+    assert run_of("gan", *MLP, "optim.generator.momentum=0.9").engine.players["generator"].numbers == {}
 
 
 class HalfOfTheSum(Loss):

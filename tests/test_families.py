@@ -309,7 +309,7 @@ def test_what_an_experiment_tells_to_type_is_accepted(name: str, command: str) -
     """Its two networks are made; the data of the paper may not be here, so their size is told."""
     overrides = shlex.split(command)
     cfg = composed(*overrides)
-    cfg.dataset.class_count = 10  # as measured of data that are here
+    cfg.dataset.class_count, cfg.dataset.channels = 10, cfg.dataset.channels or 3  # as measured of data that are here
     assert overrides[0].startswith("experiment=")
     settings = resolve(cfg)
     for net in ("generator", "discriminator"):

@@ -91,7 +91,7 @@ def test_the_noise_of_the_grid_and_new_samples_hold_codes() -> None:
 @pytest.mark.parametrize("latent", [3, 12])
 def test_a_latent_without_room_for_noise_is_refused(latent: int) -> None:
     with pytest.raises(
-        Refused, match=rf"model.generator.latent: {latent}, and the last 12 .* more than 12. Try: .*=74"
+        Refused, match=rf"tricks.info_codes: {latent} numbers of noise, and the last 12 .* more than 12. Try: .*=74"
     ):
         run_of(f"model.generator.latent={latent}")
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ganrun.errors import Refused, nearest
+
+logger = logging.getLogger("ganrun")
 
 Wanted = Sequence[int | str] | int | str | None
 WHERE = "dataset.classes"
@@ -73,3 +77,15 @@ def check_labels(labels: Tensor | None, images: int, names: Sequence[str]) -> No
 def counts(labels: Tensor, names: Sequence[str]) -> dict[str, int]:
     """How many images each class has."""
     return dict(zip(names, torch.bincount(labels, minlength=len(names)).tolist(), strict=True))
+
+
+def told(labels: Tensor | None, names: Sequence[str], rows: int | None) -> dict[str, Any]:
+    """For a run's record and its log: how many images each class has, and how many classes have a row in its grids."""
+    if labels is None:
+        return {}
+    found = counts(labels, names)
+    logger.info("images of each class: %s", ", ".join(f"{name} {count:,}" for name, count in found.items()))
+    if rows:
+        shown = ", ".join(names[:rows])
+        logger.info("sample grids have a row for each class, %d of %d: %s", rows, len(found), shown)
+    return {"classes": found}

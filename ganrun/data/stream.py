@@ -6,7 +6,7 @@ import signal
 import sys
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -132,7 +132,8 @@ def _shut_down(chunks: Any) -> None:
     """Ask the workers to end, then make sure: they ignore the signal that a loader would send."""
     workers = list(getattr(chunks, "_workers", ()))
     if workers:
-        chunks._shutdown_workers()
+        with suppress(RuntimeError):  # one of them was killed: no news any more
+            chunks._shutdown_workers()
     for worker in workers:
         if worker.is_alive():
             worker.kill()
