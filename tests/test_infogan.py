@@ -287,3 +287,19 @@ def test_the_category_becomes_the_digits() -> None:
     codes = judge().read_codes(pair_in(run).discriminator, images.float() / 127.5 - 1, 0)
     assert judge().matched(codes, labels) > 0.4
     assert trick_of(run, "info_codes").categorical > 1.5  # nats of log 10 = 2.3
+
+
+@pytest.mark.parametrize("model", ["acgan", "cdcgan", "projection"])
+def test_codes_stand_beside_labels(model: str) -> None:
+    """Networks that read labels have codes too; a row of a picture has the label of the grid's image that it varies."""
+    run = built("tricks=[info_codes]", "model.generator.latent=16", "game.grid=12", model=model)
+    play(run, 0, 2)
+    game: Any = run.game
+    picture = game.pictures()["code_0"]
+    with game.pair.sampler() as generator, torch.no_grad():
+        row = game.grid[5].repeat(10, 1)
+        row[:, 4:14] = torch.eye(10)  # 16 numbers: 4 of noise, a category of ten, two continuous codes
+        expected = generator(row, game.grid_labels[5].repeat(10))
+        other = generator(row, game.grid_labels[0].repeat(10))
+    torch.testing.assert_close(picture[5], expected)
+    assert not torch.allclose(picture[5], other)

@@ -135,14 +135,17 @@ class LatentGame(Game):
 
     @torch.no_grad()
     def pictures(self) -> Mapping[str, Tensor]:
-        """The sweeps of tricks, drawn as the grid is."""
-        sweeps = [sweep(self.grid) for _, sweep in self.pair.tricks.at(Trick.sweeps)]
+        """The sweeps of tricks, drawn as the grid is; a row has the label of the grid's image that it varies."""
+        sweeps = {k: v for _, sweep in self.pair.tricks.at(Trick.sweeps) for k, v in sweep(self.grid).items()}
         with self.pair.sampler() as generator, the_same_each_time(self.grid.device):
-            return {
-                name: generator(latents.flatten(0, 1)).float().unflatten(0, latents.shape[:2])
-                for sweep in sweeps
-                for name, latents in sweep.items()
-            }
+            return {name: self._swept(generator, latents) for name, latents in sweeps.items()}
+
+    def _swept(self, generator: nn.Module, latents: Tensor) -> Tensor:
+        """[R, V, Z] -> [R, V, C, H, W]"""
+        rows, values = latents.shape[:2]
+        labels = None if self.grid_labels is None else self.grid_labels[:rows].repeat_interleave(values)
+        images: Tensor = generator(latents.flatten(0, 1), labels).float()
+        return images.unflatten(0, (rows, values))
 
     @torch.no_grad()
     def draw(self, count: int, labels: Tensor | None = None) -> Tensor:

@@ -186,7 +186,8 @@ def _swept(rest: Tensor, place: int, values: Tensor) -> Tensor:
 def _units(net: Any) -> int:
     """How many numbers the last features of an image are. Found by a copy, so that it leaves no trace."""
     with torch.random.fork_rng(devices=()):  # some layers draw
-        shown = deepcopy(net).eval()(torch.zeros(2, net.channels, net.resolution, net.resolution)).features
+        images, labels = torch.zeros(2, net.channels, net.resolution, net.resolution), torch.zeros(2, dtype=torch.int64)
+        shown = deepcopy(net).eval()(images, labels).features  # labels for the networks that read them
     if not shown:
         raise Refused(HERE, f"{title(net, 'discriminator')} shows no hidden activations (rule C17)",
                       "a discriminator that does", "model=infogan")  # fmt: skip
