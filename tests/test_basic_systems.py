@@ -312,10 +312,13 @@ def test_deep_conv_keeps_its_form_at_other_sizes(resolution: int, scales: int) -
     sizes = [f"model.{role}.{size}" for role in ("generator", "discriminator") for size in ("width=4", "max_width=16")]
     generator, discriminator = nets_of("deep_conv", *sizes, f"dataset.resolution={resolution}")
     opinion = discriminator(generator(torch.randn(2, 128)))
-    assert [f.shape[1:] for f in opinion.features] == [
+    *maps, sums = opinion.features
+    assert [f.shape[1:] for f in maps] == [
         (min(4 * 2**i, 16), resolution // 2 ** (i + 1), resolution // 2 ** (i + 1)) for i in range(scales)
     ]
-    assert opinion.features[-1].shape[2:] == (4, 4) and opinion.score.shape == (2,)
+    assert maps[-1].shape[2:] == (4, 4) and opinion.score.shape == (2,)
+    torch.testing.assert_close(opinion.score, discriminator.head.score(sums).squeeze(1))  # what the score is made of
+    assert sums.shape == (2, min(4 * 2**scales, 16))
 
 
 def test_deep_conv_sums_its_last_maps() -> None:

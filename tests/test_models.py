@@ -494,7 +494,7 @@ def test_settings_that_tricks_overlay(name):
     keys = ["discriminator.kernel=5", "generator.top_kernel=5", "discriminator.dropout=0.5"]
     generator, judge = build(name, 1, 32, *keys, "generator.width=128", "discriminator.width=128")
     assert generator.to_image.conv.kernel_size == (5, 5)
-    assert judge.blocks[-1].conv.kernel_size == (5, 5)
+    assert judge.blocks[1].conv.kernel_size == (5, 5)
     assert judge.blocks[0].conv.out_channels == generator.to_image.conv.in_channels == 128
     assert generator(torch.randn(2, generator.latent)).shape == (2, 1, 32, 32)
 

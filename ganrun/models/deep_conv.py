@@ -84,9 +84,9 @@ class Discriminator(base.Discriminator):
         self.blocks = nn.Sequential()
         for above, below in zip([channels, *widths], widths, strict=False):
             self.blocks.append(_block(above, below, wide_kernel, kernel, after))
-        score = base.head((last,), epilogue, bias=True)
         final = stack(conv=keep(widths[-1], last, wide_kernel, bias=True), **after(last), pool=SumPool())
-        self.head = stack(**dict(final.named_children()), **dict(score.named_children()))
+        self.blocks.append(final)  # the sums are the last features, on which an epilogue stands
+        self.head = base.head((last,), epilogue, bias=True)
         layers.initialise(self, f"{here}.init", **init)
 
 

@@ -1,0 +1,65 @@
+"""Every trick on every model plays, or says in a line why it cannot: parts of different families meet here."""
+
+import random
+from itertools import product
+
+import pytest
+import torch
+from support import EAGER, MATES, built, family, play
+
+from ganrun.composing import flat
+from ganrun.errors import Refused
+from ganrun.record.grid import grid
+
+MODELS, TRICKS = family("model"), family("tricks")
+ALL = list(product(MODELS, TRICKS))
+# A few of them by a fixed seed, and those that once ended in a traceback: one part did not know what the other needs.
+KNOWN = [("acgan", "info_codes"), ("projection", "info_codes"), ("deep_conv", "minibatch_discrimination")]
+SAMPLE = [*KNOWN, *random.Random(4).sample([one for one in ALL if one not in KNOWN], 25)]
+LOSSES = ("nonsaturating", "wasserstein")
+
+
+def outcome(model: str, trick: str) -> str:
+    """`played` two steps to finite pictures under a loss that both take, or `refused` under each."""
+    losses = [f"loss={loss}" for loss in LOSSES] if model not in MATES else list(MATES[model])
+    there = flat(built_settings(model))
+    eager = [override for override in EAGER.get(trick, ()) if override.split("=")[0] in there or "tricks." in override]
+    for loss in losses:
+        try:
+            run = built(f"tricks=[{trick}]", loss, *eager, model=model)
+        except Refused as refusal:
+            assert all(refusal.lines) and not any("\n" in line for line in refusal.lines)
+            continue
+        play(run, 0, 2)
+        pictures = [run.game.sample(), run.game.draw(3), *(p.flatten(0, 1) for p in run.game.pictures().values())]
+        assert all(bool(torch.isfinite(images).all()) for images in pictures)
+        assert grid(pictures[0], run.game.rows).ndim == 3
+        return "played"
+    return "refused"
+
+
+def built_settings(model: str) -> dict[str, object]:
+    return dict(built("tricks=[]", *MATES.get(model, ()), model=model).settings)
+
+
+def test_the_families_are_not_empty() -> None:
+    assert len(MODELS) >= 16 and len(TRICKS) >= 60 and len(ALL) == len(MODELS) * len(TRICKS)
+
+
+@pytest.mark.parametrize(("model", "trick"), SAMPLE, ids=["-".join(one) for one in SAMPLE])
+def test_a_trick_on_a_model_plays_or_says_why_not(model: str, trick: str) -> None:
+    found = outcome(model, trick)
+    assert found == "played" if (model, trick) in KNOWN else found in ("played", "refused")
+
+
+@pytest.mark.slow
+def test_every_trick_on_every_model_plays_or_says_why_not() -> None:
+    """A few minutes."""
+    wrong, tally = {}, {"played": 0, "refused": 0}
+    for model, trick in ALL:
+        try:
+            tally[outcome(model, trick)] += 1
+        except Exception as error:  # every one of them is to be told
+            wrong[model, trick] = f"{type(error).__name__}: {error}"
+    assert not wrong
+    assert tally["played"] > 800 and tally["refused"] > 0, tally
