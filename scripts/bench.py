@@ -165,7 +165,7 @@ class Bare:
 class Usual:
     """As pytorch/examples/dcgan/main.py does it, on our networks: nothing about it is tuned."""
 
-    def __init__(self, settings: Mapping[str, Any], device: torch.device):
+    def __init__(self, settings: Mapping[str, Any], images: Tensor, device: torch.device):
         make = Maker([])
         self.generator: nn.Module = make(settings["model"]["generator"], "model.generator").to(device)
         self.discriminator: nn.Module = make(settings["model"]["discriminator"], "model.discriminator").to(device)
@@ -176,7 +176,7 @@ class Usual:
             for player, net in (("generator", self.generator), ("discriminator", self.discriminator))
         }
         self.criterion = nn.BCELoss()
-        self.loader = self._loader(make(settings["dataset"], "dataset").bulk()[0])
+        self.loader = self._loader(images)
         self.batches = iter(self.loader)
         self.console = open(os.devnull, "w")  # noqa: SIM115 - open as long as the process lives
 
@@ -235,20 +235,22 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def serve(pipe: Connection, settings: Mapping[str, Any], device: torch.device) -> None:
+def serve(pipe: Connection, settings: Mapping[str, Any], images: Tensor, device: torch.device) -> None:
     """The usual loop in its own process: plays as many steps as it is told, answers with the seconds."""
-    play = Usual(settings, device)
+    play = Usual(settings, images, device)
     pipe.send("ready")
     while (steps := pipe.recv()) > 0:
         pipe.send(timed(play, steps, device))
 
 
 @contextmanager
-def usual_elsewhere(settings: Mapping[str, Any], device: torch.device) -> Iterator[Callable[[int], float]]:
+def usual_elsewhere(
+    settings: Mapping[str, Any], images: Tensor, device: torch.device
+) -> Iterator[Callable[[int], float]]:
     """A function that has the other process play so many steps, and waits for it."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=serve, args=(there, settings, device))
+    process = context.Process(target=serve, args=(there, settings, images, device))
     process.start()
     there.close()  # so that its end is seen here
     here.recv()  # it has started, and now waits
@@ -313,7 +315,7 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
             "ganrun": lambda steps: timed(own, steps, device),
             "bare": lambda steps: timed(bare, steps, device),
         }
-        elsewhere = {"usual": stack.enter_context(usual_elsewhere(ours.settings, device))}
+        elsewhere = {"usual": stack.enter_context(usual_elsewhere(ours.settings, ours.dataset.bulk()[0], device))}
         every = ours.settings["log"]["every"]  # whole periods of writing, so that no round escapes it
         speeds = measure(
             here, elsewhere, batch=options.batch, seconds=options.seconds, rounds=options.rounds, multiple=every

@@ -1,6 +1,9 @@
 """The loops that scripts/bench.py compares do the same arithmetic, and take turns."""
 
 import importlib.util
+import json
+import subprocess
+import sys
 from contextlib import ExitStack
 from copy import deepcopy
 from pathlib import Path
@@ -61,3 +64,13 @@ def test_two_steps_of_ours_and_of_the_bare_loop_agree_bit_for_bit(bench: ModuleT
     average = ours.game.pairs["main"].tricks["ema"].average
     torch.testing.assert_close(weights(bare.average), weights(average))  # another order of the same sums
     assert not torch.equal(bare.average.to_image.conv.weight, bare.generator.to_image.conv.weight)
+
+
+def test_the_whole_script_compares_all_three_loops() -> None:
+    """With the usual loop in its own process, as it is played from the shell; its figures at this size say nothing."""
+    command = [sys.executable, str(BENCH), "--json", "--rounds=1", "--seconds=0.05", "--width=8", "--batch=8"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode in (0, 1) and done.stdout, done.stderr  # 1: a target was missed
+    found = json.loads(done.stdout)
+    assert found["images_per_second"].keys() == {"ganrun", "bare", "usual"}
+    assert all(one["median"] > 0 for one in [*found["images_per_second"].values(), *found["ratio"].values()])
