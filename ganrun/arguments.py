@@ -85,9 +85,8 @@ def check(override: Override, choices: Choices) -> None:
         return
     options = choices.options(key)
     if override.is_delete() and key != "experiment":
-        raise Refused(
-            line, f"a run without {key}", ", ".join(options), written(key, [] if key == "tricks" else options[:1])
-        )
+        remedy = written(key, [] if key == "tricks" else [choices.default(key)])
+        raise Refused(line, f"a run without {key}", ", ".join(options), remedy)
     if override.is_add() and key != "tricks":
         raise Refused(line, f"{key} is chosen already", ", ".join(options), line.lstrip("+"))
     value = override.value()

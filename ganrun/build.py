@@ -62,7 +62,7 @@ def build(cfg: DictConfig) -> Run:
     settings = resolve(cfg)
     _unselected(settings["tricks"])
     check_force(settings["force"])
-    game, found = _game(settings, make)
+    game, found = assemble(settings, make)
     _agree(game, dataset)
     source = _source(settings, dataset, device)
     autocast = choose_precision(settings["engine"]["precision"], device, dataset.resolution)
@@ -150,12 +150,12 @@ def _unselected(tricks: Mapping[str, Any]) -> None:
         )
 
 
-def _game(settings: Mapping[str, Any], make: Maker) -> tuple[Game, list[Finding]]:
+def assemble(settings: Mapping[str, Any], make: Maker) -> tuple[Game, list[Finding]]:
     """Networks, loss, tricks and game, checked against each other; with what is to be said about them."""
     reseed(settings["seed"], "build")
     tricks = {name: make.a(Trick, node, f"tricks.{name}") for name, node in settings["tricks"].items()}
     try:
-        game, pair = _assemble(settings, make, tricks)
+        game, pair = _make_game(settings, make, tricks)
     except Refused as refusal:
         clashes = list(clashing({f"tricks.{name}": trick for name, trick in tricks.items()}))
         if clashes:  # two tricks that set one thing: what the networks make of both is no news
@@ -164,7 +164,7 @@ def _game(settings: Mapping[str, Any], make: Maker) -> tuple[Game, list[Finding]
     return game, _findings(game, pair, settings)
 
 
-def _assemble(settings: Mapping[str, Any], make: Maker, tricks: dict[str, Trick]) -> tuple[Game, Pair]:
+def _make_game(settings: Mapping[str, Any], make: Maker, tricks: dict[str, Trick]) -> tuple[Game, Pair]:
     _settings_exist(settings, make, tricks)
     pair = Pair(
         generator=make.a(nn.Module, settings["model"]["generator"], "model.generator"),

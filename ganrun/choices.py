@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,6 +25,11 @@ class Choices:
         files = [(folder / group, path) for folder in self.folders for path in (folder / group).rglob("*.yaml")]
         return sorted({path.relative_to(place).with_suffix("").as_posix() for place, path in files})
 
+    def default(self, group: str) -> str:
+        """What is chosen in this group when nothing is said; in a group of the user's own, its first option."""
+        found = re.search(rf"^  - {group}: (\w+)$", (CONF / "config.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+        return found[1] if found else self.options(group)[0]
+
     def is_setting(self, trick: str) -> bool:
         """Whether this trick's file sets what belongs to other parts."""
         files = [folder / "tricks" / f"{trick}.yaml" for folder in self.folders]
@@ -33,7 +39,7 @@ class Choices:
         """Refuse what is not an option of this group, or is one twice."""
         options = self.options(group)
         if choice in (None, "") and group != "experiment":
-            remedy = f"{group}=[]" if group == "tricks" else f"{group}={options[0]}"
+            remedy = f"{group}=[]" if group == "tricks" else f"{group}={self.default(group)}"
             raise Refused(group, "no choice", ", ".join(options), remedy)
         names = [str(name) for name in choice] if isinstance(choice, list) else [str(choice)]
         for position, name in enumerate(names):

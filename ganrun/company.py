@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ganrun.build import _game
+from ganrun.build import assemble
 from ganrun.checks import resolve
 from ganrun.choices import CONF
 from ganrun.core.context import Batch
@@ -145,7 +145,7 @@ def ask(loss: str, tricks: Sequence[str], host: Host) -> Verdict:
     """Build and bind everything but the data, and collect what the checker says; what it refuses too."""
     try:
         settings = settings_of(loss, tricks, host) | {"force": _All()}
-        game, found = _game(settings, Maker())
+        game, found = assemble(settings, Maker())
         if any(finding.level is Level.ERROR for finding in found):
             return Verdict(host, tuple(dict.fromkeys(found)))  # training would go no further
         data = settings["dataset"]

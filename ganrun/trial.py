@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ganrun.core.context import Outcome, Stage, Update
+from ganrun.core.context import Outcome, Update
 from ganrun.core.pair import Pair
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def play(run: Run) -> Played:
     ]
     run.engine.begin(0)
     for player in run.engine.players:
-        update = Update(player=player, stage=Stage(*run.game.stage), due=run.game.due(0))
+        update = Update(player=player, stage=run.updates.stage(run.game, player), due=run.game.due(0))
         batch = run.source.draw(update.stage) if run.game.wants_reals(update) else None
         with torch.autocast(run.device.type, dtype=torch.bfloat16, enabled=run.engine.autocast):
             played.outcomes[player] = run.game.play(update, batch)

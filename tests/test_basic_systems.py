@@ -21,7 +21,7 @@ from ganrun.errors import Refused
 from ganrun.games.latent import PRIORS
 from ganrun.losses.targets import NonSaturating
 from ganrun.make import Maker
-from ganrun.models.deep_conv import SumPool
+from ganrun.models import layers
 from ganrun.models.layers import initialise
 from ganrun.tricks.bounds import WeightDecay
 from ganrun.tricks.starts import MarginalBias
@@ -322,7 +322,7 @@ def test_deep_conv_keeps_its_form_at_other_sizes(resolution: int, scales: int) -
 
 
 def test_deep_conv_sums_its_last_maps() -> None:
-    assert torch.equal(SumPool()(torch.ones(2, 3, 4, 4)), torch.full((2, 3), 16.0))
+    assert torch.equal(layers.Pool(kind="sum")(torch.ones(2, 3, 4, 4)), torch.full((2, 3), 16.0))
 
 
 @pytest.mark.parametrize("overrides", [("dataset.resolution=24",), ("model.generator.width=1024",)])

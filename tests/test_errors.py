@@ -25,7 +25,7 @@ REFUSED = {
     "updates.discriminaor=2": ["Try: updates.discriminator="],
     "+steps=3": ["it is there already", "without the +"],
     "+model=mlp": ["model is chosen already", "Try: model=mlp"],
-    "~model": ["a run without model", "cgan, dcgan, deep_conv"],
+    "~model": ["a run without model", "cgan, dcgan, deep_conv", "Try: model=dcgan"],
     "~tricks": ["Try: 'tricks=[]'"],
     "~optim.generator": ["optim.generator: not there"],
     "~optim.generator.lr": ["optim.generator.lr: None, expected a number"],

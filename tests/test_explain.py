@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import built
 from torch import nn
 
 from ganrun import cli
@@ -19,6 +20,7 @@ from ganrun.errors import Refused
 from ganrun.explain import SEAMS, described, ranges
 from ganrun.listing import CONF, KINDS, entries, read
 from ganrun.rules import RULES
+from ganrun.trial import play
 
 SMALL = ("model.generator.width=4", "model.discriminator.width=4", "dataset.resolution=16", "batch=4", "game.grid=4",
          "engine.device=cpu", "engine.precision=fp32", "steps=3")  # fmt: skip
@@ -264,3 +266,11 @@ def test_listing_takes_no_torch_and_no_hydra(tmp_path: Path) -> None:
 
 def test_refused_is_a_value_error() -> None:
     assert issubclass(Refused, ValueError)
+
+
+def test_each_player_is_tried_with_as_many_images_as_its_updates_have() -> None:
+    run = built("updates.generator_batch=2", "updates.reuse_fakes=false")
+    drawn: list[int] = []
+    run.game.nets("generator")[0].register_forward_hook(lambda net, given, images: drawn.append(len(images)))
+    play(run)
+    assert drawn == [run.settings["batch"], 2 * run.settings["batch"]]

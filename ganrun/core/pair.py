@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ganrun.core.context import Context, DiscriminatorOutput, Latent, Outcome, Targets, Update
 from ganrun.core.loss import Loss
+from ganrun.core.modes import evaluating
 from ganrun.core.trick import Trick, Tricks
 
 
@@ -85,13 +86,8 @@ class Pair(nn.Module):
     def sampler(self) -> Iterator[nn.Module]:
         """The generator to draw samples from, with the statistics it has learnt instead of the batch's."""
         net: nn.Module = self.tricks.fold(Trick.sampler, self.generator)
-        modes = [(module, module.training) for module in net.modules()]
-        net.eval()
-        try:
+        with evaluating(net):
             yield net
-        finally:
-            for module, training in modes:
-                module.training = training
 
     @torch.no_grad()
     def bind(self, real: Tensor, fake: Tensor, labels: Tensor | None = None) -> None:

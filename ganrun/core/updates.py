@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ganrun.core.context import Update
+from ganrun.core.context import Stage, Update
 from ganrun.core.game import Game
 from ganrun.errors import Refused
 
@@ -40,7 +40,7 @@ class Alternate:
             found = f"{generator_batch} batches for G, but with updates.reuse_fakes D hands on one"
             raise Refused("updates.generator_batch", found, "1, or fresh fakes", "updates.reuse_fakes=false")
         self.reuse_fakes = reuse_fakes
-        self.batches = 1, self._positive("generator_batch", generator_batch, "times the images of a batch")
+        self.generator_batch = self._positive("generator_batch", generator_batch, "times the images of a batch")
 
     @staticmethod
     def _positive(name: str, count: int, what: str = "updates a step") -> int:
@@ -54,12 +54,17 @@ class Alternate:
         counts = self.head_start if again or step < self.head_start_steps else self.counts
         due = game.due(step)
         updates = [
-            Update(player=player, stage=game.stage._replace(images=game.stage.images * batches), due=due)
-            for player, count, batches in zip(("discriminator", "generator"), counts, self.batches, strict=True)
+            Update(player=player, stage=self.stage(game, player), due=due)
+            for player, count in zip(("discriminator", "generator"), counts, strict=True)
             if not game.sits_out(step, player)
             for _ in range(count)
         ]
         return self._hand_on(updates) if self.reuse_fakes else updates
+
+    def stage(self, game: Game, player: str) -> Stage:
+        """The size of this player's updates."""
+        batches = self.generator_batch if player == "generator" else 1
+        return game.stage._replace(images=game.stage.images * batches)
 
     @staticmethod
     def _hand_on(updates: list[Update]) -> list[Update]:

@@ -43,7 +43,8 @@ class Discriminator(base.Discriminator):
         here = "model.discriminator"
         conditional.check(here, classes, low=2)
         self.classes = classes
-        widths = _widths(here, channels, resolution, width, max_width)
+        scales = layers.scales(here, resolution, RESOLUTIONS, SMALLEST)
+        widths = layers.widths(here, channels, width, max_width, 2 * scales)  # two convolutions a scale
         limits.odd_kernel(f"{here}.kernel", kernel)
         after = layers.After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
         self.blocks, bias = nn.Sequential(), norm == "none"
@@ -64,13 +65,3 @@ class Discriminator(base.Discriminator):
         """[B, C, H, W] -> score [B], features, and heads["class"] [B, K], which are logits. Reads no labels."""
         opinion = super().forward(images)
         return opinion._replace(heads={"class": self.class_head(opinion.features[-1])})
-
-
-def _widths(here: str, channels: int, resolution: int, width: int, max_width: int) -> list[int]:
-    """Channels of the hidden maps, two convolutions a scale."""
-    limits.resolution(f"{here}.resolution", resolution, RESOLUTIONS)
-    limits.whole(f"{here}.channels", channels, 1, 4)
-    limits.whole(f"{here}.width", width, 1)
-    limits.whole(f"{here}.max_width", max_width, width)
-    scales = (resolution // SMALLEST).bit_length() - 1
-    return [min(width * 2**i, max_width) for i in range(2 * scales)]

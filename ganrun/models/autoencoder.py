@@ -91,13 +91,9 @@ class Discriminator(AutoEncoder):
 def _widths(here: str, channels: int, resolution: int, width: int, max_width: int, code_size: int) -> list[int]:
     """Channels of the encoder's maps: double at each smaller scale, up to a cap, until they are `code_size` high."""
     limits.resolution(f"{here}.resolution", resolution, RESOLUTIONS)
-    limits.whole(f"{here}.channels", channels, 1, 4)
-    limits.whole(f"{here}.width", width, 1)
-    limits.whole(f"{here}.max_width", max_width, width)
     sizes = [2**power for power in range(1, 8) if 2**power < resolution]
     if code_size not in sizes:
         found = f"{code_size}, for images of {resolution} pixels"
         expected = f"one of {', '.join(map(str, sizes))} (pixels)"
         raise Refused(f"{here}.code_size", found, expected, f"{here}.code_size={sizes[-1]}")
-    scales = (resolution // code_size).bit_length() - 1
-    return [min(width * 2**scale, max_width) for scale in range(scales)]
+    return layers.widths(here, channels, width, max_width, layers.scales(here, resolution, RESOLUTIONS, code_size))

@@ -10,7 +10,7 @@ from torch import nn
 from ganrun import limits
 from ganrun.models import base, conditional, layers
 from ganrun.models.conditional import Beside, Block, block
-from ganrun.models.dcgan import SMALLEST, _widths
+from ganrun.models.dcgan import RESOLUTIONS, SMALLEST
 from ganrun.models.epilogues import Epilogue
 from ganrun.models.layers import Fold, Unfold
 
@@ -60,7 +60,8 @@ class Generator(base.Generator):
         here = "model.generator"
         labels = Labels(where=here, condition=condition, classes=classes, embed=embed)
         self.classes = classes
-        widths = _widths(here, channels, resolution, width, max_width)[::-1]  # bottom first
+        scales = layers.scales(here, resolution, RESOLUTIONS, SMALLEST)
+        widths = layers.widths(here, channels, width, max_width, scales)[::-1]  # bottom first
         limits.resizing_kernel(f"{here}.kernel", kernel)
         limits.resizing_kernel(f"{here}.top_kernel", top_kernel)
         after = layers.After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
@@ -101,7 +102,8 @@ class Discriminator(base.Discriminator):
         here = "model.discriminator"
         labels = Labels(where=here, condition=condition, classes=classes, embed=embed)
         self.classes = classes
-        widths = _widths(here, channels, resolution, width, max_width)
+        scales = layers.scales(here, resolution, RESOLUTIONS, SMALLEST)
+        widths = layers.widths(here, channels, width, max_width, scales)
         limits.resizing_kernel(f"{here}.kernel", kernel)
         after = layers.After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
         bias = norm == "none"

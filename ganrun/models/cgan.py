@@ -10,7 +10,7 @@ from ganrun.models import base, conditional, layers
 from ganrun.models.conditional import Beside, Block, block
 from ganrun.models.epilogues import Epilogue
 from ganrun.models.layers import ACTIVATIONS, stack
-from ganrun.models.mlp import _check, _layer
+from ganrun.models.mlp import check, layer
 
 
 class Generator(base.Generator):
@@ -35,13 +35,13 @@ class Generator(base.Generator):
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
         here = "model.generator"
         conditional.check(here, classes, embed)
-        _check(here, channels, resolution, hidden, norm, slope, dropout)
+        check(here, channels, resolution, hidden, norm, slope, dropout)
         limits.choice(f"{here}.activation", activation, ACTIVATIONS)
         self.classes, label = classes, Beside(classes=classes, embed=embed)
         self.blocks = Block()
         for inputs, units in zip([latent + label.size, *hidden], hidden, strict=False):
             kind = norm if len(self.blocks) else "none"  # no norm on what sees the noise
-            self.blocks.append(_layer(inputs, units, kind, activation, slope, dropout))
+            self.blocks.append(layer(inputs, units, kind, activation, slope, dropout))
         self.blocks[0] = block(label=label, **dict(self.blocks[0].named_children()))
         pixels = nn.Linear(hidden[-1], channels * resolution**2)
         self.to_image = stack(dense=pixels, unflatten=nn.Unflatten(1, (channels, resolution, resolution)))
@@ -72,7 +72,7 @@ class Discriminator(base.Discriminator):
         super().__init__(channels=channels, resolution=resolution, output=output)
         here = "model.discriminator"
         conditional.check(here, classes, embed)
-        _check(here, channels, resolution, hidden, norm, slope, dropout)
+        check(here, channels, resolution, hidden, norm, slope, dropout)
         limits.choice(f"{here}.activation", activation, [*ACTIVATIONS, "maxout"])
         limits.whole(f"{here}.pieces", pieces, 2)
         limits.number(f"{here}.input_dropout", input_dropout, 0, 1)
@@ -81,7 +81,7 @@ class Discriminator(base.Discriminator):
         for inputs, units in zip([channels * resolution**2 + label.size, *hidden], hidden, strict=False):
             first = not len(self.blocks)  # it has neither norm nor dropout
             kind, drops = ("none", 0.0) if first else (norm, dropout)
-            self.blocks.append(_layer(inputs, units, kind, activation, slope, drops, pieces))
+            self.blocks.append(layer(inputs, units, kind, activation, slope, drops, pieces))
         image = {"flatten": nn.Flatten(), "pixel_dropout": layers.dropout(input_dropout), "label": label}
         self.blocks[0] = block(**image, **dict(self.blocks[0].named_children()))
         self.head = base.head((hidden[-1],), epilogue, bias=True)

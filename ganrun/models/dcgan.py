@@ -7,7 +7,6 @@ from typing import Any
 from torch import nn
 
 from ganrun import limits
-from ganrun.errors import Refused
 from ganrun.models import base, layers
 from ganrun.models.epilogues import Epilogue
 from ganrun.models.layers import Unfold, stack
@@ -40,7 +39,8 @@ class Generator(base.Generator):
     ):
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
         here = "model.generator"
-        widths = _widths(here, channels, resolution, width, max_width)[::-1]  # bottom first
+        scales = layers.scales(here, resolution, RESOLUTIONS, SMALLEST)
+        widths = layers.widths(here, channels, width, max_width, scales)[::-1]  # bottom first
         limits.resizing_kernel(f"{here}.kernel", kernel)
         limits.resizing_kernel(f"{here}.top_kernel", top_kernel)
         after = layers.After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
@@ -76,7 +76,8 @@ class Discriminator(base.Discriminator):
     ):
         super().__init__(channels=channels, resolution=resolution, output=output)
         here = "model.discriminator"
-        widths = _widths(here, channels, resolution, width, max_width)
+        scales = layers.scales(here, resolution, RESOLUTIONS, SMALLEST)
+        widths = layers.widths(here, channels, width, max_width, scales)
         limits.resizing_kernel(f"{here}.kernel", kernel)
         after = layers.After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
         bias = norm == "none"
@@ -98,15 +99,3 @@ def _bottom(latent: int, width: int, bias: bool, after: layers.After, by_unit: b
         return stack(project=project, unfold=unfold, **rest)
     rest["norm"] = nn.BatchNorm1d(units, momentum=after.momentum, eps=after.eps)
     return stack(project=project, norm=rest.pop("norm"), unfold=unfold, **rest)
-
-
-def _widths(here: str, channels: int, resolution: int, width: int, max_width: int) -> list[int]:
-    """Channels of the hidden maps from the largest map to the smallest: double at each scale, up to a cap."""
-    limits.resolution(f"{here}.resolution", resolution, RESOLUTIONS)
-    limits.whole(f"{here}.channels", channels, 1, 4)
-    limits.whole(f"{here}.width", width, 1)
-    limits.whole(f"{here}.max_width", max_width, 1)
-    if width > max_width:
-        raise Refused(f"{here}.width", str(width), f"at most max_width, {max_width}", f"{here}.max_width={4 * width}")
-    scales = (resolution // SMALLEST).bit_length() - 1
-    return [min(width * 2**scale, max_width) for scale in range(scales)]

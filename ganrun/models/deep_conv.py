@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ganrun import limits
-from ganrun.errors import Refused
 from ganrun.models import base, layers
 from ganrun.models.epilogues import Epilogue
 from ganrun.models.layers import After, Unfold, keep, stack
@@ -38,10 +37,10 @@ class Generator(base.Generator):
     ):
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
         here = "model.generator"
-        scales = _scales(here, channels, resolution, width, max_width)
+        scales = layers.scales(here, resolution, RESOLUTIONS, SMALLEST)
         limits.resizing_kernel(f"{here}.kernel", kernel)
         limits.odd_kernel(f"{here}.top_kernel", top_kernel)
-        widths = _widths(width, max_width, scales + 1)[::-1]  # bottom first
+        widths = layers.widths(here, channels, width, max_width, scales + 1)[::-1]  # bottom first
         after = After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
         project = nn.Linear(latent, widths[0] * SMALLEST**2)
         self.blocks = nn.Sequential(stack(project=project, unfold=Unfold(channels=widths[0], size=SMALLEST)))
@@ -76,25 +75,18 @@ class Discriminator(base.Discriminator):
     ):
         super().__init__(channels=channels, resolution=resolution, output=output)
         here = "model.discriminator"
-        scales = _scales(here, channels, resolution, width, max_width)
+        scales = layers.scales(here, resolution, RESOLUTIONS, SMALLEST)
         limits.odd_kernel(f"{here}.wide_kernel", wide_kernel)
         limits.resizing_kernel(f"{here}.kernel", kernel)
         after = After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
-        *widths, last = _widths(width, max_width, scales + 1)
+        *widths, last = layers.widths(here, channels, width, max_width, scales + 1)
         self.blocks = nn.Sequential()
         for above, below in zip([channels, *widths], widths, strict=False):
             self.blocks.append(_block(above, below, wide_kernel, kernel, after))
-        final = stack(conv=keep(widths[-1], last, wide_kernel, bias=True), **after(last), pool=SumPool())
+        final = stack(conv=keep(widths[-1], last, wide_kernel, bias=True), **after(last), pool=layers.Pool(kind="sum"))
         self.blocks.append(final)  # the sums are the last features, on which an epilogue stands
         self.head = base.head((last,), epilogue, bias=True)
         layers.initialise(self, f"{here}.init", **init)
-
-
-class SumPool(nn.Module):
-    """The sum over each map. [B, C, H, W] -> [B, C]"""
-
-    def forward(self, maps: Tensor) -> Tensor:
-        return maps.sum((2, 3))
 
 
 def _block(above: int, below: int, wide_kernel: int, kernel: int, after: After) -> nn.Sequential:
@@ -103,19 +95,3 @@ def _block(above: int, below: int, wide_kernel: int, kernel: int, after: After) 
     half = after(below)
     conv = layers.halve(below, below, kernel, bias=True)
     return stack(wide=keep(above, below, wide_kernel, bias=True), **wide, conv=conv, **half)
-
-
-def _widths(width: int, max_width: int, count: int) -> list[int]:
-    """Channels from the largest maps to the smallest: double at each scale, up to a cap."""
-    return [min(width * 2**scale, max_width) for scale in range(count)]
-
-
-def _scales(here: str, channels: int, resolution: int, width: int, max_width: int) -> int:
-    """How often the size halves from the image to 4x4."""
-    limits.resolution(f"{here}.resolution", resolution, RESOLUTIONS)
-    limits.whole(f"{here}.channels", channels, 1, 4)
-    limits.whole(f"{here}.width", width, 1)
-    limits.whole(f"{here}.max_width", max_width, 1)
-    if width > max_width:
-        raise Refused(f"{here}.width", str(width), f"at most max_width, {max_width}", f"{here}.max_width={4 * width}")
-    return (resolution // SMALLEST).bit_length() - 1

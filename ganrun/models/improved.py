@@ -22,13 +22,6 @@ class Generator(dcgan.Generator):
     """A DCGAN's, with kernels of 5. The paper's last layer has weight norm too, which is left out."""
 
 
-class Pool(nn.Module):
-    """The mean of each map. [B, C, H, W] -> [B, C]"""
-
-    def forward(self, maps: Tensor) -> Tensor:
-        return maps.mean((2, 3))
-
-
 class Discriminator(base.Discriminator):
     """Two stages of three convolutions, one without a border, two of 1x1, a mean over pixels, one logit a class.
 
@@ -66,7 +59,7 @@ class Discriminator(base.Discriminator):
             stack(**_stage(width, 2 * width, after), dropout=drops[1]),
             stack(conv=nn.Conv2d(2 * width, 2 * width, 3), **after(2 * width)),
             stack(conv=nn.Conv2d(2 * width, 2 * width, 1), **after(2 * width)),
-            stack(conv=nn.Conv2d(2 * width, 2 * width, 1), **after(2 * width), pool=Pool()),
+            stack(conv=nn.Conv2d(2 * width, 2 * width, 1), **after(2 * width), pool=layers.Pool(kind="mean")),
         )
         self.head = _classes((2 * width,), epilogue, classes)
         self.logits = classes

@@ -1,7 +1,7 @@
 """Pieces that every network here is made of: norms, activations, resizing convolutions, initialisation."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ganrun import limits
+from ganrun.errors import Refused
 
 NORMS = ("batch", "instance", "layer", "group", "none")
 INITS = ("normal", "uniform", "xavier", "he", "default")
@@ -32,6 +33,36 @@ def stack(**parts: nn.Module | None) -> nn.Sequential:
         if part is not None:
             layers.add_module(name, part)
     return layers
+
+
+def scales(where: str, resolution: int, possible: Sequence[int], smallest: int) -> int:
+    """How often the size of maps halves from an image to `smallest` pixels; 32 to 4 are 3. Checks the resolution."""
+    limits.resolution(f"{where}.resolution", resolution, possible)
+    return (resolution // smallest).bit_length() - 1
+
+
+def widths(where: str, channels: int, width: int, max_width: int, count: int) -> list[int]:
+    """Channels of `count` maps from the largest on: twice as many in each, up to a cap. Checks what it is given."""
+    limits.whole(f"{where}.channels", channels, 1, 4)
+    limits.whole(f"{where}.width", width, 1)
+    limits.whole(f"{where}.max_width", max_width, 1)
+    if width > max_width:
+        raise Refused(f"{where}.width", str(width), f"at most max_width, {max_width}", f"{where}.max_width={4 * width}")
+    return [min(width * 2**i, max_width) for i in range(count)]
+
+
+class Pool(nn.Module):
+    """The sum, or mean, of each map. [B, C, H, W] -> [B, C]"""
+
+    def __init__(self, *, kind: str):
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.sum((2, 3)) if self.kind == "sum" else maps.mean((2, 3))
+
+    def extra_repr(self) -> str:
+        return self.kind
 
 
 def norm(kind: str, channels: int, *, momentum: float = 0.1, eps: float = 1e-5) -> nn.Module | None:

@@ -34,12 +34,12 @@ class Generator(base.Generator):
     ):
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
         here = "model.generator"
-        _check(here, channels, resolution, hidden, norm, slope, dropout)
+        check(here, channels, resolution, hidden, norm, slope, dropout)
         limits.choice(f"{here}.activation", activation, ACTIVATIONS)
         self.blocks = nn.Sequential()
         for inputs, units in zip([latent, *hidden], hidden, strict=False):
             kind = norm if self.blocks or bottom_norm else "none"
-            self.blocks.append(_layer(inputs, units, kind, activation, slope, dropout))
+            self.blocks.append(layer(inputs, units, kind, activation, slope, dropout))
         pixels = nn.Linear([latent, *hidden][-1], channels * resolution**2)
         self.to_image = stack(dense=pixels, unflatten=nn.Unflatten(1, (channels, resolution, resolution)))
         layers.initialise(self, f"{here}.init", **init)
@@ -66,7 +66,7 @@ class Discriminator(base.Discriminator):
     ):
         super().__init__(channels=channels, resolution=resolution, output=output)
         here = "model.discriminator"
-        _check(here, channels, resolution, hidden, norm, slope, dropout)
+        check(here, channels, resolution, hidden, norm, slope, dropout)
         limits.choice(f"{here}.activation", activation, [*ACTIVATIONS, "maxout"])
         limits.whole(f"{here}.pieces", pieces, 2)
         limits.number(f"{here}.input_dropout", input_dropout, 0, 1)
@@ -74,13 +74,13 @@ class Discriminator(base.Discriminator):
         self.blocks = nn.Sequential()
         for width, units in zip([inputs, *hidden], hidden, strict=False):
             kind = norm if self.blocks else "none"  # no norm on what sees the image
-            self.blocks.append(_layer(width, units, kind, activation, slope, dropout, pieces))
+            self.blocks.append(layer(width, units, kind, activation, slope, dropout, pieces))
         self.blocks[0] = _from_image(self.blocks[0], input_dropout)
         self.head = base.head((hidden[-1],), epilogue, bias=True)
         layers.initialise(self, f"{here}.init", **init)
 
 
-def _layer(
+def layer(
     inputs: int, units: int, kind: str, activates: str, slope: float, drops: float, pieces: int = 1
 ) -> nn.Sequential:
     """A dense layer and what follows it. Maxout takes several linear pieces a unit."""
@@ -100,7 +100,7 @@ def _from_image(block: nn.Module, drops: float) -> nn.Sequential:
     return stack(flatten=nn.Flatten(), pixel_dropout=layers.dropout(drops), **dict(block.named_children()))
 
 
-def _check(
+def check(
     here: str, channels: int, resolution: int, hidden: Sequence[int], kind: str, slope: float, drops: float
 ) -> None:
     limits.whole(f"{here}.channels", channels, 1)

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ganrun import limits
 from ganrun.models import base, conditional, layers
 from ganrun.models.conditional import Block, ConditionalBatchNorm, Score, block
-from ganrun.models.dcgan import SMALLEST, _widths
+from ganrun.models.dcgan import RESOLUTIONS, SMALLEST
 from ganrun.models.layers import Unfold, stack
 
 
@@ -36,7 +36,8 @@ class Generator(base.Generator):
         here = "model.generator"
         conditional.check(here, classes)
         self.classes = classes
-        widths = _widths(here, channels, resolution, width, max_width)[::-1]  # bottom first
+        scales = layers.scales(here, resolution, RESOLUTIONS, SMALLEST)
+        widths = layers.widths(here, channels, width, max_width, scales)[::-1]  # bottom first
         limits.resizing_kernel(f"{here}.kernel", kernel)
         limits.resizing_kernel(f"{here}.top_kernel", top_kernel)
         limits.choice(f"{here}.activation", activation, layers.ACTIVATIONS)
@@ -52,13 +53,6 @@ class Generator(base.Generator):
             self.blocks.append(block(conv=layers.double(below, above, kernel, bias=False), **after(above)))
         self.to_image = stack(conv=layers.double(widths[-1], channels, top_kernel, bias=True))
         layers.initialise(self, f"{here}.init", **init)
-
-
-class Pool(nn.Module):
-    """The sum over all pixels, in which every place counts alike. Miyato & Koyama 2018, figure 14."""
-
-    def forward(self, maps: Tensor) -> Tensor:
-        return maps.sum((2, 3))  # [B, C, H, W] -> [B, C]
 
 
 class Discriminator(base.Discriminator):
@@ -84,7 +78,8 @@ class Discriminator(base.Discriminator):
         here = "model.discriminator"
         conditional.check(here, classes)
         self.classes = classes
-        widths = _widths(here, channels, resolution, width, max_width)
+        scales = layers.scales(here, resolution, RESOLUTIONS, SMALLEST)
+        widths = layers.widths(here, channels, width, max_width, scales)
         limits.resizing_kernel(f"{here}.kernel", kernel)
         after = layers.After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
         self.blocks = Block()
@@ -92,5 +87,5 @@ class Discriminator(base.Discriminator):
             normed = len(self.blocks) > 0  # no norm on what sees the image
             conv = layers.halve(above, below, kernel, bias=norm == "none")
             self.blocks.append(stack(conv=conv, **after(below, normed=normed)))
-        self.head = block(pool=Pool(), score=Score(features=widths[-1], classes=classes, bias=True))
+        self.head = block(pool=layers.Pool(kind="sum"), score=Score(features=widths[-1], classes=classes, bias=True))
         layers.initialise(self, f"{here}.init", **init)

@@ -13,11 +13,11 @@ from ganrun.core.context import DiscriminatorOutput
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits
 from ganrun.errors import Refused
-from ganrun.models import base, resnet_blocks
+from ganrun.models import base, layers, resnet_blocks
 from ganrun.models.conditional import ConditionalBatchNorm, Score, block
 from ganrun.models.epilogues import Epilogue
 from ganrun.models.layers import After
-from ganrun.models.resnet_blocks import SEED, Before, Pool
+from ganrun.models.resnet_blocks import SEED, Before
 
 CONDITIONING = ("projection", "head")
 
@@ -98,7 +98,7 @@ class Discriminator(base.Discriminator):
         limits.choice(f"{here}.pool", pool, resnet_blocks.POOLS)
         limits.choice(f"{here}.conditioning", conditioning, CONDITIONING)
         self.classes = _classes(here, classes)
-        widths = resnet_blocks.widths(here, channels, resolution, width, max_width, halvings + flat)
+        widths = layers.widths(here, channels, width, max_width, halvings + flat)
         after = After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
         make = partial(resnet_blocks.down, kernel=kernel, before=Before(after=after))
         self.blocks = block()
@@ -106,7 +106,7 @@ class Discriminator(base.Discriminator):
             hidden = below if wide or i == 0 else above
             made = make(above, below, hidden=hidden, halves=i < halvings, image=i == 0)
             self.blocks.add_module(f"down{i + 1}" if i < halvings else f"flat{i + 1 - halvings}", made)
-        self.blocks.add_module("pool", block(activation=after(1)["activation"], pool=Pool(kind=pool)))
+        self.blocks.add_module("pool", block(activation=after(1)["activation"], pool=layers.Pool(kind=pool)))
         names = classes > 0 and conditioning == "head"
         self.head = _head(widths[-1], 0 if names else classes, epilogue)
         self.class_head = nn.Linear(widths[-1], classes) if names else None

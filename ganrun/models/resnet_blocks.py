@@ -37,20 +37,6 @@ class Residual(Labelled):
         return inner + (maps if self.shortcut is None else self.shortcut(maps))
 
 
-class Pool(nn.Module):
-    """The sum, or mean, of each map. [B, C, H, W] -> [B, C]"""
-
-    def __init__(self, *, kind: str):
-        super().__init__()
-        self.kind = kind
-
-    def forward(self, maps: Tensor) -> Tensor:
-        return maps.sum((2, 3)) if self.kind == "sum" else maps.mean((2, 3))
-
-    def extra_repr(self) -> str:
-        return self.kind
-
-
 @dataclass(frozen=True, kw_only=True)
 class Before:
     """What stands before a convolution of a residual block: a norm, an activation; before its second, dropout."""
@@ -137,9 +123,8 @@ def initialise(net: nn.Module, where: str, *, residual_scale: float, **init: Any
 
 def generator_widths(here: str, channels: int, resolution: int, width: int, max_width: int) -> list[int]:
     """Channels of a generator's maps, from 4x4 up to the image's size."""
-    limits.resolution(f"{here}.resolution", resolution, RESOLUTIONS)
-    scales = (resolution // SEED).bit_length()
-    return widths(here, channels, resolution, width, max_width, scales)[::-1]
+    scales = layers.scales(here, resolution, RESOLUTIONS, SEED)
+    return layers.widths(here, channels, width, max_width, scales + 1)[::-1]
 
 
 def check_up(here: str, kernel: int, top_kernel: int, upsample: str) -> None:
@@ -147,17 +132,6 @@ def check_up(here: str, kernel: int, top_kernel: int, upsample: str) -> None:
     limits.odd_kernel(f"{here}.kernel", kernel)
     limits.odd_kernel(f"{here}.top_kernel", top_kernel)
     limits.choice(f"{here}.upsample", upsample, UPSAMPLERS)
-
-
-def widths(here: str, channels: int, resolution: int, width: int, max_width: int, count: int) -> list[int]:
-    """Channels from the largest maps on: twice as many in each block, up to a cap."""
-    limits.resolution(f"{here}.resolution", resolution, RESOLUTIONS)
-    limits.whole(f"{here}.channels", channels, 1, 4)
-    limits.whole(f"{here}.width", width, 1)
-    limits.whole(f"{here}.max_width", max_width, 1)
-    if width > max_width:
-        raise Refused(f"{here}.width", str(width), f"at most max_width, {max_width}", f"{here}.max_width={width}")
-    return [min(width * 2**i, max_width) for i in range(count)]
 
 
 def halvings(here: str, resolution: int, smallest: int) -> int:

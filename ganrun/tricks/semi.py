@@ -12,6 +12,7 @@ from torch import Tensor
 from ganrun import limits
 from ganrun.core.context import Batch, Context, Examples
 from ganrun.core.facts import Fact
+from ganrun.core.modes import evaluating
 from ganrun.core.pair import Pair
 from ganrun.core.seeding import generator
 from ganrun.core.traits import Traits, facts
@@ -83,9 +84,6 @@ class SemiSupervised(Trick):
 
 def error(net: Any, images: Tensor, labels: Tensor) -> float:
     """The share of images whose largest logit is of another class than theirs; without dropout."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    named = torch.cat([net(chunk).heads["class"].argmax(1) for chunk in images.split(CHUNK)])
-    for module, training in modes:
-        module.training = training
+    with evaluating(net):
+        named = torch.cat([net(chunk).heads["class"].argmax(1) for chunk in images.split(CHUNK)])
     return (named != labels).float().mean().item()

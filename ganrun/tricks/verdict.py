@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ganrun.core.context import Targets
 from ganrun.core.loss import Loss
+from ganrun.core.modes import evaluating
 from ganrun.core.trick import Trick
 
 if TYPE_CHECKING:
@@ -46,9 +47,6 @@ def chance(pair: Pair, device: torch.device) -> float:
 def features(pair: Pair, images: Tensor) -> tuple[Tensor, ...]:
     """What D shows of these images; leaves its statistics alone. For `bind`, outside of updates."""
     net: nn.Module = pair.discriminator
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    found: tuple[Tensor, ...] = net(images, pair.shown).features
-    for module, training in modes:
-        module.training = training
+    with evaluating(net):
+        found: tuple[Tensor, ...] = net(images, pair.shown).features
     return found
