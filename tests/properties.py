@@ -6,12 +6,14 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+import torch._dynamo
 from support import composed, everything, nets_of, pair_in, play, samples_of, trick_of
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ganrun.build import Run, build
+from ganrun.core.context import Update
 from ganrun.core.engine import Measures
 from ganrun.core.schedule import Scheduled
 from ganrun.core.trick import Setting, Trick
@@ -131,6 +133,34 @@ def check_no_sync(overrides: Sequence[str]) -> None:
     run.engine.run = watched  # type: ignore[method-assign]
     rests = any(pair_in(run).tricks.at(Trick.sits_out))
     assert len(play(run, 0, 3).rows) >= (3 if rests else 6)
+
+
+def check_compiles(overrides: Sequence[str]) -> None:
+    """Each player's terms and their gradients are one graph, which torch captures whole; they are what they were."""
+    plain, captured = build(composed(*overrides)), build(composed(*overrides))
+    assert plain.engine.players.keys() == {"discriminator", "generator"}
+    for player in plain.engine.players:
+        torch.compiler.reset()
+        found = [terms_of(run, player, capture=run is captured) for run in (plain, captured)]
+        assert found[0] and not differences(*found)
+
+
+def terms_of(run: Run, player: str, *, capture: bool) -> dict[str, Tensor]:
+    """Terms and gradients of the first update of this player, with every lazy trick's turn come."""
+    run.engine.begin(0)
+    update = Update(player=player, stage=run.updates.stage(run.game, player), due=run.game.due(0))
+    batch = run.source.draw(update.stage) if run.game.wants_reals(update) else None
+    parameters = [p for net in run.game.nets(player) for p in net.parameters() if p.requires_grad]
+
+    def objective() -> tuple[dict[str, Tensor], Sequence[Tensor]]:
+        outcome = run.game.play(update, batch)
+        slopes = torch.autograd.grad(sum(outcome.terms.values()), parameters, materialize_grads=True)
+        return {name: value.detach() for name, value in {**outcome.terms, **outcome.measures}.items()}, slopes
+
+    torch.manual_seed(0)
+    with torch._dynamo.config.patch(trace_autograd_ops=True):
+        named, slopes = (torch.compile(objective, backend="eager", fullgraph=True) if capture else objective)()
+    return named | {f"slope {i}": slope for i, slope in enumerate(slopes)}
 
 
 SYNCS = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "item", "_unique2", "bincount"}

@@ -76,6 +76,21 @@ def test_addresses_are_stable(kind: str, name: str) -> None:
     properties.check_addresses(hosted(kind, name))
 
 
+# A second of capture a player: a few here, every part under slow.
+FEW = [("tricks", "spectral_norm"), ("tricks", "gp"), ("tricks", "path_length"), ("loss", "began"), ("model", "biggan")]
+
+
+@pytest.mark.parametrize(("kind", "name"), FEW, ids=["-".join(part) for part in FEW])
+def test_updates_compile_without_a_graph_break(kind: str, name: str) -> None:
+    properties.check_compiles(hosted(kind, name))
+
+
+@pytest.mark.slow
+@every_part
+def test_every_update_compiles_without_a_graph_break(kind: str, name: str) -> None:
+    properties.check_compiles(hosted(kind, name))
+
+
 GUARDS = ["stop_on_collapse"]  # tricks that end a run, and change nothing until they do
 
 
@@ -140,6 +155,7 @@ BROKEN = [
     ("ReplacesGradients", properties.check_addresses),
     ("ReplacesWeights", properties.check_addresses),
     ("AsksTheHost", properties.check_no_sync),
+    ("Branches", properties.check_compiles),
     ("Branches", properties.check_no_sync),
     ("Masks", properties.check_no_sync),
     ("Lists", properties.check_no_sync),
