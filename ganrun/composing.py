@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ganrun.arguments import check, hydras_order, own_folders, read_options, read_overrides
@@ -74,7 +75,7 @@ def hydra_run(arguments: list[str], task: Callable[[DictConfig], Any]) -> None:
     FolderMade.first = None
     saved, sys.argv = sys.argv, [sys.argv[0], *hydras_order(arguments, options.overrides)]
     try:
-        hydra.main(version_base="1.3", config_path="pkg://ganrun.conf", config_name="config")(task)()
+        hydra.main(version_base="1.3", config_path="pkg://ganrun.conf", config_name="config")(_composed(task))()
     except (HydraException, OmegaConfBaseException, OSError) as error:
         refusal = _in_one_line(error, overrides, choices)
         if refusal is None:
@@ -83,6 +84,30 @@ def hydra_run(arguments: list[str], task: Callable[[DictConfig], Any]) -> None:
     finally:
         sys.argv = saved
         FolderMade.forget()
+
+
+def _composed(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """The task, given only what belongs to the run."""
+
+    @wraps(task)
+    def play(cfg: DictConfig) -> Any:
+        from hydra.core.hydra_config import HydraConfig
+
+        typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)  # as typed: nothing is resolved yet
+        leave_out(cfg, typed)
+        return task(cfg)
+
+    return play
+
+
+def leave_out(cfg: DictConfig, typed: Iterable[str]) -> None:
+    """When other tricks are typed than a recipe has, its settings for those left out go too; typed ones are refused."""
+    keys = [line.lstrip("+~").partition("=")[0] for line in typed]
+    for name, node in list(cfg.tricks.items()) if "tricks" in keys else []:
+        chosen = OmegaConf.is_dict(node) and "_target_" in node
+        if not chosen and not any(key.startswith(f"tricks.{name}.") for key in keys):
+            with open_dict(cfg):
+                del cfg.tricks[name]
 
 
 def _in_one_line(error: Exception, overrides: list[Override], choices: Choices) -> Refused | None:

@@ -100,7 +100,8 @@ REFUSED = {
     "tricks.soft_labels.real=[0.8,1.0]": ["soft_labels is not among the tricks", "Try: 'tricks=[ema,soft_labels]'"],
     "tricks=[] tricks.flip=1": ["flip is not among the tricks", "Try: 'tricks=[flip]'"],
     "tricks.soft_lables.real=1": ["soft_lables is not among the tricks", "Try: 'tricks=[ema,soft_labels]'"],
-    "experiment=wgan_gp_toy tricks=[ema]": ["not selected: gp", "Try: 'tricks=[ema,gp]'"],
+    "experiment=wgan_gp_toy tricks=[ema]": ["needs something that bounds the slope", "adding gp to tricks"],
+    "experiment=wgan_gp_toy tricks=[ema] tricks.gp.weight=1": ["not selected: gp", "Try: 'tricks=[ema,gp]'"],
     "~tricks.flip": ["flip is not among the tricks"],
     "tricks=[ttur] ~tricks.ttur": ["ttur is a setting; what it has set would stay"],
     # data
