@@ -87,6 +87,8 @@ def configuration(loss: str, tricks: Sequence[str], host: Host) -> DictConfig:
         cfg[group] = OmegaConf.load(CONF / group / f"{choice}.yaml")
     for trick in tricks:
         cfg = OmegaConf.merge(cfg, overlay(trick))  # type: ignore[assignment]
+    if cfg.dataset.classes is not None:  # counted, as it is when data are opened
+        cfg.dataset.class_count = len(cfg.dataset.classes)
     return cfg
 
 

@@ -33,7 +33,8 @@ def classes(where: str, value: object, low: int = 1) -> None:
     """Refuse a number of classes that a conditional network cannot have: 0 is what unlabelled data have."""
     if isinstance(value, int) and 0 <= value < low:
         found = "1 class, so nothing to tell apart" if value else "0 classes, which is what data without labels have"
-        remedy = "labelled data such as dataset=digits, or model=dcgan"
+        narrowed = "more of dataset.classes (which one_class sets to one)"
+        remedy = f"{narrowed if value else 'labelled data such as dataset=digits'}, or model=dcgan"
         raise Refused(where, f"{found} (rule C24)", f"at least {low}", remedy)
     whole(where, value, low)
 

@@ -82,9 +82,8 @@ def check_signature(part: type, given: Mapping[str, Any], where: str, known: set
     for key in given:
         if key not in names:
             close = nearest(key, names)
-            raise Refused(
-                f"{where}.{key}", f"{part.__name__} has no such setting", ", ".join(names), close and f"{where}.{close}"
-            )
+            remedy = f"{where}.{close}" if close else f"'~{where}.{key}', if another choice has left it there"
+            raise Refused(f"{where}.{key}", f"{part.__name__} has no such setting", ", ".join(names), remedy)
     for name in names:
         if parameters[name].default is inspect.Parameter.empty and name not in given:
             raise Refused(f"{where}.{name}", "not set", f"a value: {part.__name__} needs it")

@@ -179,7 +179,12 @@ def test_labels_act_through_their_own_weights_alone(name: str, condition: str | 
 
 
 def test_parameters_are_those_of_the_form_without_labels_and_the_labels_own() -> None:
-    plain = build("dcgan", 1, 32, "generator.kernel=5", "discriminator.kernel=5")
+    plain = build(
+        "dcgan",
+        1,
+        32,
+        *[f"{role}.{size}" for role in ("generator", "discriminator") for size in ("kernel=5", "width=64")],
+    )
     told = build("cdcgan", 1, 32, *TEN, "generator.init.kind=normal")
     # G: beside noise to 4x4x256, beside 256 and 128 maps to 128 and 64 by 5x5, beside 64 to the image
     assert count(told[0]) - count(plain[0]) == 10 * (4096 + 25 * (128 + 64 + 1))

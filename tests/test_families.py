@@ -13,6 +13,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from support import CONF, built, composed, family, host, host_of_loss, nets_of, nodes, play, sets, tiny
+from torch._dynamo.exc import Unsupported
 
 from ganrun.build import build
 from ganrun.checks import resolve
@@ -174,7 +175,7 @@ def with_trick(target: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize(("target", "check"), BROKEN, ids=[f"{name}-{i}" for i, (name, _) in enumerate(BROKEN)])
 def test_a_broken_trick_is_seen(target: str, check: Any) -> None:
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, Unsupported)):  # the second is what torch says of a graph break
         check(with_trick(target))
 
 
