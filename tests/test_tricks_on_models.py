@@ -14,8 +14,9 @@ from ganrun.record.grid import grid
 MODELS, TRICKS = family("model"), family("tricks")
 ALL = list(product(MODELS, TRICKS))
 # A few of them by a fixed seed, and those that once ended in a traceback: one part did not know what the other needs.
+EMPTY = [("r3gan", "spectral_norm"), ("r3gan", "weight_norm")]  # layers that start at 0: nothing to divide by
 KNOWN = [("acgan", "info_codes"), ("projection", "info_codes"), ("deep_conv", "minibatch_discrimination")]
-SAMPLE = [*KNOWN, *random.Random(4).sample([one for one in ALL if one not in KNOWN], 25)]
+SAMPLE = [*KNOWN, *EMPTY, *random.Random(4).sample([one for one in ALL if one not in KNOWN + EMPTY], 25)]
 LOSSES = ("nonsaturating", "wasserstein")
 
 
@@ -49,7 +50,8 @@ def test_the_families_are_not_empty() -> None:
 @pytest.mark.parametrize(("model", "trick"), SAMPLE, ids=["-".join(one) for one in SAMPLE])
 def test_a_trick_on_a_model_plays_or_says_why_not(model: str, trick: str) -> None:
     found = outcome(model, trick)
-    assert found == "played" if (model, trick) in KNOWN else found in ("played", "refused")
+    expected = ["played"] * ((model, trick) not in EMPTY) + ["refused"] * ((model, trick) not in KNOWN)
+    assert found in expected
 
 
 @pytest.mark.slow
@@ -61,5 +63,5 @@ def test_every_trick_on_every_model_plays_or_says_why_not() -> None:
             tally[outcome(model, trick)] += 1
         except Exception as error:  # every one of them is to be told
             wrong[model, trick] = f"{type(error).__name__}: {error}"
-    assert not wrong
+    assert not wrong, "\n".join(f"{one}: {what}" for one, what in wrong.items())
     assert tally["played"] > 800 and tally["refused"] > 0, tally

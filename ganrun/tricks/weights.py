@@ -38,6 +38,7 @@ class Reparametrisation(Trick):
     """
 
     name: ClassVar[str]
+    divides: ClassVar[bool] = False  # by a size of the weights, which must not be 0
 
     def __init__(self, *, role: str) -> None:
         super().__init__()
@@ -56,10 +57,19 @@ class Reparametrisation(Trick):
             raise Refused(
                 f"tricks.{self.name}", f"{title(net, role)} has no dense layer or convolution", "", "model=dcgan"
             )
+        self.can_divide(net, role)
         self.nets.append((title(net, role), net))
         for layer in layers:
             self.reparametrise(layer, last=layer is layers[-1])
         return net
+
+    def can_divide(self, net: nn.Module, role: Role) -> None:
+        """Refuse layers that start at 0, as those that end R3GAN's blocks: there is no size to divide by."""
+        empty = [key for key, layer in weighted(net) if self.divides and not layer.weight.any()]
+        if empty:
+            found = f"{', '.join(empty[:3])}{', ...' if empty[3:] else ''} of {title(net, role)} start at 0"
+            remedy = f"leaving {self.name} out, or model=resnet"
+            raise Refused(f"tricks.{self.name}", found, "weights with a size to divide by", remedy)
 
     def reparametrise(self, layer: Layer, *, last: bool) -> None:
         raise NotImplementedError
@@ -127,6 +137,7 @@ class SpectralNorm(Reparametrisation):
     """
 
     name = "spectral_norm"
+    divides = True
 
     def __init__(self, *, role: str, iterations: int, warm_up: int, eps: float):
         super().__init__(role=role)
@@ -209,6 +220,7 @@ class WeightNorm(Reparametrisation):
     """
 
     name = "weight_norm"
+    divides = True
 
     def __init__(self, *, role: str):
         super().__init__(role=role)
