@@ -105,7 +105,7 @@ def leave_out(cfg: DictConfig, typed: Iterable[str]) -> None:
     keys = [line.lstrip("+~").partition("=")[0] for line in typed]
     for name, node in list(cfg.tricks.items()) if "tricks" in keys else []:
         chosen = OmegaConf.is_dict(node) and "_target_" in node
-        if not chosen and not any(key.startswith(f"tricks.{name}.") for key in keys):
+        if not chosen and not any(f"{key}.".startswith(f"tricks.{name}.") for key in keys):
             with open_dict(cfg):
                 del cfg.tricks[name]
 

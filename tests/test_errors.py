@@ -102,6 +102,7 @@ REFUSED = {
     "tricks.soft_lables.real=1": ["soft_lables is not among the tricks", "Try: 'tricks=[ema,soft_labels]'"],
     "experiment=wgan_gp_toy tricks=[ema]": ["needs something that bounds the slope", "adding gp to tricks"],
     "experiment=wgan_gp_toy tricks=[ema] tricks.gp.weight=1": ["not selected: gp", "Try: 'tricks=[ema,gp]'"],
+    "experiment=wgan_gp_toy tricks=[ema] tricks.gp={weight:1}": ["not selected: gp", "Try: 'tricks=[ema,gp]'"],
     "optim=momentum_sgd tricks=[lr_decay]": ["optim.decay.factor: Linear has no such", "Try: '~optim.decay.factor'"],
     "~tricks.flip": ["flip is not among the tricks"],
     "tricks=[ttur] ~tricks.ttur": ["ttur is a setting; what it has set would stay"],
