@@ -27,8 +27,8 @@ TAPS = [1, 3, 3, 1]
 def generator(**changed: Any) -> Generator:
     torch.manual_seed(0)
     settings: dict[str, Any] = {
-        "latent": 6, "styles": 5, "mapping_layers": 2, "mapping_rate": 0.01, "channels": 3, "resolution": 16,
-        "width": 4, "max_width": 8, "architecture": "skip", "filter": TAPS, "slope": 0.2,
+        "latent": 6, "classes": 0, "styles": 5, "mapping_layers": 2, "mapping_rate": 0.01, "channels": 3,
+        "resolution": 16, "width": 4, "max_width": 8, "architecture": "skip", "filter": TAPS, "slope": 0.2,
     }  # fmt: skip
     return Generator(**settings | changed)
 
@@ -36,8 +36,8 @@ def generator(**changed: Any) -> Generator:
 def discriminator(**changed: Any) -> Discriminator:
     torch.manual_seed(0)
     settings: dict[str, Any] = {
-        "channels": 3, "resolution": 16, "width": 4, "max_width": 8, "architecture": "residual", "filter": TAPS,
-        "slope": 0.2, "epilogue": None,
+        "channels": 3, "resolution": 16, "classes": 0, "mapping_layers": 2, "mapping_rate": 0.01, "width": 4,
+        "max_width": 8, "architecture": "residual", "filter": TAPS, "slope": 0.2, "epilogue": None,
     }  # fmt: skip
     return Discriminator(**settings | changed)
 
@@ -164,10 +164,56 @@ def test_mapping_sees_directions_only_and_gives_every_layer_the_same() -> None:
     assert torch.equal(styles, styles[:, :1].expand(-1, 6, -1))
     assert torch.allclose(net.styles(noise * 7), styles, atol=1e-5)
     direction = noise / noise.square().mean(1, keepdim=True).sqrt()
-    hidden = direction
-    for layer in net.styles.mapping:  # type: ignore[union-attr]
-        hidden = functional.leaky_relu(hidden @ layer.dense.weight.T + layer.dense.bias, 0.2) * math.sqrt(2)
-    assert torch.allclose(styles[:, 0], hidden, atol=1e-5)
+    assert torch.allclose(styles[:, 0], dense(direction, net.styles.mapping), atol=1e-5)  # type: ignore[arg-type]
+
+
+def dense(values: Tensor, layers: nn.Module) -> Tensor:
+    for layer in layers:  # type: ignore[attr-defined]
+        values = functional.leaky_relu(values @ layer.dense.weight.T + layer.dense.bias, 0.2) * math.sqrt(2)
+    return values
+
+
+def label_vectors(label: Any, labels: Tensor) -> Tensor:
+    """The rows of the embedding on the sphere, by hand."""
+    rows = label.embed.weight.T[labels] + label.embed.bias
+    return rows / rows.square().mean(1, keepdim=True).sqrt()
+
+
+def test_a_label_stands_on_the_sphere_beside_the_noise() -> None:
+    net = generator(classes=3)
+    noise, labels = torch.randn(4, 6), torch.tensor([0, 2, 2, 1])
+    direction = noise / noise.square().mean(1, keepdim=True).sqrt()
+    both = torch.cat([direction, label_vectors(net.styles.label, labels)], 1)
+    assert both.shape == (4, 6 + 5)
+    assert torch.allclose(net.styles(noise, labels)[:, 0], dense(both, net.styles.mapping), atol=1e-5)  # type: ignore[arg-type]
+    assert torch.equal(net(noise, labels), net.synthesis(net.styles(noise, labels)))
+
+
+def test_a_score_is_the_answers_product_with_the_label() -> None:
+    judge = discriminator(classes=3)
+    images, labels = torch.randn(4, 3, 16, 16), torch.tensor([0, 2, 2, 1])
+    seen: list[Tensor] = []
+    judge.head.score.register_forward_hook(lambda _, given, made: seen.append(made))
+    score = judge(images, labels).score
+    asked: Any = judge.head.asked
+    told = dense(label_vectors(asked.label, labels), asked.mapping)
+    assert seen[0].shape == (4, 8)
+    assert torch.allclose(score, (seen[0] * told).sum(1) / math.sqrt(8), atol=1e-5)
+    assert not torch.allclose(score, judge(images, labels.roll(1)).score)
+
+
+def test_a_mapping_of_labels_learns_at_its_rate() -> None:
+    layer = discriminator(classes=3, mapping_rate=0.25).head.asked.mapping[0].dense  # type: ignore[union-attr, index]
+    assert torch.allclose(layer.weight, layer.parametrizations.weight.original * 0.25 / math.sqrt(8))
+
+
+def test_with_classes_the_whole_run_is_conditional() -> None:
+    sizes = ["model.generator.latent=16", *(f"model.{net}.max_width=16" for net in ("generator", "discriminator"))]
+    tricks = ["style_mixing", "path_length", "r1"]
+    run = built("model.generator.classes=10", "game.grid=40", *sizes, model="stylegan2", tricks=tricks)
+    assert run.game.classes == 10 and run.game.pair.discriminator.classes == 10
+    with pytest.raises(Refused, match="classes"):
+        built("model.generator.classes=7", *sizes, model="stylegan2")
 
 
 # Networks -------------------------------------------------------------------------------------------------------------
@@ -188,10 +234,15 @@ def test_parameter_counts_are_the_published_ones() -> None:
         # 7 layers of 512 * 512 * 9 + 512 (512 + 1) + 512 + 1, 4 images of 512 * 3 + 512 (512 + 1) + 3, 2 of mapping
         made = 7 * 2_622_465 + 4 * 264_195 + 512 * 16 + 2 * 262_656
         assert count(generator(**cifar, mapping_layers=2)) == made == 19_947_539
-        assert made + 10 * 512 + 512 + 512 * 512 == 20_215_315
+        labelled = made + 10 * 512 + 512 + 512 * 512
+        assert count(generator(**cifar, mapping_layers=2, classes=10)) == labelled == 20_215_315
         shared = {"resolution": 32, "width": 512, "max_width": 512, "architecture": "plain"}
         judge = discriminator(**shared, epilogue=MinibatchStddev(group=32, eps=1e-8))
         assert count(judge) == 2_048 + 6 * 2_359_808 + 2_364_416 + 4_194_816 + 513
+        # 511 answers more; a label's vector, and 8 layers of mapping
+        told = 511 * 513 + 10 * 512 + 512 + 8 * 262_656
+        asked = discriminator(**shared, epilogue=MinibatchStddev(group=32, eps=1e-8), classes=10, mapping_layers=8)
+        assert count(asked) == count(judge) + told
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -349,6 +400,8 @@ def test_gradient_of_gradient(architecture: str, autocast: bool) -> None:
         (generator, {"filter": [1, 2, 1]}, "even number of taps.*Try: model.generator.filter="),
         (discriminator, {"architecture": "resnet"}, "one of skip, residual, plain"),
         (generator, {"mapping_layers": 0}, "model.generator.mapping_layers: 0"),
+        (discriminator, {"mapping_rate": 0}, "model.discriminator.mapping_rate: 0"),
+        (generator, {"classes": -1}, "model.generator.classes: -1"),
     ],
 )
 def test_what_cannot_be_made_is_refused(net: Any, changed: dict[str, Any], message: str) -> None:
@@ -385,7 +438,7 @@ class Linear(nn.Module):
         self.scale = nn.Parameter(torch.tensor(1.5))
         self.matrices = torch.randn(2, 4, 3)
 
-    def styles(self, noise: Tensor) -> Tensor:
+    def styles(self, noise: Tensor, labels: Tensor | None) -> Tensor:
         return torch.stack([noise, noise], 1).requires_grad_()
 
     def synthesis(self, styles: Tensor) -> Tensor:
@@ -490,6 +543,24 @@ def test_mixing_never_and_when_sampling_is_none() -> None:
     assert torch.equal(mix(noise), own)
     mix, noise, own = mixed(1.0)
     assert not torch.equal(mix(noise), own) and torch.equal(mix.eval()(noise), own)
+
+
+def test_labels_serve_both_noises_and_the_length_of_paths() -> None:
+    net = StyleMixing(p=1.0).modify(generator(classes=3), "generator")
+    assert isinstance(net, Generator) and isinstance(net.styles, Mixed)
+    net.styles.cutoff = lambda count, device: torch.tensor(2)  # type: ignore[method-assign]
+    noise, labels = torch.randn(4, 6), torch.tensor([0, 2, 2, 1])
+    torch.manual_seed(4)
+    found = net.styles(noise, labels)
+    torch.manual_seed(4)
+    other = net.styles.styles(torch.randn_like(noise), labels)
+    assert torch.equal(found[:, -1], other[:, -1]) and torch.equal(found[:, 0], net.styles.styles(noise, labels)[:, 0])
+    net.eval()
+    lengths = []
+    for these in (labels, labels, labels.roll(1)):
+        torch.manual_seed(5)
+        lengths.append(PathLength.lengths(net, noise, these))
+    assert torch.equal(lengths[0], lengths[1]) and not torch.allclose(lengths[0], lengths[2])
 
 
 def test_cutoffs_are_drawn_as_in_the_papers_code() -> None:

@@ -1,5 +1,6 @@
 """StyleGAN2: styles scale the weights of a generator's convolutions. Karras et al. 2020 (arXiv 1912.04958)."""
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -11,9 +12,10 @@ from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts
 from ganrun.errors import Refused
 from ganrun.models import base
+from ganrun.models.conditional import Labelled, block
 from ganrun.models.epilogues import Epilogue, MinibatchStddev
 from ganrun.models.layers import Fold, Unfold, stack
-from ganrun.models.stylegan2_layers import HALF, Activation, Blur, Halve, check_taps, equalised, widths
+from ganrun.models.stylegan2_layers import HALF, Activation, Blur, Halve, Label, check_taps, equalised, mapping, widths
 from ganrun.models.stylegan2_synthesis import SMALLEST, Styles, Synthesis
 
 RESOLUTIONS = (16, 32, 64, 128, 256, 512, 1024)
@@ -29,6 +31,7 @@ class Generator(nn.Module):
         self,
         *,
         latent: int,
+        classes: int,
         styles: int,
         mapping_layers: int,
         mapping_rate: float,
@@ -45,21 +48,26 @@ class Generator(nn.Module):
         depths = _depths(here, channels, resolution, width, max_width, architecture, filter, slope)
         limits.whole(f"{here}.latent", latent, 1)
         limits.whole(f"{here}.styles", styles, 1)
-        limits.whole(f"{here}.mapping_layers", mapping_layers, 1)
-        limits.number(f"{here}.mapping_rate", mapping_rate, 1e-6)
-        self.latent, self.channels, self.resolution = latent, channels, resolution
+        _check_mapping(here, classes, mapping_layers, mapping_rate)
+        self.latent, self.classes, self.channels, self.resolution = latent, classes, channels, resolution
         self.range = base.RANGES["linear"]
         synthesis = Synthesis(
             styles=styles, channels=channels, depths=depths, architecture=architecture, taps=filter, slope=slope
         )
         self.styles: nn.Module = Styles(
-            latent=latent, styles=styles, layers=mapping_layers, rate=mapping_rate, slope=slope, count=synthesis.count
+            latent=latent,
+            classes=classes,
+            styles=styles,
+            layers=mapping_layers,
+            rate=mapping_rate,
+            slope=slope,
+            count=synthesis.count,
         )
         self.synthesis = synthesis
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """[B, Z] -> [B, C, H, W]. Labels are ignored: this generator is unconditional."""
-        return self.synthesis(self.styles(noise))
+        """[B, Z] -> [B, C, H, W]. Labels are ignored where there are no classes."""
+        return self.synthesis(self.styles(noise, labels))
 
 
 class Halving(nn.Module):
@@ -106,6 +114,8 @@ class Discriminator(base.Discriminator):
     """Halve the image down to 4x4 maps, then a convolution and two dense layers. Karras et al. 2020, figure 7, bottom.
 
     residual: each size adds to a halved copy of the maps above. skip: every size reads the image anew. plain: neither.
+    With classes the last layer answers with a vector, and the score is its product with what `mapping_layers` make of
+    the label. Karras et al. 2020b (arXiv 2006.06676), their code; after Miyato & Koyama 2018.
     """
 
     def __init__(
@@ -113,6 +123,9 @@ class Discriminator(base.Discriminator):
         *,
         channels: int,
         resolution: int,
+        classes: int,
+        mapping_layers: int,
+        mapping_rate: float,
         width: int,
         max_width: int,
         architecture: str,
@@ -123,6 +136,8 @@ class Discriminator(base.Discriminator):
         super().__init__(channels=channels, resolution=resolution, output="linear")
         here = "model.discriminator"
         depths = _depths(here, channels, resolution, width, max_width, architecture, filter, slope)
+        _check_mapping(here, classes, mapping_layers, mapping_rate)
+        self.classes = classes
         if epilogue is not None and not isinstance(epilogue, MinibatchStddev):
             found = f"{type(epilogue).__name__}, which makes vectors where a convolution follows"
             raise Refused(f"{here}.epilogue", found, "null or MinibatchStddev", "tricks=[minibatch_stddev]")
@@ -138,15 +153,34 @@ class Discriminator(base.Discriminator):
                 self.blocks.append(stack(from_image=read, halving=layers))
         last = _from_image(channels, depths[0], slope) if architecture == "skip" else None
         beside = Beside(channels, last, None, None) if last else None
-        self.head = stack(beside=beside, **dict(_end(depths[0], epilogue, slope)))
+        asked = None
+        if classes:
+            asked = Asked(classes=classes, numbers=depths[0], layers=mapping_layers, rate=mapping_rate, slope=slope)
+        answers = depths[0] if classes else 1
+        self.head = block(beside=beside, **dict(_end(depths[0], answers, epilogue, slope)), asked=asked)
+
+
+class Asked(Labelled):
+    """What D answers about the class that it is asked about: a product with what a mapping makes of the label."""
+
+    def __init__(self, *, classes: int, numbers: int, layers: int, rate: float, slope: float):
+        super().__init__()
+        self.label = Label(classes=classes, numbers=numbers)
+        self.mapping = mapping(numbers, numbers, layers=layers, rate=rate, slope=slope)
+
+    def forward(self, answers: Tensor, labels: Tensor | None) -> Tensor:
+        """[B, numbers] -> [B, 1], in float32"""
+        with torch.autocast(answers.device.type, enabled=False):
+            told = self.mapping(self.label(labels))
+            return (answers.float() * told).sum(1, keepdim=True) / math.sqrt(told.shape[1])
 
 
 def _from_image(channels: int, outputs: int, slope: float) -> nn.Sequential:
     return stack(conv=equalised(nn.Conv2d(channels, outputs, 1)), activation=Activation(slope))
 
 
-def _end(depth: int, epilogue: Epilogue | None, slope: float) -> Iterator[tuple[str, nn.Module]]:
-    """From maps of 4x4 pixels to a score. An epilogue's vectors are read as the maps that it has added to."""
+def _end(depth: int, answers: int, epilogue: Epilogue | None, slope: float) -> Iterator[tuple[str, nn.Module]]:
+    """From maps of 4x4 pixels to so many answers. An epilogue's vectors are read as the maps that it has added to."""
     inputs = depth
     if epilogue is not None:
         inputs = epilogue.fit((depth, SMALLEST, SMALLEST)) // SMALLEST**2
@@ -157,7 +191,13 @@ def _end(depth: int, epilogue: Epilogue | None, slope: float) -> Iterator[tuple[
     yield "fold", Fold()
     yield "dense", equalised(nn.Linear(depth * SMALLEST**2, depth))
     yield "last", Activation(slope)
-    yield "score", equalised(nn.Linear(depth, 1))
+    yield "score", equalised(nn.Linear(depth, answers))
+
+
+def _check_mapping(here: str, classes: int, layers: int, rate: float) -> None:
+    limits.whole(f"{here}.classes", classes, 0)
+    limits.whole(f"{here}.mapping_layers", layers, 1)
+    limits.number(f"{here}.mapping_rate", rate, 1e-6)
 
 
 def _depths(

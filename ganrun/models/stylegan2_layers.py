@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -11,7 +12,8 @@ from torch.nn.utils import parametrize
 
 from ganrun import limits
 from ganrun.errors import Refused
-from ganrun.models.layers import Scaled
+from ganrun.models.conditional import one_hot
+from ganrun.models.layers import Scaled, stack
 
 GAIN = math.sqrt(2)  # of every activation: it halves the mean square, nearly. He et al. 2015
 HALF = math.sqrt(0.5)  # of a residual sum, so that its variance stays what it was
@@ -40,6 +42,35 @@ class Activation(nn.LeakyReLU):
 
     def forward(self, values: Tensor) -> Tensor:
         return super().forward(values) * GAIN
+
+
+def on_sphere(values: Tensor) -> Tensor:
+    """Each row at a mean square of 1. [B, N] -> [B, N]"""
+    return values * torch.rsqrt(values.square().mean(1, keepdim=True) + EPS)
+
+
+def mapping(inputs: int, outputs: int, *, layers: int, rate: float, slope: float) -> nn.Sequential:
+    """Dense layers, each of which learns at `rate` times the rate of all others. [B, inputs] -> [B, outputs]"""
+    sizes = [inputs, *[outputs] * layers]
+    return nn.Sequential(
+        *(
+            stack(dense=equalised(nn.Linear(above, below), rate), activation=Activation(slope))
+            for above, below in pairwise(sizes)
+        )
+    )
+
+
+class Label(nn.Module):
+    """A vector on the sphere for each class. Karras et al. 2020b (StyleGAN2-ADA, arXiv 2006.06676), their code."""
+
+    def __init__(self, *, classes: int, numbers: int):
+        super().__init__()
+        self.embed = equalised(nn.Linear(classes, numbers))
+
+    def forward(self, labels: Tensor | None) -> Tensor:
+        """[B] -> [B, numbers]"""
+        assert labels is not None, "a conditional network was given no labels"
+        return on_sphere(self.embed(one_hot(labels, self.embed.in_features)))
 
 
 class Filter(nn.Module):

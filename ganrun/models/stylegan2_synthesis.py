@@ -6,7 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from ganrun.models.layers import stack
-from ganrun.models.stylegan2_layers import EPS, HALF, Activation, Double, Modulated, Noise, equalised
+from ganrun.models.stylegan2_layers import (
+    HALF,
+    Activation,
+    Double,
+    Label,
+    Modulated,
+    Noise,
+    equalised,
+    mapping,
+    on_sphere,
+)
 
 SMALLEST = 4  # pixels; both networks' smallest maps are 4x4
 
@@ -14,20 +24,22 @@ SMALLEST = 4  # pixels; both networks' smallest maps are 4x4
 class Styles(nn.Module):
     """Noise to a style for each layer, all alike: the mapping network. Karras et al. 2019, figure 1; 2020, appendix B.
 
-    Noise is brought to the sphere first. Dense layers, each of which learns at `rate` times the rate of all others.
+    Noise is brought to the sphere first, and with classes so is a vector for the label, beside it, as in the code of
+    Karras et al. 2020b (arXiv 2006.06676). Dense layers, each of which learns at `rate` times the rate of all others.
     """
 
-    def __init__(self, *, latent: int, styles: int, layers: int, rate: float, slope: float, count: int):
+    def __init__(self, *, latent: int, classes: int, styles: int, layers: int, rate: float, slope: float, count: int):
         super().__init__()
         self.count = count
-        self.mapping = nn.Sequential()
-        for inputs in [latent, *[styles] * (layers - 1)]:
-            self.mapping.append(stack(dense=equalised(nn.Linear(inputs, styles), rate), activation=Activation(slope)))
+        self.label = Label(classes=classes, numbers=styles) if classes else None
+        self.mapping = mapping(latent + styles if classes else latent, styles, layers=layers, rate=rate, slope=slope)
 
-    def forward(self, noise: Tensor) -> Tensor:
-        """[B, Z] -> [B, layers, S], in float32"""
+    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """[B, Z] -> [B, layers, S], in float32. Labels are ignored where there are no classes."""
         with torch.autocast(noise.device.type, enabled=False):
-            direction = noise * torch.rsqrt(noise.square().mean(1, keepdim=True) + EPS)
+            direction = on_sphere(noise)
+            if self.label is not None:
+                direction = torch.cat([direction, self.label(labels)], 1)
             style = self.mapping(direction)
         return style[:, None].expand(-1, self.count, -1)
 

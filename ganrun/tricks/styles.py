@@ -44,18 +44,21 @@ class PathLength(Trick):
 
     def generator_term(self, context: Context) -> Tensor:
         assert context.latent is not None
-        noise = context.latent.noise
-        lengths = self.lengths(context.pair.generator, noise[: max(1, len(noise) // self.shrink)])
+        few = slice(max(1, len(context.latent.noise) // self.shrink))
+        labels = context.latent.labels
+        lengths = self.lengths(
+            context.pair.generator, context.latent.noise[few], None if labels is None else labels[few]
+        )
         mean = self.mean.lerp(lengths.mean(), self.decay)
         self.mean.copy_(mean.detach())
         self.length.copy_(lengths.detach().mean())
         return self.weight() * (lengths - mean).square().mean()
 
     @staticmethod
-    def lengths(generator: Any, noise: Tensor) -> Tensor:
+    def lengths(generator: Any, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """|J^T y| for each image, itself differentiable. [B, Z] -> [B]"""
         with torch.autocast(noise.device.type, enabled=False):
-            styles = generator.styles(noise)
+            styles = generator.styles(noise, labels)
             images = generator.synthesis(styles)
             towards = torch.randn_like(images) / (images.shape[2] * images.shape[3]) ** 0.5
             (gradient,) = torch.autograd.grad((images * towards).sum(), styles, create_graph=True)
@@ -72,14 +75,14 @@ class Mixed(nn.Module):
         super().__init__()
         self.styles, self.p = styles, p
 
-    def forward(self, noise: Tensor) -> Tensor:
-        """[B, Z] -> [B, layers, S]"""
-        own = self.styles(noise)
+    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """[B, Z] -> [B, layers, S]; the labels serve both noises."""
+        own = self.styles(noise, labels)
         if not self.training:
             return own
         layers = torch.arange(own.shape[1], device=own.device)
         is_own = layers < self.cutoff(own.shape[1], own.device)
-        return torch.where(is_own[None, :, None], own, self.styles(torch.randn_like(noise)))
+        return torch.where(is_own[None, :, None], own, self.styles(torch.randn_like(noise), labels))
 
     def cutoff(self, count: int, device: torch.device) -> Tensor:
         """The first layer of the other noise: one of 1 to count - 1, or, with probability 1 - p, none. []"""
