@@ -1,6 +1,7 @@
 """Tiny real runs: the shipped configuration composed by Hydra, with networks small enough for a test."""
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from functools import cache
@@ -108,6 +109,13 @@ def _composed(overrides: tuple[str, ...]) -> DictConfig:
     os.environ.setdefault("GANRUN_TAG", "test")
     with initialize_config_module("ganrun.conf", version_base="1.3"):
         return compose("config", list(overrides))
+
+
+def told(experiment: str, which: str) -> list[str]:
+    """The overrides of the command that an experiment's YAML tells to type, `Here` or of its `Paper`."""
+    lines = (CONF / "experiment" / f"{experiment}.yaml").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"# {which}:"))
+    return shlex.split(line.split("ganrun ", 1)[1].split("   ")[0])
 
 
 def tiny(*overrides: str, model: str = "dcgan", tricks: Sequence[str] = ()) -> tuple[str, ...]:

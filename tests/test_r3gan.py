@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import built, composed, pair_in, play, trick_of
+from support import built, composed, pair_in, play, told, trick_of
 from torch import nn
 
 from ganrun.build import build
@@ -164,7 +164,8 @@ def test_what_cannot_be_made_is_refused(changed: dict[str, int], words: str) -> 
 
 def test_five_schedules() -> None:
     """From R3GAN's first to its last numbers by half a cosine: at the middle of the run, half way."""
-    run = build(composed("experiment=r3gan", "steps=100", "batch=4", "game.grid=1", "engine.device=cpu"))
+    paper = [numbers for numbers in told("r3gan", "Paper") if numbers.startswith(("optim.", "tricks."))]
+    run = build(composed("experiment=r3gan", *paper, "steps=100", "batch=4", "game.grid=1", "engine.device=cpu"))
     pair, player = pair_in(run), run.engine.players["discriminator"]
     tricks = {name: trick_of(run, name) for name in ("r1", "r2", "augmentation", "ema")}
     found = {}
@@ -174,9 +175,9 @@ def test_five_schedules() -> None:
         found[step] = (group["lr"], *group["betas"], tricks["r1"].weight().item(), tricks["r2"].weight().item(),
                        tricks["augmentation"].p().item(), 1 - tricks["ema"].weight().item())  # fmt: skip
     assert found[0] == pytest.approx((2e-4, 0.0, 0.9, 0.05, 0.05, 0.0, 0.0))
-    half_life = 0.5 ** (4 / 5e3)
+    half_life = 0.5 ** (4 / 2.5e6)
     assert found[50] == pytest.approx((1.25e-4, 0.0, 0.945, 0.0275, 0.0275, 0.275, half_life), rel=1e-5)
-    assert found[100] == pytest.approx((5e-5, 0.0, 0.99, 0.005, 0.005, 0.55, 0.5 ** (4 / 1e4)), rel=1e-5)
+    assert found[100] == pytest.approx((5e-5, 0.0, 0.99, 0.005, 0.005, 0.55, 0.5 ** (4 / 5e6)), rel=1e-5)
     assert found[10**6] == found[100]
     assert pair.loss.paired
 
