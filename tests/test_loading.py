@@ -5,14 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ganrun.cli import main
 from ganrun.errors import Refused
 from ganrun.loading import draw, load_run
+from ganrun.record.grid import to_bytes
 
-JUDGE = Path(__file__).parents[1] / "scripts" / "judge_digits.py"
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 TINY = ["steps=2", "batch=4", "model.generator.width=4", "model.discriminator.width=4", "engine.precision=fp32"]
 
 
@@ -42,10 +45,27 @@ def test_a_folder_without_a_checkpoint_is_refused(finished: Path, tmp_path: Path
         load_run(tmp_path)
 
 
+def test_a_gallery_shows_samples_of_each_run(finished: Path, tmp_path: Path):
+    out, dense = tmp_path / "gallery.png", tmp_path / "dense"
+    wide = ["model=mlp", "tricks=[]", "steps=1", "batch=4", "model.generator.init.scale=0.5"]  # samples of every grey
+    assert main([*wide, f"hydra.run.dir={dense}"]) == 0
+    subprocess.run([sys.executable, SCRIPTS / "gallery.py", out, finished, dense, dense], check=True)
+    picture = np.asarray(Image.open(out).convert("L"), dtype=int)
+    assert picture.shape == (2 * (18 + 67) + 8, 2 * 331 + 8)  # two rows of two panels, of tiles of 32 with gaps of 1
+    samples = to_bytes(draw(load_run(dense)[0], 20, seed=0))[..., 0].astype(int)
+    assert samples.std() > 20
+    for top, left in ((18, 331 + 8), (18 + 67 + 8 + 18, 0)):
+        for number in (0, 9, 10):
+            y, x = top + 1 + number // 10 * 33, left + 1 + number % 10 * 33
+            assert np.abs(picture[y : y + 32, x : x + 32] - samples[number]).max() <= 2  # 256 colours in all
+
+
 @pytest.mark.slow
 def test_the_judge_knows_digits_and_rejects_an_untrained_generator(finished: Path):
     judged = subprocess.run(
-        [sys.executable, JUDGE, finished, "--samples", "100", "--json"], capture_output=True, text=True
+        [sys.executable, SCRIPTS / "judge_digits.py", finished, "--samples", "100", "--json"],
+        capture_output=True,
+        text=True,
     )
     found = json.loads(judged.stdout)
     assert judged.returncode == 1
