@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the samples (default 0)")
     arguments = parser.parse_args()
     picture = gallery([panel(run, arguments.seed) for run in arguments.runs])
-    picture.quantize(256, dither=Image.Dither.NONE).save(arguments.out, optimize=True)
+    picture.save(arguments.out, optimize=True)
     print(f"{len(arguments.runs)} runs, {picture.width}x{picture.height} pixels: {arguments.out}")
     return 0
 
