@@ -27,7 +27,7 @@ class Progress:
     def __init__(self, *, steps: int, console: Console, start: int = 0, clock: Callable[[], float] = time.monotonic):
         """`start` is the step a resumed run goes on from."""
         self.steps, self.console, self.start, self.clock = steps, console, start, clock
-        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._began = self._spoke = clock()
         self._line: str | None = None
         self._said: str | None = None
@@ -55,7 +55,7 @@ class Progress:
         ]
         self._line = "  ".join(parts)
         if self._live is not None:
-            self._live.update(self._display(step, parts))
+            self._live.update(self._display(step, parts), refresh=True)  # no thread of its own: training has all cores
         if self._said is None or step >= self.steps or self.clock() - self._spoke >= EVERY:
             self._say()
 
