@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ganrun import __version__
 from ganrun.errors import BUG, ENVIRONMENT, JOBS_FAILED, REFUSED, STOPPED, EnvironmentFailed, Refused, Stopped
-from ganrun.signals import Interrupted, Signals
+from ganrun.signals import Interrupted, Signals, behind
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Do what the arguments say; returns the exit code. Bad input gets one line and 2; a traceback is a bug."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = _command(arguments, Signals().install())
+        code = _interruptible(arguments)
         sys.stdout.flush()
         return code
     except Refused as refusal:
@@ -46,6 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody listens: say no more
         return BUG
+
+
+def _interruptible(arguments: list[str]) -> int:
+    """Do what the arguments say; an error that an interruption brought about counts as the interruption."""
+    try:
+        return _command(arguments, Signals().install())
+    except Exception as error:
+        if (interruption := behind(error)) is not None:
+            raise interruption from None
+        raise
 
 
 def complain(*lines: str) -> None:

@@ -19,6 +19,13 @@ class Interrupted(BaseException):
         self.number = number
 
 
+def behind(error: BaseException | None) -> Interrupted | None:
+    """The interruption that an error came of: what makes way for one may fail at that, in a `finally`."""
+    while error is not None and not isinstance(error, Interrupted):
+        error = error.__context__
+    return error
+
+
 class Signals:
     """Turns the first signal into a wish that the loop reads; before the loop, into `Interrupted`.
 

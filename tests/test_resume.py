@@ -156,6 +156,16 @@ def test_a_signal_while_it_starts_leaves_nothing(nursery: Nursery, number: int, 
     assert not list(tmp_path.iterdir())
 
 
+def test_an_error_on_the_way_out_does_not_hide_the_signal(nursery: Nursery, tmp_path: Path):
+    """As argparse fails in a `finally` when it is interrupted in the wrong place."""
+    (tmp_path / "clumsy.py").write_text(
+        "import os, signal, time\ntry:\n    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(60)\n"
+        "finally:\n    not_defined\n"
+    )
+    ended = nursery.run("plugins=[clumsy]", *TINY, folder=tmp_path)
+    assert ended.code == 143 and ended.err == "ganrun: error: interrupted before there was anything to save\n"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", [n / 50 for n in range(15)])
 def test_a_signal_at_any_moment_leaves_nothing_or_a_run(nursery: Nursery, start, delay: float, tmp_path: Path):
