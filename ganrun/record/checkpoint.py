@@ -49,7 +49,10 @@ class Checkpoints:
         refuse_poison(step, state)
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, "step": step, "state": state}, buffer)
-        data = buffer.getbuffer()
+        with buffer.getbuffer() as data:
+            return self._commit(step, data, spare)
+
+    def _commit(self, step: int, data: memoryview, spare: int | None) -> Path:
         path = self.folder / f"step_{step:08d}.{sha256(data).hexdigest()[:16]}.pt"
         self._tidy()
         intact = self.latest()
