@@ -150,16 +150,20 @@ def train(arguments: list[str], signals: Signals, play: Play = play) -> int:
         result.append(code)
         return objective
 
+    interruption = None
     try:
         hydra_run(arguments, task)
-    except Interrupted:
-        if _table() is None:
-            raise
-        return 128 + (signals.received or 0)
+    except Interrupted as error:
+        interruption = error
+    failed = _table()
+    if interruption is not None:
+        if failed is None:
+            raise interruption
+        return 128 + interruption.number
     for outcome in result:
         if isinstance(outcome, BaseException):
             raise outcome
-    return JOBS_FAILED if _table() else next(iter(result), 0)
+    return JOBS_FAILED if failed else next(iter(result), 0)
 
 
 def _table() -> int | None:

@@ -265,3 +265,15 @@ def test_a_full_disk_leaves_the_older_ones_intact(tmp_path):
         assert len(list(tmp_path.iterdir())) == 2 and checkpoints.load()["step"] == 2
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_save_that_failed_holds_on_to_no_bytes(tmp_path: Path):
+    """A view that outlives its buffer keeps the whole checkpoint in memory, and Python 3.13 complains of the order."""
+    with pytest.raises(EnvironmentFailed) as failure:
+        Checkpoints(tmp_path / "gone", keep=2).save(1, state())
+    frames = [entry.frame.f_locals for entry in failure.traceback]
+    views = [value for names in frames for value in names.values() if isinstance(value, memoryview)]
+    assert views
+    for view in views:
+        with pytest.raises(ValueError, match="released"):
+            len(view)

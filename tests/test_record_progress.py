@@ -4,6 +4,7 @@ import io
 import logging
 import subprocess
 import sys
+import threading
 
 import pytest
 from rich.console import Console
@@ -75,9 +76,11 @@ def test_time_left_counts_from_where_a_resumed_run_started():
 
 def test_on_a_terminal_there_is_a_live_display():
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    threads = threading.active_count()
     with Progress(steps=100, console=console) as progress:
         progress.update(50, MEANS, 99.0)
-    text = console.file.getvalue()
+        text = console.file.getvalue()  # at once, not when the run ends
+        assert threading.active_count() == threads  # training has all cores
     for part in ("step 50/100", "99 images/s", "left", "loss D 1.75 G 0.5", "D(x) 0.75", "D(G(z)) 0.125"):
         assert part in text, part
 

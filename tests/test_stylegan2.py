@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import LinearDiscriminator, built, pair_in, pair_of, samples_of
+from support import LinearDiscriminator, built, pair_in, pair_of, play, samples_of, trick_of
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -212,6 +212,8 @@ def test_with_classes_the_whole_run_is_conditional() -> None:
     tricks = ["style_mixing", "path_length", "r1"]
     run = built("model.generator.classes=10", "game.grid=40", *sizes, model="stylegan2", tricks=tricks)
     assert run.game.classes == 10 and run.game.pair.discriminator.classes == 10
+    play(run, 0, 2)
+    assert trick_of(run, "path_length").length > 0  # type: ignore[operator]
     with pytest.raises(Refused, match="classes"):
         built("model.generator.classes=7", *sizes, model="stylegan2")
 

@@ -93,6 +93,11 @@ def precise(values: Tensor) -> Tensor:
     return values.float() if values.element_size() < 4 else values
 
 
+def on_sphere(values: Tensor, eps: float) -> Tensor:
+    """x / sqrt(mean over dimension 1 of x^2 + eps): Karras et al. 2018, section 4.2. [B, N] or [B, C, H, W]"""
+    return values * torch.rsqrt(values.square().mean(1, keepdim=True) + eps)
+
+
 def dropout(probability: float) -> nn.Module | None:
     """Dropout, or no layer at all when nothing is dropped."""
     return nn.Dropout(probability) if probability else None

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 from ganrun import limits
 from ganrun.errors import Refused
 from ganrun.models.conditional import one_hot
-from ganrun.models.layers import Scaled, stack
+from ganrun.models.layers import Scaled, on_sphere, stack
 
 GAIN = math.sqrt(2)  # of every activation: it halves the mean square, nearly. He et al. 2015
 HALF = math.sqrt(0.5)  # of a residual sum, so that its variance stays what it was
@@ -44,11 +44,6 @@ class Activation(nn.LeakyReLU):
         return super().forward(values) * GAIN
 
 
-def on_sphere(values: Tensor) -> Tensor:
-    """Each row at a mean square of 1. [B, N] -> [B, N]"""
-    return values * torch.rsqrt(values.square().mean(1, keepdim=True) + EPS)
-
-
 def mapping(inputs: int, outputs: int, *, layers: int, rate: float, slope: float) -> nn.Sequential:
     """Dense layers, each of which learns at `rate` times the rate of all others. [B, inputs] -> [B, outputs]"""
     sizes = [inputs, *[outputs] * layers]
@@ -70,7 +65,7 @@ class Label(nn.Module):
     def forward(self, labels: Tensor | None) -> Tensor:
         """[B] -> [B, numbers]"""
         assert labels is not None, "a conditional network was given no labels"
-        return on_sphere(self.embed(one_hot(labels, self.embed.in_features)))
+        return on_sphere(self.embed(one_hot(labels, self.embed.in_features)), EPS)
 
 
 class Filter(nn.Module):

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ganrun.models.layers import stack
+from ganrun.models.layers import on_sphere, stack
 from ganrun.models.stylegan2_layers import (
+    EPS,
     HALF,
     Activation,
     Double,
@@ -15,7 +16,6 @@ from ganrun.models.stylegan2_layers import (
     Noise,
     equalised,
     mapping,
-    on_sphere,
 )
 
 SMALLEST = 4  # pixels; both networks' smallest maps are 4x4
@@ -37,7 +37,7 @@ class Styles(nn.Module):
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """[B, Z] -> [B, layers, S], in float32. Labels are ignored where there are no classes."""
         with torch.autocast(noise.device.type, enabled=False):
-            direction = on_sphere(noise)
+            direction = on_sphere(noise, EPS)
             if self.label is not None:
                 direction = torch.cat([direction, self.label(labels)], 1)
             style = self.mapping(direction)

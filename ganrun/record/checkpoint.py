@@ -53,6 +53,7 @@ class Checkpoints:
             return self._commit(step, data, spare)
 
     def _commit(self, step: int, data: memoryview, spare: int | None) -> Path:
+        """Write these bytes under the name that their digest gives them, then prune."""
         path = self.folder / f"step_{step:08d}.{sha256(data).hexdigest()[:16]}.pt"
         self._tidy()
         intact = self.latest()

@@ -16,7 +16,7 @@ from ganrun.core.traits import Finding, Level, Traits, facts
 from ganrun.core.trick import Setting, Trick
 from ganrun.errors import Refused
 from ganrun.models.base import blocks, title
-from ganrun.models.layers import precise, stack
+from ganrun.models.layers import on_sphere, precise, stack
 
 ROLES: dict[str, tuple[Role, ...]] = {
     "generator": ("generator",),
@@ -186,8 +186,7 @@ class PixelwiseNorm(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """[B, C, H, W] or [B, N]"""
-        x = precise(maps)
-        return (x * torch.rsqrt(x.square().mean(1, keepdim=True) + self.eps)).to(maps.dtype)
+        return on_sphere(precise(maps), self.eps).to(maps.dtype)
 
     def extra_repr(self) -> str:
         return f"eps={self.eps:g}"
