@@ -2,7 +2,7 @@
 
 import sys
 
-from ganrun.cli import main
+from ganrun.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""Hydra looks for launchers in this package; the work is done in ganrun.sweep."""
+"""Hydra looks for launchers in this package; the work is done in ganrun.run.sweep."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -25,7 +25,7 @@ class ProcessLauncher(Launcher):
         self.context, self.config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from ganrun.sweep import Job, run_jobs
+        from ganrun.run.sweep import Job, run_jobs
 
         jobs = [
             Job(

@@ -28,36 +28,26 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from omegaconf import DictConfig
 from rich.console import Console
 from torch import Tensor, nn
 
-from ganrun import processor
-from ganrun.allocator import keep_big_blocks
-from ganrun.build import Run, build, find_device
+from ganrun.config.build import Run, build
+from ganrun.config.compose import compose
+from ganrun.config.instantiate import Maker
 from ganrun.core.train import train
-from ganrun.make import Maker
+from ganrun.machine import find_device, keep_big_blocks, processor_name
 from ganrun.record.checkpoint import Checkpoints
 from ganrun.record.folder import RunFolder
 from ganrun.record.progress import Progress
 from ganrun.record.recorder import Recorder
-from ganrun.session import Log, Saver
-from ganrun.signals import Signals
+from ganrun.run.session import Log, Saver
+from ganrun.run.signals import Signals
 
 Play = Callable[[int], None]  # plays so many steps
 TARGETS = {"bare": 0.95, "usual": 2.0}
 ENDLESS = 10**9
 WARM_UP = 10  # steps before the clock counts
 TURN = 5  # steps a loop plays before the next one's turn
-
-
-def compose(overrides: list[str]) -> DictConfig:
-    """The default configuration with these overrides."""
-    import hydra
-
-    os.environ.setdefault("GANRUN_TAG", "")
-    with hydra.initialize_config_module("ganrun.conf", version_base="1.3"):
-        return hydra.compose("config", overrides)
 
 
 class Paced:
@@ -331,7 +321,7 @@ def report(speeds: Mapping[str, list[float]], device: torch.device) -> dict[str,
             name: {"median": median(some), "rounds": some, "target": TARGETS[name]} for name, some in pairs.items()
         },
         "machine": {
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor.name(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "python": platform.python_version(),

@@ -18,13 +18,13 @@ from typing import Any
 
 import torch
 
-from ganrun.company import SEVERITY, Company, mark, rule_number, settings_of
+from ganrun.cli.catalog import SENTENCE, Entry, entries
+from ganrun.cli.explain import SEAMS
+from ganrun.config.compatibility import SEVERITY, Company, mark, rule_number, settings_of
+from ganrun.config.instantiate import Maker
+from ganrun.config.rules import RULES
 from ganrun.core.traits import Finding, Level, Traits
 from ganrun.core.trick import Setting, Trick
-from ganrun.explain import SEAMS
-from ganrun.listing import SENTENCE, Entry, entries
-from ganrun.make import Maker
-from ganrun.rules import RULES
 
 FOLDER = Path(__file__).parent.parent / "docs"
 GENERATED = "<!-- Written by scripts/docs. Change the docstring, the YAML or the rule instead. -->"

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from ganrun.loading import draw, load_run
 from ganrun.record.grid import grid
+from ganrun.run.load import draw, load_run
 
 COLUMNS, ROWS = 10, 2  # of samples of a run
 ABREAST = 2  # runs beside each other

@@ -19,8 +19,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ganrun.data.dataset import to_units
-from ganrun.loading import load_run
+from ganrun.data.datasets.base import to_units
+from ganrun.run.load import load_run
 
 SHUFFLES, CHUNK = 200, 500
 

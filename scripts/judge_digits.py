@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from ganrun.core.seeding import generator
-from ganrun.loading import draw, load_run
 from ganrun.metrics.digits import figures, sized, train
+from ganrun.run.load import draw, load_run
 
 SHARE, CONFIDENCE = (0.04, 0.18), 0.85  # what the default run must reach
 

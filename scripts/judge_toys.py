@@ -18,10 +18,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
 
-from ganrun.errors import Refused
-from ganrun.loading import draw, load_run
+from ganrun.config.resume import earlier_overrides
+from ganrun.core.errors import Refused
 from ganrun.metrics.modes import SAMPLES, Modes, judge
-from ganrun.reopening import earlier_overrides
+from ganrun.run.load import draw, load_run
 
 GOOD = 0.9  # what a run must reach, besides every mode
 

@@ -23,11 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganrun.data.samples import Digits
-from ganrun.errors import Refused
-from ganrun.loading import draw, load_run
+from ganrun.core.errors import Refused
+from ganrun.data.datasets.bundled import Digits
 from ganrun.metrics.digits import score, train
-from ganrun.sweep import Job, run_jobs
+from ganrun.run.load import draw, load_run
+from ganrun.run.sweep import Job, run_jobs
 
 SAMPLES = 1000
 SCORES = (3.0, 5.0, 7.0, 8.0, 9.0)  # of at most 10; the paper's are 1, 3, 5, 7 and 9 of Inception's

@@ -38,8 +38,9 @@ import atexit, gc, json, os, sys, threading
 sys.path[0] = ""  # as python -m has it
 import torch, torch._dynamo, torchvision, sklearn.datasets, tensorboard  # what every run imports
 import torch.utils.tensorboard, torch.testing._comparison
-import ganrun.cli, ganrun.composing, ganrun.reopening, ganrun.session, ganrun.sweep, ganrun.help
-import ganrun.data.samples, ganrun.data.array
+import ganrun.cli.main, ganrun.config.compose, ganrun.config.resume, ganrun.run.session, ganrun.run.sweep
+import ganrun.cli.help
+import ganrun.data.datasets.bundled, ganrun.data.datasets.array
 gc.freeze()  # or every child would look through all of it
 for line in sys.stdin:
     order = json.loads(line)
@@ -67,7 +68,7 @@ sys.path[1:1] = [path for path in os.environ.get("PYTHONPATH", "").split(":") if
 sys.argv = ["ganrun", *order["arguments"]]
 code = 1
 try:
-    code = ganrun.cli.main()
+    code = ganrun.cli.main.main()
 except SystemExit as end:
     code = end.code if isinstance(end.code, int) else 1
 except BaseException:

@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ganrun.build import Run, build
+from ganrun.config.build import Run, build
 from ganrun.core.context import Update
 from ganrun.core.engine import Measures
 from ganrun.core.schedule import Scheduled
 from ganrun.core.trick import Setting, Trick
-from ganrun.session import restore, state
+from ganrun.run.session import restore, state
 
 
 def differences(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:

@@ -10,31 +10,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-import ganrun
-from ganrun.build import Run, build
+from ganrun.config.build import Run, build
+from ganrun.config.compose import compose
 from ganrun.core.context import DiscriminatorOutput
 from ganrun.core.engine import Measures
+from ganrun.core.errors import Refused
 from ganrun.core.facts import Fact
 from ganrun.core.loss import Loss
 from ganrun.core.pair import Pair
 from ganrun.core.train import train
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
-from ganrun.errors import Refused
 from ganrun.losses.targets import NonSaturating
 
 torch.set_num_threads(1)  # tiny networks are slower on several, above all where tests share a machine
 
-CONF = Path(ganrun.__file__).parent / "conf"
+CONF = Path(__file__).parents[1] / "conf"
 NORMS = ("batch", "layer", "none")
 TINY = ("batch=4", "steps=6", "game.grid=4", "engine.device=cpu", "engine.precision=fp32", "engine.workers=0")
 SIZES = {  # networks of the usual shape, small
     "dcgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
-    "tips": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "keep_calm": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "deep_conv": ("generator.width=8", "discriminator.width=4", "generator.latent=8"),
     "stylegan2": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "improved": ("generator.width=4", "discriminator.width=4", "generator.latent=8"),
@@ -107,8 +106,7 @@ def composed(*overrides: str) -> DictConfig:
 @cache
 def _composed(overrides: tuple[str, ...]) -> DictConfig:
     os.environ.setdefault("GANRUN_TAG", "test")
-    with initialize_config_module("ganrun.conf", version_base="1.3"):
-        return compose("config", list(overrides))
+    return compose(list(overrides))
 
 
 def told(experiment: str, which: str) -> list[str]:

@@ -14,8 +14,8 @@ from support import CONF, family, nodes
 
 from ganrun.core.train import train
 
-PACKAGE = CONF.parent
-ROOT = PACKAGE.parent
+ROOT = CONF.parent
+PACKAGE = ROOT / "ganrun"
 SOURCES = sorted(path for folder in (PACKAGE, ROOT / "hydra_plugins") for path in folder.rglob("*.py"))
 
 # Where Hydra and its DictConfig may be known, and why. Beyond these, configuration is plain data and objects.
@@ -81,7 +81,7 @@ def test_a_session_knows_a_type_of_the_configuration_and_no_more() -> None:
 
 def test_parts_and_core_know_nothing_of_the_border() -> None:
     """A network, a trick or the loop can be used without any configuration."""
-    above = {f"ganrun.{name.removesuffix('.py')}" for name in BORDER} | {"ganrun.make", "ganrun.help"}
+    above = {f"ganrun.{name.removesuffix('.py')}" for name in BORDER} | {"ganrun.config.instantiate", "ganrun.cli.help"}
     for path in SOURCES:
         if path.parent.name in ("core", *PARTS):
             assert not above & set(imports(path)), path

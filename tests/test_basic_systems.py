@@ -12,19 +12,19 @@ from omegaconf import OmegaConf
 from support import ScaleGenerator, built, composed, everything, pair_in, pair_of, play
 from torch import Tensor, nn
 
-from ganrun.build import Run, build
-from ganrun.checks import resolve
+from ganrun.config.build import Run, build
+from ganrun.config.instantiate import Maker
+from ganrun.config.validate import resolve
 from ganrun.core.engine import Measures
+from ganrun.core.errors import Refused
 from ganrun.core.loss import Loss
 from ganrun.core.schedule import FOREVER, Exponential, Linear
-from ganrun.errors import Refused
 from ganrun.games.latent import PRIORS
 from ganrun.losses.targets import NonSaturating
-from ganrun.make import Maker
 from ganrun.models import layers
 from ganrun.models.layers import initialise
 from ganrun.tricks.bounds import WeightDecay
-from ganrun.tricks.starts import MarginalBias
+from ganrun.tricks.initialisation import MarginalBias
 
 SMALL = ("engine.device=cpu", "engine.precision=fp32", "engine.workers=0", "game.grid=4", "batch=8", "steps=6")
 MLP = ("model.generator.hidden=[16]", "model.discriminator.hidden=[8]", "dataset.resolution=8")

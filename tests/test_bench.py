@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ganrun.build import Run, build
+from ganrun.config.build import Run, build
 from ganrun.core.seeding import reseed
 from ganrun.record.folder import RunFolder
 from tests.support import composed, tiny

@@ -11,12 +11,12 @@ import torch
 from rich.console import Console
 from support import composed, tiny
 
-from ganrun.errors import Refused
+from ganrun.config.resume import reopen
+from ganrun.core.errors import Refused
 from ganrun.record.best import Best
 from ganrun.record.checkpoint import Checkpoints
-from ganrun.reopening import reopen
-from ganrun.session import Session
-from ganrun.signals import Signals
+from ganrun.run.session import Session
+from ganrun.run.signals import Signals
 
 MEASURE = "loss/convergence"
 
@@ -93,7 +93,7 @@ def test_a_measure_that_is_not_logged_is_said_once(tmp_path: Path, caplog: pytes
 
 
 def test_a_name_or_nothing_is_wanted() -> None:
-    from ganrun.build import build
+    from ganrun.config.build import build
 
     with pytest.raises(Refused, match=r"log\.best: 3, expected the name of a figure"):
         build(composed(*tiny("log.best=3")))

@@ -11,13 +11,13 @@ from support import Bowl, composed, pair_in, pair_of, play, tiny
 from test_models import CONDITIONAL, build, count
 from torch import Tensor, nn
 
-from ganrun.build import Run
-from ganrun.build import build as build_run
+from ganrun.config.build import Run
+from ganrun.config.build import build as build_run
 from ganrun.core.context import Batch, Context, DiscriminatorOutput, Stage, Update
+from ganrun.core.errors import Contradiction, Refused
 from ganrun.core.facts import Fact
 from ganrun.core.loss import Loss
 from ganrun.core.traits import Traits, facts
-from ganrun.errors import Contradiction, Refused
 from ganrun.games.latent import LatentGame
 from ganrun.losses.margins import Wasserstein
 from ganrun.losses.targets import NonSaturating
@@ -472,7 +472,7 @@ def test_a_conditional_run_plays_and_labels_reach_the_weights() -> None:
 
 
 def test_labels_of_a_data_set_of_others_making_are_checked() -> None:
-    from ganrun.data.classes import check_labels, counts
+    from ganrun.data.transforms.classes import check_labels, counts
 
     for labels, found in (
         (torch.zeros(3), r"labels \[3\] of float32 for 3 images"),
@@ -489,8 +489,8 @@ def test_labels_of_a_data_set_of_others_making_are_checked() -> None:
 def test_a_run_records_how_many_images_each_class_has(tmp_path: Path) -> None:
     import json
 
-    from ganrun.cli import main
-    from ganrun.loading import draw, load_run
+    from ganrun.cli.main import main
+    from ganrun.run.load import draw, load_run
 
     folder = tmp_path / "run"
     small_run = [*tiny("steps=1", model="cdcgan"), f"hydra.run.dir={folder}", "game.grid=40"]

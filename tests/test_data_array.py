@@ -11,10 +11,10 @@ import torch
 from data_formats import images
 
 from ganrun.core.context import Stage
-from ganrun.data.array import Array
-from ganrun.data.dataset import to_units
-from ganrun.data.source import open_source
-from ganrun.errors import Refused
+from ganrun.core.errors import Refused
+from ganrun.data.datasets.array import Array
+from ganrun.data.datasets.base import to_units
+from ganrun.data.sources.source import open_source
 
 KEYS = ("images", "labels", "layout", "range", "channels", "resolution", "classes")
 PIXELS = images(6, 3, 16, 16)

@@ -11,9 +11,9 @@ from data_formats import bomb, images, write_image
 from PIL import Image
 
 from ganrun.core.context import Stage
-from ganrun.data.folder import Folder
-from ganrun.data.source import open_source
-from ganrun.errors import Refused
+from ganrun.core.errors import Refused
+from ganrun.data.datasets.folder import Folder
+from ganrun.data.sources.source import open_source
 
 SETTINGS = {"labels": None, "skip_bad": False, "channels": None, "resolution": None, "classes": None}
 

@@ -13,9 +13,9 @@ from data_formats import write_mnist
 from test_data_sets import build, refusal
 
 from ganrun.core.context import Stage
-from ganrun.data.counter import splitmix, uniform
-from ganrun.data.drawing import COLOURS, REACH, SHAPES, Figures, covered, draw
-from ganrun.data.source import open_source
+from ganrun.data.datasets.random_by_index import splitmix, uniform
+from ganrun.data.datasets.shape_drawing import COLOURS, REACH, SHAPES, Figures, covered, draw
+from ganrun.data.sources.source import open_source
 
 PLACES = {"upper": 0, "top": 0, "lower": 2, "bottom": 2}
 

@@ -14,11 +14,11 @@ import torch
 from data_formats import images, write_image, write_lsun, write_stl10
 from test_data_sets import build, refusal
 
-from ganrun.choices import Choices
+from ganrun.config.groups import Choices
 from ganrun.core.context import Stage
-from ganrun.data.paths import Paths
-from ganrun.data.source import open_source
-from ganrun.errors import Refused
+from ganrun.core.errors import Refused
+from ganrun.data.readers.paths import Paths
+from ganrun.data.sources.source import open_source
 
 CPU = torch.device("cpu")
 
@@ -237,7 +237,7 @@ def test_a_folder_of_20000_streams_through_workers(many, monkeypatch):
 
 @pytest.mark.slow
 def test_a_long_look_is_told(many, caplog, monkeypatch):
-    from ganrun.data import progress
+    from ganrun.data.readers import scan_progress as progress
 
     monkeypatch.setattr(progress, "PATIENCE", 0.05)
     with caplog.at_level("INFO"):

@@ -26,12 +26,12 @@ from data_formats import (
 )
 from omegaconf import OmegaConf
 
-from ganrun.data.dataset import Dataset
-from ganrun.data.fit import recoloured
-from ganrun.errors import Refused
-from ganrun.make import Maker
+from ganrun.config.instantiate import Maker
+from ganrun.core.errors import Refused
+from ganrun.data.datasets.base import Dataset
+from ganrun.data.transforms.resize import recoloured
 
-CONF = Path(__file__).parents[1] / "ganrun" / "conf" / "dataset"
+CONF = Path(__file__).parents[1] / "conf" / "dataset"
 NODES = sorted(path.stem for path in CONF.glob("*.yaml"))
 SHIPPED = ["digits", "photos", "ring", "grid", "swiss_roll", "shapes", "stacked_digits"]
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from ganrun.core.context import Stage
+from ganrun.core.errors import EnvironmentFailed, Refused
 from ganrun.core.seeding import generator
-from ganrun.data.dataset import Dataset, Held
-from ganrun.data.order import Order
-from ganrun.data.source import Resident, Source, open_source
-from ganrun.data.stream import Streamed
-from ganrun.errors import EnvironmentFailed, Refused
+from ganrun.data.datasets.base import Dataset, Held
+from ganrun.data.sources.order import Order
+from ganrun.data.sources.source import Resident, Source, open_source
+from ganrun.data.sources.streamed import Streamed
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]

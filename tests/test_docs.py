@@ -12,9 +12,9 @@ from types import ModuleType
 import pytest
 import torch
 
-from ganrun.company import Company, mark, names
-from ganrun.listing import entries
-from ganrun.rules import RULES
+from ganrun.cli.catalog import entries
+from ganrun.config.compatibility import Company, mark, names
+from ganrun.config.rules import RULES
 
 torch.set_num_threads(1)
 

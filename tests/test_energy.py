@@ -8,10 +8,10 @@ import torch
 from support import built, composed, pair_in, play, tiny, trick_of
 from torch import Tensor, nn
 
-from ganrun.build import build
+from ganrun.config.build import build
 from ganrun.core.context import DiscriminatorOutput, Targets
+from ganrun.core.errors import Contradiction, Refused
 from ganrun.core.traits import Level
-from ganrun.errors import Contradiction, Refused
 from ganrun.losses.energy import BoundaryEquilibrium, EnergyMargin
 from ganrun.models import autoencoder, began
 from ganrun.models.layers import stack
@@ -152,8 +152,8 @@ def width(name: str, maps: int) -> tuple[str, ...]:
 
 
 def nets(cfg: Any, channels: int, resolution: int) -> tuple[Any, Any]:
-    from ganrun.checks import resolve
-    from ganrun.make import Maker
+    from ganrun.config.instantiate import Maker
+    from ganrun.config.validate import resolve
 
     cfg.dataset.channels, cfg.dataset.resolution = channels, resolution
     model = resolve(cfg)["model"]

@@ -17,8 +17,8 @@ from ganrun.core.schedule import Constant
 from ganrun.core.seeding import derive, reseed
 from ganrun.core.train import train
 from ganrun.record.checkpoint import Checkpoints
-from ganrun.session import Session
-from ganrun.signals import Signals
+from ganrun.run.session import Session
+from ganrun.run.signals import Signals
 
 
 def first_updates(run: Any) -> list[Update]:

@@ -14,13 +14,13 @@ import pytest
 from support import built
 from torch import nn
 
-from ganrun import cli
+from ganrun.cli import main as cli
+from ganrun.cli.catalog import CONF, KINDS, entries, read
+from ganrun.cli.explain import SEAMS, described, ranges
+from ganrun.cli.trace import play
+from ganrun.config.rules import RULES
+from ganrun.core.errors import Refused
 from ganrun.core.trick import Trick
-from ganrun.errors import Refused
-from ganrun.explain import SEAMS, described, ranges
-from ganrun.listing import CONF, KINDS, entries, read
-from ganrun.rules import RULES
-from ganrun.trial import play
 
 SMALL = ("model.generator.width=4", "model.discriminator.width=4", "dataset.resolution=16", "batch=4", "game.grid=4",
          "engine.device=cpu", "engine.precision=fp32", "steps=3")  # fmt: skip
@@ -187,7 +187,7 @@ def test_force_takes_rules_that_exist(force: str, said: str) -> None:
 
 def test_every_rule_in_the_code_has_its_sentence() -> None:
     """And every rule that can be forced is somewhere in the code."""
-    files = [path for path in CONF.parent.rglob("*.py") if path.name != "rules.py"]
+    files = [path for path in (CONF.parent / "ganrun").rglob("*.py") if path.name != "rules.py"]
     used = {rule for path in files for rule in re.findall(r'"(C\d+)"', path.read_text())}
     levels = {
         pair for path in files for pair in re.findall(r'Finding\(\s*"(C\d+)",\s*Level\.([EWN])', path.read_text())
@@ -254,10 +254,10 @@ def test_lines_are_short_enough_and_there() -> None:
 
 def test_listing_takes_no_torch_and_no_hydra(tmp_path: Path) -> None:
     script = (
-        "import sys; from ganrun.cli import main; code = main(['list', 'tricks']); "
+        "import sys; from ganrun.cli.main import main; code = main(['list', 'tricks']); "
         "print([m for m in ('torch', 'hydra') if m in sys.modules]); raise SystemExit(code)"
     )
-    environment = os.environ | {"PYTHONPATH": str(CONF.parent.parent)}
+    environment = os.environ | {"PYTHONPATH": str(CONF.parent)}
     ended = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=tmp_path
     )

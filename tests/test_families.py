@@ -14,11 +14,11 @@ from omegaconf import OmegaConf
 from support import CONF, built, composed, family, host, host_of_loss, nets_of, nodes, play, sets, tiny, told
 from torch._dynamo.exc import Unsupported
 
-from ganrun.build import build
-from ganrun.checks import resolve
-from ganrun.composing import flat
-from ganrun.errors import Contradiction, Refused, Stopped
-from ganrun.make import OWN, Maker, check_signature
+from ganrun.config.build import build
+from ganrun.config.compose import flat
+from ganrun.config.instantiate import OWN, Maker, check_signature
+from ganrun.config.validate import resolve
+from ganrun.core.errors import Contradiction, Refused, Stopped
 
 TRICKS, LOSSES, MODELS, EXPERIMENTS = (family(group) for group in ("tricks", "loss", "model", "experiment"))
 SETTINGS = [name for name in TRICKS if sets(name)]

@@ -2,18 +2,24 @@
 
 After a change that is meant, write new ones and look at the difference before you commit it:
 
-    PYTHONPATH=. python tests/test_goldens.py
-    git diff tests/goldens.json
+    PYTHONPATH=.:tests python tests/test_goldens.py
+    git diff tests/goldens*.json
 """
 
 import json
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
+import exact
 import pytest
 import torch
 from support import built, pair_in, play
 
 GOLDENS = Path(__file__).with_name("goldens.json")
+EXACT = Path(__file__).with_name("goldens_exact.json")
 STEPS = 5
 RECIPES: dict[str, tuple[str, tuple[str, ...], list[str]]] = {  # model, overrides, tricks
     "dcgan_digits": ("dcgan", ("batch=8",), ["ema"]),
@@ -25,7 +31,7 @@ RECIPES: dict[str, tuple[str, tuple[str, ...], list[str]]] = {  # model, overrid
          "optim.generator.lr=2e-3", "optim.discriminator.lr=2e-3"),
         ["gp", "n_critic"],
     ),
-    "tips_soft_flipped": ("tips", ("batch=8", "dataset.classes=[3]"), ["soft_labels", "flip"]),
+    "keep_calm_soft_flipped": ("keep_calm", ("batch=8", "dataset.classes=[3]"), ["soft_labels", "flip"]),
 }  # fmt: skip
 # Machines add in another order; five steps of Adam carry that to about 1e-4 of a figure. Tenfold room.
 CLOSE = {"rel": 2e-3, "abs": 2e-4}
@@ -61,11 +67,38 @@ def test_the_arithmetic_is_what_it_was(recipe: str) -> None:
 def test_the_goldens_are_of_these_recipes_and_are_all_there() -> None:
     goldens = json.loads(GOLDENS.read_text())
     assert set(goldens) == set(RECIPES)
-    updates = {"dcgan_digits": 1, "wgan_gp_ring": 5, "tips_soft_flipped": 1}
+    updates = {"dcgan_digits": 1, "wgan_gp_ring": 5, "keep_calm_soft_flipped": 1}
     for recipe, golden in goldens.items():
         assert len(golden["loss/discriminator/adversarial"]) == STEPS * updates[recipe]
         assert len(golden["loss/generator/adversarial"]) == STEPS
     assert "loss/discriminator/gp" in goldens["wgan_gp_ring"] and "balance/D(x)" not in goldens["wgan_gp_ring"]
+
+
+def exactly() -> dict:
+    """What `exact.py` prints: losses and digests that do not depend on the machine."""
+    paths = os.pathsep.join((str(Path(__file__).parents[1]), str(Path(__file__).parent)))
+    environment = os.environ | exact.PORTABLE | {"PYTHONPATH": paths}
+    done = subprocess.run(
+        [sys.executable, exact.__file__], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_losses_and_weights_are_bit_for_bit_what_they_were() -> None:
+    golden = json.loads(EXACT.read_text())
+    version = torch.__version__.split("+")[0]
+    if version != golden["torch"] or platform.machine() != "x86_64":
+        pytest.skip(f"recorded with torch {golden['torch']} on x86_64")
+    found = exactly()
+    assert set(found["recipes"]) == set(golden["recipes"]) == set(exact.RECIPES)
+    changed = {
+        f"{recipe}: {name}"
+        for recipe, one in golden["recipes"].items()
+        for name in one | found["recipes"][recipe]
+        if one.get(name) != found["recipes"][recipe].get(name)
+    }
+    assert not changed
 
 
 def write() -> None:
@@ -74,6 +107,7 @@ def write() -> None:
         for recipe in RECIPES
     }
     GOLDENS.write_text(json.dumps(rounded, indent=1) + "\n")
+    EXACT.write_text(json.dumps(exactly(), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import torch
 from support import CONF, built, composed, pair_in, play, tiny, trick_of
 from torch import nn
 
-from ganrun.build import build
+from ganrun.config.build import build
 from ganrun.core.context import Latent
-from ganrun.errors import Contradiction, Refused
+from ganrun.core.errors import Contradiction, Refused
 from ganrun.models import infogan
 from ganrun.record.grid import grid
 from ganrun.tricks.codes import categorical_bound, gaussian_bound
@@ -210,8 +210,8 @@ def test_pictures_are_what_the_generator_makes_of_the_sweep() -> None:
 
 
 def test_pictures_are_saved_beside_the_grid(tmp_path: Any) -> None:
-    from ganrun.session import Session
-    from ganrun.signals import Signals
+    from ganrun.run.session import Session
+    from ganrun.run.signals import Signals
 
     cfg = composed(*tiny(model="infogan", tricks=("info_codes",)), *SMALL, "steps=2", "log.samples=1")
     assert Session(signals=Signals()).start(cfg, tmp_path / "run", overrides=[]) == 0
@@ -261,7 +261,7 @@ def test_a_size_that_it_cannot_make_is_refused() -> None:
 
 
 def judge() -> Any:
-    spec = importlib.util.spec_from_file_location("judge_codes", CONF.parent.parent / "scripts" / "judge_codes.py")
+    spec = importlib.util.spec_from_file_location("judge_codes", CONF.parent / "scripts" / "judge_codes.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

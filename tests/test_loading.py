@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from ganrun.cli import main
-from ganrun.errors import Refused
-from ganrun.loading import draw, load_run
+from ganrun.cli.main import main
+from ganrun.core.errors import Refused
 from ganrun.record.grid import to_bytes
+from ganrun.run.load import draw, load_run
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 TINY = ["steps=2", "batch=4", "model.generator.width=4", "model.discriminator.width=4", "engine.precision=fp32"]

@@ -11,11 +11,11 @@ import torch
 from omegaconf import OmegaConf
 from support import built, composed, tiny
 
-from ganrun.build import build
+from ganrun.config.build import build
+from ganrun.config.instantiate import Maker, check_types, fits
+from ganrun.core.errors import Refused
 from ganrun.core.schedule import Linear, Schedule
-from ganrun.errors import Refused
 from ganrun.losses.margins import Hinge
-from ganrun.make import Maker, check_types, fits
 
 LINEAR = {"_target_": "ganrun.core.schedule.Linear", "start": 1.0, "end": 0.0, "steps": 10}
 
@@ -59,17 +59,17 @@ def test_a_target_outside_the_roots_is_refused(target: str) -> None:
 @pytest.mark.parametrize(
     "target",
     [
-        "ganrun.session.sys.exit",
+        "ganrun.run.session.sys.exit",
         "ganrun.record.folder.os.system",
         "ganrun.record.checkpoint.os.system",
         "ganrun.record.checkpoint.torch.load",
-        "ganrun.sweep.subprocess.Popen",
-        "ganrun.make.importlib.import_module",
-        "ganrun.make.importlib",
-        "ganrun.cli.Path",  # a class, of another package
-        "ganrun.composing.OmegaConf",
-        "ganrun.session.torch.nn.Linear",
-        "ganrun.cli.main",  # a function of ours
+        "ganrun.run.sweep.subprocess.Popen",
+        "ganrun.config.instantiate.importlib.import_module",
+        "ganrun.config.instantiate.importlib",
+        "ganrun.cli.main.Path",  # a class, of another package
+        "ganrun.config.compose.OmegaConf",
+        "ganrun.run.session.torch.nn.Linear",
+        "ganrun.cli.main.main",  # a function of ours
         "ganrun.core.schedule.schedule",
         "ganrun.core.schedule",  # a module
         "ganrun.core.schedule.Nothing",
@@ -100,7 +100,7 @@ def test_a_refused_target_leaves_no_trace(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     (tmp_path / "evil.py").write_text(f"open({str(trace)!r}, 'w')\nclass Part: ...\n")
     code = (
-        "from ganrun.make import Maker\nfrom ganrun.errors import Refused\n"
+        "from ganrun.config.instantiate import Maker\nfrom ganrun.core.errors import Refused\n"
         f"for node in ({{'_target_': 'evil.Part'}}, {{'_target_': 'os.mkdir', 'path': {str(trace)!r}}}):\n"
         "    try:\n        Maker()(node, 'here')\n    except Refused:\n        print('refused')\n"
     )

@@ -11,10 +11,10 @@ import torch
 from omegaconf import OmegaConf
 from support import CONF
 
-from ganrun.cli import main
-from ganrun.data.toys import Gaussians, Points
-from ganrun.errors import Refused
-from ganrun.make import Maker
+from ganrun.cli.main import main
+from ganrun.config.instantiate import Maker
+from ganrun.core.errors import Refused
+from ganrun.data.datasets.toys import Gaussians, Points
 from ganrun.metrics.modes import SAMPLES, Modes, judge
 
 JUDGE = Path(__file__).parents[1] / "scripts" / "judge_toys.py"

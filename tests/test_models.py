@@ -11,18 +11,17 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-import ganrun
+from ganrun.core.errors import Refused
 from ganrun.core.facts import Fact
-from ganrun.errors import Refused
-from ganrun.models import dcgan, tips
+from ganrun.models import dcgan, keep_calm
 from ganrun.models.layers import Fold, Maxout, Unfold
 
-CONF = Path(ganrun.__file__).parent / "conf" / "model"
+CONF = Path(__file__).parents[1] / "conf" / "model"
 ALL = sorted(path.stem for path in CONF.rglob("*.yaml"))
 CONDITIONAL = [name for name in ALL if "classes: ${dataset" in (CONF / f"{name}.yaml").read_text()]
 ELSEWHERE = ["began", "ebgan", "r3gan", "stylegan2"]  # energies, styles, no norms: tests/test_energy.py and so on
 FAMILY = [name for name in ALL if name not in [*CONDITIONAL, *ELSEWHERE]]  # stacks of layers that read no labels
-CONVOLUTIONAL = ["dcgan", "deep_conv", "tips"]
+CONVOLUTIONAL = ["dcgan", "deep_conv", "keep_calm"]
 UNNORMED = ["improved"]  # whose D has no norm to choose
 SMALL: dict[str, list[str]] = {
     "dcgan": ["generator.width=8", "discriminator.width=8"],
@@ -36,7 +35,7 @@ SMALL: dict[str, list[str]] = {
         "discriminator.hidden=16",
     ],
     "mlp": ["generator.hidden=[24,24]", "discriminator.hidden=[16,16]"],
-    "tips": ["generator.width=8", "discriminator.width=8"],
+    "keep_calm": ["generator.width=8", "discriminator.width=8"],
     "resnet": ["generator.width=8", "discriminator.width=8", "generator.latent=100"],
 }
 NORMS = [
@@ -78,7 +77,7 @@ def count(net: nn.Module) -> int:
 
 
 def test_family_is_not_empty():
-    assert {"dcgan", "mlp", "tips"} <= set(FAMILY)
+    assert {"dcgan", "mlp", "keep_calm"} <= set(FAMILY)
 
 
 # Properties of the family ---------------------------------------------------------------------------------------------
@@ -279,7 +278,7 @@ def test_every_activation_is_used(name, kind):
         # 101*1200 + 1201*1200 + 1201*784; five pieces a unit: 785*1200 + 241*1200 + 241
         ("mlp", 1, 28, 2_503_984, 1_231_441),
         # dense 101*32768 + norm 65536, 3 convolutions 5x5, 1 transposed 4x4, norms 4*256, image 128*3*25 + 3
-        ("tips", 3, 32, 4_876_675, 792_961),
+        ("keep_calm", 3, 32, 4_876_675, 792_961),
     ],
 )
 def test_parameter_counts_by_hand(name, channels, resolution, generator, discriminator):
@@ -338,7 +337,7 @@ def test_dcgan_sizes_double_exactly_with_every_kernel(resolution, kernel):
 
 @pytest.mark.parametrize("kernel", [3, 4, 5, 6, 7])
 def test_tips_sizes_with_every_kernel(kernel):
-    generator, judge = small("tips", 3, 32, f"generator.up_kernel={kernel}", f"discriminator.kernel={kernel}")
+    generator, judge = small("keep_calm", 3, 32, f"generator.up_kernel={kernel}", f"discriminator.kernel={kernel}")
     images = generator(torch.randn(2, 100))
     assert [f.shape[-1] for f in judge(images).features] == [32, 16, 8, 4]
 
@@ -395,7 +394,7 @@ def test_mlp_initialisation(side, scale):
 
 
 def test_tips_initialisation_is_glorot_uniform():
-    generator, judge = build("tips", 3, 32)
+    generator, judge = build("keep_calm", 3, 32)
     for layer, fans in [
         (generator.blocks[0].project, 100 + 128 * 16 * 16),
         (generator.blocks[1].conv, 25 * 256),
@@ -464,7 +463,7 @@ def test_mlp_makes_points():
 
 def test_tips_is_the_notebooks_network():
     """Dense, ReLU, norm for each of 32,768 units, leaky ReLU, then maps in Keras' order, channels last."""
-    generator, judge = build("tips", 3, 32)
+    generator, judge = build("keep_calm", 3, 32)
     seed = generator.blocks[0]
     assert [type(layer) for layer in seed] == [nn.Linear, nn.ReLU, nn.BatchNorm1d, nn.LeakyReLU, Unfold]
     assert seed.norm.num_features == 32_768
@@ -510,7 +509,7 @@ def test_settings_that_tricks_overlay(name):
          "Try: dataset.resolution=32, or model=mlp, which takes any size"),
         ("dcgan", 512, "", "model.generator.resolution: 512, expected one of 16, 32, 64, 128, 256 (pixels). "
          "Try: dataset.resolution=256, or model=mlp, which takes any size"),
-        ("tips", 128, "", "model.generator.resolution: 128, expected one of 16, 32, 64 (pixels). "
+        ("keep_calm", 128, "", "model.generator.resolution: 128, expected one of 16, 32, 64 (pixels). "
          "Try: dataset.resolution=64, or model=mlp, which takes any size"),
         ("dcgan", 32, "discriminator.norm=bach", "model.discriminator.norm: bach, expected one of "
          "batch, instance, layer, group, none. Try: model.discriminator.norm=batch"),
@@ -518,7 +517,7 @@ def test_settings_that_tricks_overlay(name):
          "batch, layer, none. Try: model.discriminator.norm=none"),
         ("dcgan", 32, "generator.kernel=8", "model.generator.kernel: 8, expected a whole number from 3 to 7"),
         ("dcgan", 32, "generator.top_kernel=2", "model.generator.top_kernel: 2, expected a whole number from 3 to 7"),
-        ("tips", 32, "generator.kernel=4", "model.generator.kernel: 4, expected one of 3, 5, 7 "
+        ("keep_calm", 32, "generator.kernel=4", "model.generator.kernel: 4, expected one of 3, 5, 7 "
          "(this convolution keeps the size of its image). Try: model.generator.kernel=5"),
         ("dcgan", 32, "generator.activation=leaky", "model.generator.activation: leaky, expected one of "
          "relu, leaky_relu, elu, selu, silu, gelu, tanh. Try: model.generator.activation=leaky_relu"),
@@ -537,9 +536,9 @@ def test_settings_that_tricks_overlay(name):
         ("mlp", 32, "discriminator.hidden=240", "model.discriminator.hidden: 240, expected a list of one or more "
          "widths. Try: model.discriminator.hidden=[240,240]"),
         ("mlp", 32, "discriminator.pieces=1", "model.discriminator.pieces: 1, expected a whole number at least 2"),
-        ("tips", 32, "discriminator.output=logit", "model.discriminator.output: logit, expected one of "
+        ("keep_calm", 32, "discriminator.output=logit", "model.discriminator.output: logit, expected one of "
          "linear, sigmoid. Try: model.discriminator.output=linear"),
-        ("tips", 32, "generator.latent=0", "model.generator.latent: 0, expected a whole number at least 1"),
+        ("keep_calm", 32, "generator.latent=0", "model.generator.latent: 0, expected a whole number at least 1"),
     ],
 )  # fmt: skip
 def test_refusals_name_the_key_and_the_choices(name, resolution, override, line):
@@ -554,7 +553,7 @@ def test_five_channels_are_refused(name):
         build(name, 5, 32)
 
 
-@pytest.mark.parametrize("family", [dcgan, tips])
+@pytest.mark.parametrize("family", [dcgan, keep_calm])
 def test_both_networks_make_the_same_resolutions(family):
     name = family.__name__.rpartition(".")[2]
     for resolution in family.RESOLUTIONS:

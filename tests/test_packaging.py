@@ -80,8 +80,8 @@ def test_wheel_holds_every_source_file_and_nothing_else(wheel):
 
 
 def test_wheel_holds_the_configuration(wheel):
-    packed = [name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("ganrun/conf/")]
-    assert "ganrun/conf/config.yaml" in packed
+    packed = [name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("conf/")]
+    assert "conf/config.yaml" in packed
     groups = {name.split("/")[2] for name in packed if name.count("/") > 2 and name.endswith(".yaml")}
     assert {"model", "loss", "dataset", "tricks", "optim", "engine", "log", "experiment"} <= groups
 

@@ -12,17 +12,28 @@ from multiprocessing import get_context
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from ganrun.build import build
-from ganrun.company import STANDS, TINY, Company, Host, Verdict, ask, configuration, mark, names, settings_of
+from ganrun.config.build import build
+from ganrun.config.compatibility import (
+    STANDS,
+    TINY,
+    Company,
+    Host,
+    Verdict,
+    ask,
+    configuration,
+    mark,
+    names,
+    settings_of,
+)
+from ganrun.config.compose import compose
+from ganrun.config.instantiate import Maker
 from ganrun.core.context import Update
+from ganrun.core.errors import Refused
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Level
 from ganrun.core.trick import Setting, Trick
-from ganrun.errors import Refused
-from ganrun.make import Maker
 
 torch.set_num_threads(1)
 
@@ -150,8 +161,7 @@ def test_configurations_are_those_of_hydra(tricks: list[str]) -> None:
     host = Host(*STANDS[0], "none", ())
     ours = configuration("hinge", tricks, host)
     given = [*TINY, f"dataset.resolution={host.resolution}", "loss=hinge", f"tricks=[{','.join(tricks)}]"]
-    with initialize_config_module("ganrun.conf", version_base="1.3"):
-        theirs = OmegaConf.to_container(compose("config", given), resolve=True)
+    theirs = OmegaConf.to_container(compose(given), resolve=True)
     assert isinstance(theirs, dict)
     mine = OmegaConf.to_container(ours, resolve=True)
     assert isinstance(mine, dict)

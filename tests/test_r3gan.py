@@ -8,9 +8,9 @@ import torch
 from support import built, composed, pair_in, play, told, trick_of
 from torch import nn
 
-from ganrun.build import build
+from ganrun.config.build import build
+from ganrun.core.errors import Refused
 from ganrun.core.schedule import Cosine, HalfLife, Staircase, at, moves
-from ganrun.errors import Refused
 from ganrun.models import r3gan
 
 FORM: dict[str, Any] = {"channels": 3, "resolution": 32, "width": 768, "full_width": 32, "blocks": 2, "expansion": 2,

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganrun.errors import EnvironmentFailed, Refused, Stopped
+from ganrun.core.errors import EnvironmentFailed, Refused, Stopped
 from ganrun.record.checkpoint import FORMAT, Checkpoints
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ganrun.errors import EnvironmentFailed
+from ganrun.core.errors import EnvironmentFailed
 from ganrun.record.grid import DOT, FAKES, GAP, PLOT, grid, save_png
 
 

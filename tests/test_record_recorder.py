@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import crc32c as reference
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ganrun.errors import EnvironmentFailed, Stopped
+from ganrun.core.errors import EnvironmentFailed, Stopped
 from ganrun.record.crc import crc32c
 from ganrun.record.events import layout, thirds
 from ganrun.record.folder import RunFolder

@@ -8,8 +8,8 @@ from support import built, pair_of, play
 from torch import Tensor
 
 from ganrun.core.context import Stage, Targets, Update
+from ganrun.core.errors import Contradiction
 from ganrun.core.loss import Loss
-from ganrun.errors import Contradiction
 from ganrun.losses.relativistic import Relativistic, RelativisticAverage
 
 REAL, FAKE = torch.tensor([2.0, -1.0]), torch.tensor([0.5, -3.0])  # means 0.5 and -1.25

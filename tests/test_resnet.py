@@ -13,15 +13,15 @@ from test_models import build, count
 from torch import Tensor, nn
 
 from ganrun.core.context import Stage
+from ganrun.core.errors import Contradiction, Refused
 from ganrun.core.facts import Fact
-from ganrun.errors import Contradiction, Refused
 from ganrun.models import base
 from ganrun.models.biggan import CodedBatchNorm
 from ganrun.models.biggan import Generator as BigGanGenerator
 from ganrun.models.layers import After
 from ganrun.models.resnet_blocks import Before, Residual, down, up
 from ganrun.tricks.bounds import Orthogonal
-from ganrun.tricks.inside import SelfAttention
+from ganrun.tricks.layers import SelfAttention
 from ganrun.tricks.views import Dequantize
 
 

@@ -312,7 +312,7 @@ class Evil(Trick):
         ("model.generator", {"_target_": "os.system", "command": "touch ran"}),
         ("loss", {"_target_": "subprocess.Popen", "args": ["touch", "ran"]}),
         ("tricks.x", {"_target_": "evil.Evil"}),
-        ("tricks.x", {"_target_": "ganrun.session.sys.modules", "a": 1}),
+        ("tricks.x", {"_target_": "ganrun.run.session.sys.modules", "a": 1}),
         ("optim.generator.lr", {"_target_": "torch.load", "f": "evil.pt"}),
         ("optim.generator", {"_target_": "torch.optim.adam.warnings.os.system", "lr": 0.1, "command": "touch ran"}),
         ("hydra", {"callbacks": {"x": {"_target_": "evil.Evil"}}}),

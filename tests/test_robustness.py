@@ -10,7 +10,7 @@ import torch
 from support import composed
 from torch import Tensor, nn
 
-from ganrun.build import build
+from ganrun.config.build import build
 from ganrun.metrics.digits import score
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "robustness.py"

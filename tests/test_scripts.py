@@ -28,7 +28,7 @@ name = "ganrun"
 version = "0"
 requires-python = ">=3.11"
 [project.scripts]
-ganrun = "ganrun.cli:main"
+ganrun = "ganrun.cli.main:main"
 [tool.pytest.ini_options]
 testpaths = ["tests"]
 """

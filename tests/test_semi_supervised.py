@@ -9,11 +9,11 @@ from data_formats import images, write_idx, write_mnist
 from support import composed, pair_in, play, tiny, trick_of
 from torch import Tensor
 
-from ganrun.build import build
+from ganrun.config.build import build
 from ganrun.core.context import Targets
-from ganrun.data.known import Mnist
-from ganrun.data.samples import Digits
-from ganrun.errors import Contradiction, Refused
+from ganrun.core.errors import Contradiction, Refused
+from ganrun.data.datasets.benchmarks import Mnist
+from ganrun.data.datasets.bundled import Digits
 from ganrun.losses.targets import Minimax
 from ganrun.tricks.semi import error
 
@@ -128,8 +128,8 @@ def test_the_error_by_hand() -> None:
 def test_the_figure_reaches_the_summary(tmp_path: Any) -> None:
     import json
 
-    from ganrun.session import Session
-    from ganrun.signals import Signals
+    from ganrun.run.session import Session
+    from ganrun.run.signals import Signals
 
     cfg = composed(*tiny("loss=minimax", model="improved", tricks=("semi_supervised",)), *SEMI, "dataset.held_out=50",
                    "steps=2", "log.every=1", "objective=semi_supervised/test_error")  # fmt: skip

@@ -10,11 +10,11 @@ from support import LinearDiscriminator, built, pair_in, pair_of, play, samples_
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ganrun.company import Company, Host, ask
+from ganrun.config.compatibility import Company, Host, ask
 from ganrun.core.context import Context, DiscriminatorOutput, Latent
+from ganrun.core.errors import Contradiction, Refused
 from ganrun.core.facts import Fact
 from ganrun.core.trick import Trick
-from ganrun.errors import Contradiction, Refused
 from ganrun.models.epilogues import MinibatchStddev
 from ganrun.models.stylegan2 import Discriminator, Generator
 from ganrun.models.stylegan2_layers import Activation, Blur, Double, Halve, Modulated, Noise, equalised

@@ -12,7 +12,7 @@ import yaml
 from commands import PATIENCE, TINY, Nursery, Started, checkpoints, config, same_state
 from rich.console import Console
 
-from ganrun.sweep import Job, JobOutcome, print_table, why
+from ganrun.run.sweep import Job, JobOutcome, print_table, why
 
 BOOM = """
 import os, signal, sys

@@ -6,13 +6,13 @@ import pytest
 from support import LinearDiscriminator, ScaleGenerator, built, composed, family, host, host_of_loss, pair_in, pair_of
 from torch import nn
 
-from ganrun.build import Momentum, build
+from ganrun.config.build import Momentum, build
+from ganrun.config.rules import RULES, check_force
 from ganrun.core.context import Stage
+from ganrun.core.errors import Contradiction, Refused, nearest
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Level, Traits, claims, contradictions, facts, findings
-from ganrun.errors import Contradiction, Refused, nearest
 from ganrun.games.latent import LatentGame
-from ganrun.rules import RULES, check_force
 
 
 class Part:

@@ -8,14 +8,14 @@ import torch
 from support import Bowl, LinearDiscriminator, ScaleGenerator, built, composed, pair_in, pair_of, play, tiny, trick_of
 from torch import Tensor
 
-from ganrun.build import build
+from ganrun.config.build import build
 from ganrun.core.context import Stage, Targets, Update
+from ganrun.core.errors import Contradiction, Refused
 from ganrun.core.game import Game
 from ganrun.core.pair import Pair
 from ganrun.core.schedule import Linear
 from ganrun.core.traits import Level
 from ganrun.core.trick import Trick
-from ganrun.errors import Contradiction, Refused
 from ganrun.games.latent import LatentGame
 from ganrun.losses.targets import NonSaturating
 from ganrun.tricks.averaging import Ema

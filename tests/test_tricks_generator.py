@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
 from torch import Tensor, nn
 
-from ganrun.build import build
+from ganrun.config.build import build
+from ganrun.config.compose import compose
 from ganrun.core.context import DiscriminatorOutput, Latent, Stage, Update
+from ganrun.core.errors import Refused
 from ganrun.core.facts import Fact
 from ganrun.core.loss import Loss
 from ganrun.core.pair import Pair
 from ganrun.core.trick import Trick
-from ganrun.errors import Refused
 from ganrun.losses.margins import Hinge
 from ganrun.losses.targets import LeastSquares, NonSaturating
 from ganrun.tricks.averaging import Ema, HistoricalAveraging
@@ -40,8 +40,7 @@ def _one_seed_and_one_thread() -> Iterator[None]:
 
 
 def built(*overrides: str) -> Any:
-    with initialize_config_module("ganrun.conf", version_base="1.3"):
-        return build(compose("config", [*TINY, *overrides]))
+    return build(compose([*TINY, *overrides]))
 
 
 class Shows(nn.Module):

@@ -12,22 +12,22 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ganrun.build import Run, build
-from ganrun.choices import CONF
+from ganrun.config.build import Run, build
+from ganrun.config.compose import compose
+from ganrun.config.groups import CONF
+from ganrun.core.errors import Refused
 from ganrun.core.facts import Fact
 from ganrun.core.seeding import reseed
 from ganrun.core.traits import Level
-from ganrun.errors import Refused
 from ganrun.models import base, dcgan
 from ganrun.models.epilogues import MinibatchDiscrimination, MinibatchStddev
-from ganrun.session import restore, state
-from ganrun.tricks.inside import Attention, SteadyDropout
+from ganrun.run.session import restore, state
+from ganrun.tricks.layers import Attention, SteadyDropout
 from ganrun.tricks.norms import PixelwiseNorm, Reference, VirtualNorm
 from ganrun.tricks.weights import Spectral, fan_in
 
@@ -41,7 +41,7 @@ STATEFUL = ("minibatch_discrimination", "virtual_batch_norm", "weight_norm", "sp
 MODELS = {
     "dcgan": ["model.generator.width=4", "model.discriminator.width=4"],
     "mlp": ["model=mlp", "model.generator.hidden=[16,16]", "model.discriminator.hidden=[16,16]"],
-    "tips": ["model=tips", "model.generator.width=4", "model.discriminator.width=4"],
+    "keep_calm": ["model=keep_calm", "model.generator.width=4", "model.discriminator.width=4"],
 }
 TINY = ["dataset.resolution=16", "batch=4", "engine.device=cpu", "game.grid=4", "engine.precision=fp32"]
 
@@ -72,8 +72,7 @@ def make(tricks: str, *overrides: str, model: str = "dcgan", loss: str = "nonsat
 
 @cache
 def _composed(*overrides: str) -> DictConfig:
-    with initialize_config_module("ganrun.conf", version_base="1.3"):
-        return compose("config", ["tricks=[]", *overrides])
+    return compose(["tricks=[]", *overrides])
 
 
 def composed(*overrides: str) -> Any:
@@ -128,7 +127,7 @@ class NoSync(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("model", ["mlp", "tips"])  # test_families.py has all tricks on a DCGAN
+@pytest.mark.parametrize("model", ["mlp", "keep_calm"])  # test_families.py has all tricks on a DCGAN
 @pytest.mark.parametrize("name", TRICKS)
 def test_no_sync_and_steady_addresses_in_bf16(name, model):
     try:
@@ -254,7 +253,7 @@ def test_discrimination_calibrates_to_reals():
 
 
 @pytest.mark.parametrize("name", ["minibatch_discrimination", "minibatch_stddev"])
-@pytest.mark.parametrize("model", ["dcgan", "mlp", "tips"])
+@pytest.mark.parametrize("model", ["dcgan", "mlp", "keep_calm"])
 def test_minibatch_layers_read_the_batch(name, model):
     """A score depends on its batch mates, the features do not; the traits say so."""
     run = make(name, "model.discriminator.norm=none", "model.discriminator.dropout=0", model=model)
@@ -309,7 +308,7 @@ def test_virtual_norm_is_the_papers_blend(shape):
         assert torch.allclose(made[i], normal * layer.weight.view(view) + layer.bias.view(view))
 
 
-@pytest.mark.parametrize("model", ["dcgan", "tips"])
+@pytest.mark.parametrize("model", ["dcgan", "keep_calm"])
 def test_virtual_batch_norm_makes_images_independent(model):
     run = make("virtual_batch_norm,ema", "tricks.virtual_batch_norm.role=both", model=model)
     play(run, 0, 2)
@@ -434,7 +433,12 @@ def test_attention_in_any_layout_and_twice_differentiable():
 
 
 def test_attention_finds_its_size():
-    for model, at, places in (("dcgan", 4, (0, 1)), ("dcgan", 8, (1, 0)), ("tips", 16, (2, 0)), ("tips", 8, (0, 1))):
+    for model, at, places in (
+        ("dcgan", 4, (0, 1)),
+        ("dcgan", 8, (1, 0)),
+        ("keep_calm", 16, (2, 0)),
+        ("keep_calm", 8, (0, 1)),
+    ):
         run = make("self_attention", f"tricks.self_attention.at={at}", model=model)
         for net, place in zip(nets(run), places, strict=True):
             found = [i for i, block in enumerate(net.blocks) if hasattr(block, "attention")]
@@ -449,7 +453,7 @@ def test_attention_finds_its_size():
         make("self_attention", model="mlp")
 
 
-@pytest.mark.parametrize(("model", "count"), [("dcgan", 2), ("mlp", 2), ("tips", 3)])
+@pytest.mark.parametrize(("model", "count"), [("dcgan", 2), ("mlp", 2), ("keep_calm", 3)])
 def test_generator_dropout_stays_on(model, count):
     run = make("generator_dropout", model=model)
     generator, judge = nets(run)

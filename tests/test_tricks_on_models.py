@@ -7,8 +7,8 @@ import pytest
 import torch
 from support import EAGER, MATES, built, family, play
 
-from ganrun.composing import flat
-from ganrun.errors import Refused
+from ganrun.config.compose import flat
+from ganrun.core.errors import Refused
 from ganrun.record.grid import grid
 
 MODELS, TRICKS = family("model"), family("tricks")

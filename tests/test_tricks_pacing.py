@@ -7,22 +7,22 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
 from torch import Tensor, nn
 
-from ganrun.build import Run, build
+from ganrun.config.build import Run, build
+from ganrun.config.compose import compose
 from ganrun.core.context import Context, DiscriminatorOutput, Update
 from ganrun.core.engine import Measures
+from ganrun.core.errors import Refused, Stopped
 from ganrun.core.loss import Loss
 from ganrun.core.pair import Pair
 from ganrun.core.schedule import Constant
 from ganrun.core.train import train
 from ganrun.core.trick import Trick
-from ganrun.errors import Refused, Stopped
 from ganrun.games.latent import PRIORS
 from ganrun.losses.margins import Hinge
 from ganrun.losses.targets import LeastSquares, Minimax, NonSaturating
-from ganrun.session import restore, state
+from ganrun.run.session import restore, state
 from ganrun.tricks.labels import Flip
 from ganrun.tricks.pacing import CheckpointSwap, StopOnCollapse, Throttle
 
@@ -42,8 +42,7 @@ def _one_seed_and_one_thread() -> Iterator[None]:
 
 
 def built(*overrides: str) -> Any:
-    with initialize_config_module("ganrun.conf", version_base="1.3"):
-        return build(compose("config", [*TINY, *overrides]))
+    return build(compose([*TINY, *overrides]))
 
 
 class Log:

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganrun.core.context import DiscriminatorOutput, Role, Stage, Targets, Update
+from ganrun.core.errors import Refused
 from ganrun.core.facts import Fact
 from ganrun.core.pair import Pair
 from ganrun.core.schedule import Linear, Scheduled
 from ganrun.core.traits import Finding, Level, Traits, facts, findings
 from ganrun.core.trick import Trick
-from ganrun.errors import Refused
 from ganrun.losses.margins import Wasserstein
 from ganrun.losses.targets import NonSaturating
 from ganrun.tricks.bounds import GradientClipping, Orthogonal, WeightDecay

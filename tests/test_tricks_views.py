@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
 from torch import Tensor, nn
 
-from ganrun.build import build
+from ganrun.config.build import build
+from ganrun.config.compose import compose
 from ganrun.core.context import Context, DiscriminatorOutput, Stage, Update
+from ganrun.core.errors import Refused
 from ganrun.core.facts import Fact
 from ganrun.core.loss import Loss
 from ganrun.core.pair import Pair
 from ganrun.core.schedule import Cosine, Linear, Product, Scheduled, schedule
 from ganrun.core.traits import Level, findings
 from ganrun.core.trick import Trick
-from ganrun.errors import Refused
 from ganrun.losses.margins import Hinge
 from ganrun.losses.targets import LeastSquares, NonSaturating
 from ganrun.tricks import ada_pipeline as ap
@@ -43,8 +43,7 @@ def _one_seed_and_one_thread() -> Iterator[None]:
 
 
 def built(*overrides: str) -> Any:
-    with initialize_config_module("ganrun.conf", version_base="1.3"):
-        return build(compose("config", [*TINY, *overrides]))
+    return build(compose([*TINY, *overrides]))
 
 
 class Sum(nn.Module):

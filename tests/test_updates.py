@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from support import built, pair_in, pair_of, play
 from torch import Tensor
 
-from ganrun.build import Run
+from ganrun.config.build import Run
 from ganrun.core.context import Context, Role, Stage, Update
+from ganrun.core.errors import Refused
 from ganrun.core.seeding import reseed
 from ganrun.core.trick import Trick
 from ganrun.core.updates import Alternate
-from ganrun.errors import Refused
 from ganrun.games.latent import LatentGame
 
 USUAL: dict[str, Any] = {

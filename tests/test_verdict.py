@@ -6,11 +6,11 @@ import pytest
 import torch
 from support import composed, family, host_of_loss
 
-from ganrun.build import build
+from ganrun.config.build import build
+from ganrun.config.rules import RULES
+from ganrun.core.errors import Contradiction, Refused
 from ganrun.core.facts import Fact
 from ganrun.core.pair import Pair
-from ganrun.errors import Contradiction, Refused
-from ganrun.rules import RULES
 from ganrun.tricks.verdict import chance, constant_losses
 
 LOSSES = family("loss")

@@ -1,1 +1,1 @@
-"""The contest itself. Knows no model, loss, trick or data set by name."""
+"""The contest: pair, game, update, engine, loop. Imports no other room; knows no model, loss or trick by name."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from ganrun.core.errors import Contradiction
 from ganrun.core.facts import Fact
-from ganrun.errors import Contradiction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ganrun.core.context import Stage, Update
+from ganrun.core.errors import Refused
 from ganrun.core.game import Game
-from ganrun.errors import Refused
 
 
 class Alternate:

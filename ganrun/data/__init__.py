@@ -1,1 +1,1 @@
-"""Data: where real images come from, and in which order a run meets them."""
+"""Real images: bytes to `Batch`. Readers, transforms, data sets and batch sources; knows no network and no trick."""

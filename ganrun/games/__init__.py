@@ -1,1 +1,1 @@
-"""The rules by which networks meet."""
+"""Games: which networks meet, on which data, what each player minimises. Knows no architecture, loss or trick."""

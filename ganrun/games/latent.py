@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganrun.core.context import Batch, Latent, Outcome, Stage, Update
+from ganrun.core.errors import Refused
 from ganrun.core.facts import Fact
 from ganrun.core.game import Game
 from ganrun.core.pair import Pair
 from ganrun.core.seeding import the_same_each_time
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
-from ganrun.errors import Refused
 
 
 def _spherical(*size: int, **options: Any) -> Tensor:

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganrun import limits
+from ganrun.core import limits
 from ganrun.core.context import Targets
+from ganrun.core.errors import Refused
 from ganrun.core.facts import Fact
 from ganrun.core.loss import Loss
 from ganrun.core.traits import Traits, facts
-from ganrun.errors import Refused
 
 NEEDS = facts(Fact.ENERGY)
 PROVIDES = facts(Fact.READS_ENERGY, Fact.FAKES_ALONE)

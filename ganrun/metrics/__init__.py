@@ -1,1 +1,1 @@
-"""How good samples are, one question a file."""
+"""Measures of samples, one question a file. Reads images and networks; changes neither."""

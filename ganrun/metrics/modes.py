@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ganrun.data.dataset import Dataset
-from ganrun.errors import Refused
+from ganrun.core.errors import Refused
+from ganrun.data.datasets.base import Dataset
 
 SIGMAS = 3.0  # how far from a mode's centre a sample is good, in the mode's standard deviations
 SAMPLES = 2500  # the papers' number

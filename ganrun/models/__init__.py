@@ -1,1 +1,1 @@
-"""Networks: one file per family, each with a Generator and a Discriminator."""
+"""Networks, one file a family, each with a Generator and a Discriminator. Knows no loss, trick or game."""

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganrun import limits
+from ganrun.core import limits
 from ganrun.core.context import DiscriminatorOutput
+from ganrun.core.errors import Refused
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts
-from ganrun.errors import Refused
 from ganrun.models import base, layers
 from ganrun.models.layers import stack
 

@@ -7,7 +7,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from ganrun import limits
+from ganrun.core import limits
 from ganrun.core.context import DiscriminatorOutput
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts

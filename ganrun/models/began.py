@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ganrun import limits
+from ganrun.core import limits
 from ganrun.core.context import Stage
 from ganrun.core.traits import Finding, Level
 from ganrun.models import base, layers

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganrun import limits
-from ganrun.errors import Refused
+from ganrun.core import limits
+from ganrun.core.errors import Refused
 from ganrun.models import base, resnet_blocks
 from ganrun.models.conditional import Labelled
 from ganrun.models.layers import After

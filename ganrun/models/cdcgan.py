@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ganrun import limits
+from ganrun.core import limits
 from ganrun.models import base, conditional, layers
 from ganrun.models.conditional import Beside, Block, block
 from ganrun.models.dcgan import RESOLUTIONS, SMALLEST

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganrun import limits
+from ganrun.core import limits
 
 
 def check(here: str, classes: int, embed: int | None = None, *, low: int = 1) -> None:

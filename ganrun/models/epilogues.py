@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ganrun import limits
+from ganrun.core import limits
 from ganrun.core.context import Stage
 from ganrun.core.traits import Finding, Level
 from ganrun.models.layers import Fold, precise

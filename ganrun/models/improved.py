@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganrun import limits
+from ganrun.core import limits
 from ganrun.core.context import DiscriminatorOutput
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts

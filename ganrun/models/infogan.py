@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ganrun import limits
+from ganrun.core import limits
 from ganrun.models import base, layers
 from ganrun.models.epilogues import Epilogue
 from ganrun.models.layers import Fold, Unfold, stack

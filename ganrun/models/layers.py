@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganrun import limits
-from ganrun.errors import Refused
+from ganrun.core import limits
+from ganrun.core.errors import Refused
 
 NORMS = ("batch", "instance", "layer", "group", "none")
 INITS = ("normal", "uniform", "xavier", "he", "default")

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from ganrun import limits
-from ganrun.errors import Refused
+from ganrun.core import limits
+from ganrun.core.errors import Refused
 from ganrun.models import base, layers
 from ganrun.models.epilogues import Epilogue
 from ganrun.models.layers import ACTIVATIONS, Maxout, stack

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganrun import limits
-from ganrun.errors import Refused
+from ganrun.core import limits
+from ganrun.core.errors import Refused
 from ganrun.models import base
 from ganrun.models.conditional import Block, Labelled, block
 from ganrun.models.layers import Fold, stack

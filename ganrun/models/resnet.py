@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ganrun import limits
+from ganrun.core import limits
 from ganrun.core.context import DiscriminatorOutput
+from ganrun.core.errors import Refused
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits
-from ganrun.errors import Refused
 from ganrun.models import base, layers, resnet_blocks
 from ganrun.models.conditional import ConditionalBatchNorm, Score, block
 from ganrun.models.epilogues import Epilogue

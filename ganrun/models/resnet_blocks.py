@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganrun import limits
-from ganrun.errors import Refused
+from ganrun.core import limits
+from ganrun.core.errors import Refused
 from ganrun.models import layers
 from ganrun.models.conditional import Block, Labelled, block
 from ganrun.models.layers import After, Unfold, keep

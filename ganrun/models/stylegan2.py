@@ -7,10 +7,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ganrun import limits
+from ganrun.core import limits
+from ganrun.core.errors import Refused
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts
-from ganrun.errors import Refused
 from ganrun.models import base
 from ganrun.models.conditional import Labelled, block
 from ganrun.models.epilogues import Epilogue, MinibatchStddev

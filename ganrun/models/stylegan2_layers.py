@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from ganrun import limits
-from ganrun.errors import Refused
+from ganrun.core import limits
+from ganrun.core.errors import Refused
 from ganrun.models.conditional import one_hot
 from ganrun.models.layers import Scaled, on_sphere, stack
 

@@ -1,1 +1,1 @@
-"""What a run leaves behind: its folder, checkpoints, TensorBoard events, grids and progress."""
+"""What a run leaves: folder, checkpoints, TensorBoard events, grids. Writes what it is given; trains nothing."""

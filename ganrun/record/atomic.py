@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ganrun.errors import EnvironmentFailed
+from ganrun.core.errors import EnvironmentFailed
 
 
 def write_atomically(path: Path, data: bytes | memoryview | str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganrun.errors import Refused, Stopped
+from ganrun.core.errors import Refused, Stopped
 from ganrun.record.atomic import environment, write_atomically
 
 logger = logging.getLogger(__name__)

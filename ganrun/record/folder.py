@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ganrun import __version__
-from ganrun.errors import Refused
+from ganrun.core.errors import Refused
 from ganrun.record.atomic import environment, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ def machine() -> dict[str, Any]:
     """The versions and the hardware that a run used."""
     import torch
 
-    from ganrun import processor
+    from ganrun.machine import processor_name
 
     packages = ("torch", "torchvision", "hydra-core", "numpy", "tensorboard")
     return {
@@ -168,7 +168,7 @@ def machine() -> dict[str, Any]:
         "python": sys.version.split()[0],
         **{name.removesuffix("-core"): _version(name) for name in packages},
         "platform": platform.platform(),
-        "cpu": f"{processor.name()}, {os.cpu_count()} cores",
+        "cpu": f"{processor_name()}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganrun.errors import Stopped
+from ganrun.core.errors import Stopped
 from ganrun.record.atomic import environment, write_atomically
 from ganrun.record.events import EventFile, layout, with_twins
 from ganrun.record.folder import RunFolder

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from ganrun.core.context import Context, Stage
+from ganrun.core.errors import Refused, nearest
 from ganrun.core.facts import Fact
 from ganrun.core.pair import Pair
 from ganrun.core.schedule import Schedule, Scheduled
 from ganrun.core.traits import Finding, Level, Traits, claims, facts
 from ganrun.core.trick import Trick
-from ganrun.errors import Refused, nearest
 from ganrun.tricks.ada_pipeline import Pipeline
 from ganrun.tricks.augment import DiffAugment
 from ganrun.tricks.verdict import leaning

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ganrun.core.context import Stage
+from ganrun.core.errors import Refused, nearest
 from ganrun.core.traits import Finding, Traits, claims
 from ganrun.core.trick import Trick
-from ganrun.errors import Refused, nearest
 from ganrun.tricks.views import one_pixel
 
 POLICIES = ("colour", "translation", "cutout")

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ganrun.core.context import Context, Role
+from ganrun.core.errors import Refused
 from ganrun.core.pair import Pair
 from ganrun.core.schedule import Schedule, Scheduled, schedule
 from ganrun.core.trick import Trick
-from ganrun.errors import Refused
 
 
 class _Weight(Schedule):

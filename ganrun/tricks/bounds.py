@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from ganrun import limits
+from ganrun.core import limits
 from ganrun.core.context import Context, Role
+from ganrun.core.errors import Refused
 from ganrun.core.pair import Pair
 from ganrun.core.schedule import Schedule, Scheduled
 from ganrun.core.trick import Trick
-from ganrun.errors import Refused
 from ganrun.models.base import weighted
 
 OF: Mapping[str, tuple[Role, ...]] = {

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganrun import limits
+from ganrun.core import limits
 from ganrun.core.context import Context, DiscriminatorOutput
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts

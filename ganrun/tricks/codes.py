@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganrun import limits
+from ganrun.core import limits
 from ganrun.core.context import Context, DiscriminatorOutput, Latent, Role
+from ganrun.core.errors import Refused
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
-from ganrun.errors import Refused
 from ganrun.models.base import title
 from ganrun.models.layers import Fold, stack, unit_norm
 

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganrun.core.context import Context
+from ganrun.core.errors import Refused
 from ganrun.core.facts import Fact
 from ganrun.core.pair import Pair
 from ganrun.core.traits import Traits, claims, facts
 from ganrun.core.trick import Trick
-from ganrun.errors import Refused
 from ganrun.tricks.verdict import coded, features
 
 

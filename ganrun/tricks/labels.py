@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from ganrun import limits
+from ganrun.core import limits
 from ganrun.core.context import Context, Stage, Targets
+from ganrun.core.errors import Refused
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Finding, Level, Traits, claims, facts
 from ganrun.core.trick import Trick
-from ganrun.errors import Refused
 
 
 def _uniform(like: Tensor, low: float, high: float) -> Tensor:

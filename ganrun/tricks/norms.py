@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ganrun.core.context import DiscriminatorOutput, Role, Stage
+from ganrun.core.errors import Refused
 from ganrun.core.facts import Fact
 from ganrun.core.pair import Pair
 from ganrun.core.traits import Finding, Level, Traits, facts
 from ganrun.core.trick import Setting, Trick
-from ganrun.errors import Refused
 from ganrun.models.base import blocks, title
 from ganrun.models.layers import on_sphere, precise, stack
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ganrun.core.context import Context, Role
+from ganrun.core.errors import Refused, Stopped
 from ganrun.core.facts import Fact
 from ganrun.core.pair import Pair
 from ganrun.core.traits import Traits, claims, facts
 from ganrun.core.trick import Setting, Trick
-from ganrun.errors import Refused, Stopped
 from ganrun.tricks.verdict import chance, coded, leaning
 
 ROLES: tuple[Role, Role] = ("discriminator", "generator")

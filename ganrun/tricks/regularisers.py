@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganrun import limits
+from ganrun.core import limits
 from ganrun.core.context import Context
+from ganrun.core.errors import Refused
 from ganrun.core.facts import Fact
 from ganrun.core.pair import Pair
 from ganrun.core.schedule import Schedule, Scheduled
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
-from ganrun.errors import Refused
 
 
 class _From(Schedule):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ganrun.core.errors import Refused
 from ganrun.core.facts import Fact
 from ganrun.core.pair import Pair
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
-from ganrun.errors import Refused
 
 
 class Replay(Trick):

@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganrun import limits
+from ganrun.core import limits
 from ganrun.core.context import Batch, Context, Examples
+from ganrun.core.errors import Refused
 from ganrun.core.facts import Fact
 from ganrun.core.modes import evaluating
 from ganrun.core.pair import Pair
 from ganrun.core.seeding import generator
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
-from ganrun.errors import Refused
 
 HERE = "tricks.semi_supervised"
 CHUNK = 500  # images judged at once when errors are counted

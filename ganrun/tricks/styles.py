@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganrun import limits
+from ganrun.core import limits
 from ganrun.core.context import Context, Role
 from ganrun.core.facts import Fact
 from ganrun.core.schedule import Schedule, Scheduled

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ganrun.core.context import Role, Stage
+from ganrun.core.errors import Refused
 from ganrun.core.pair import Pair
 from ganrun.core.schedule import Schedule, Scheduled, schedule
 from ganrun.core.traits import Finding, Level
 from ganrun.core.trick import Trick
-from ganrun.errors import Refused
 
 
 def _check_sigma(where: str, sigma: Schedule) -> None:

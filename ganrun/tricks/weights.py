@@ -13,10 +13,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrizations, parametrize
 
 from ganrun.core.context import Role, Stage
+from ganrun.core.errors import Refused
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Finding, Level, Traits, claims, facts
 from ganrun.core.trick import Trick
-from ganrun.errors import Refused
 from ganrun.models.base import title, weighted
 from ganrun.models.layers import Scaled
 from ganrun.tricks.norms import VirtualNorm, roles

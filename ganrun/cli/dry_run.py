@@ -1,0 +1,41 @@
+"""Which jobs of a sweep would be refused: their runs are built and not played. `python -m ganrun.cli.dry_run`
+
+Reads a JSON list of the arguments of each job, and answers with a line of JSON for each: null, or why not.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from ganrun.cli.main import train
+from ganrun.core.errors import Refused
+from ganrun.run.signals import Signals
+
+
+def main() -> None:
+    answers = sys.stdout
+    sys.stdout = sys.stderr  # whatever else is said
+    for arguments in json.load(sys.stdin):
+        print(json.dumps(refusal(arguments)), file=answers, flush=True)
+
+
+def refusal(arguments: list[str]) -> str | None:
+    """Why a run with these arguments would be refused."""
+    try:
+        train(arguments, Signals(), play=_build)
+    except Refused as error:
+        return "\n".join(error.lines)
+    return None
+
+
+def _build(cfg: Any, hydra: Any, signals: Signals) -> tuple[int, float | None]:
+    from ganrun.config.build import build
+
+    build(cfg).source.close()
+    return 0, None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+"""`ganrun explain`: what a run would be, asked of its parts, without training and without writing."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from torch import nn
+
+from ganrun.cli.trace import leaves, pairs, play
+from ganrun.core.context import Update
+from ganrun.core.pair import Pair
+from ganrun.core.traits import Level
+from ganrun.core.trick import Setting, Trick
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from ganrun.config.build import Run
+
+WIDTH = 100  # columns, when the output is not a terminal
+SEEN = 10_000  # steps of which the order of updates is asked
+
+# The seams of `Trick` in the order in which a run passes them, and the player in whose updates they act.
+SEAMS: dict[str, list[tuple[Callable, str]]] = {
+    "once, while the run is built": [(Trick.modify, ""), (Trick.bind, ""), (Trick.study, "")],
+    "before each step": [(Trick.begin, ""), (Trick.sits_out, "")],
+    "in each update": [
+        (Trick.latent, "D and G"),
+        (Trick.reals, "D and G"),
+        (Trick.replay, "D"),
+        (Trick.view, "D and G"),
+        (Trick.choose, "G"),
+        (Trick.targets, "D"),
+        (Trick.encode, "D and G"),
+        (Trick.observe, "D"),
+        (Trick.discriminator_term, "D"),
+        (Trick.generator_term, "G"),
+        (Trick.before, "D and G"),
+        (Trick.after, "D and G"),
+        (Trick.gauges, "D"),
+    ],
+    "between steps": [(Trick.figures, ""), (Trick.watch, ""), (Trick.sampler, ""), (Trick.sweeps, "")],
+}
+
+
+def explain(arguments: Sequence[str]) -> int:
+    """Compose and build as a run does, say what came of it, and return the exit code. Refusals are a run's own."""
+    from ganrun.config.build import build
+
+    run = build(composed(arguments))
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    with closing(run.source), console.capture() as captured:
+        Explanation(run, console).print()
+    print("\n".join(line.rstrip() for line in captured.get().strip("\n").split("\n")))
+    return 0
+
+
+def composed(arguments: Sequence[str]) -> DictConfig:
+    """The configuration that training would compose and check; its folder is the one we are in, so none is made."""
+    from ganrun.config.compose import hydra_run
+    from ganrun.config.overrides import read_options
+    from ganrun.config.validate import check_values
+    from ganrun.core.errors import Refused
+
+    if read_options(list(arguments)).multirun:
+        raise Refused("explain", "a sweep", "one run", "ganrun explain with one value for each key")
+    found: list[DictConfig] = []
+    hydra_run([*arguments, "hydra.run.dir=.", "hydra.output_subdir=null", "hydra.mode=RUN"], found.append)
+    if not found:
+        raise SystemExit(0)  # Hydra has printed what it was asked for, such as --cfg job
+    check_values(found[0])
+    return found[0]
+
+
+class Explanation:
+    """The sections of the page, in the order in which a run comes about."""
+
+    def __init__(self, run: Run, console: Console):
+        self.run, self.console = run, console
+        self.played = play(run)
+        self.plays: dict[str, list[int]] = {}  # the updates of a step -> the steps that have them
+
+    def print(self) -> None:
+        self._run()
+        for name, pair in self.run.game.pairs.items():
+            assert isinstance(pair, Pair)
+            title = f" of pair {name}" if len(self.run.game.pairs) > 1 else ""
+            for role in ("generator", "discriminator"):
+                self._network(f"{role}{title}", getattr(pair, role))
+            self._tricks(f"tricks{title}, in the order in which they act", pair)
+        self._terms()
+        self._updates()
+        self._findings()
+
+    def _say(self, text: str = "", style: str = "", indent: int = 2) -> None:
+        """A paragraph, wrapped and indented; nothing in it is markup."""
+        table = Table.grid(padding=(0, 0))
+        table.add_column(width=indent)
+        table.add_column()
+        table.add_row("", Text(text, style=style))
+        self.console.print(table)
+
+    def _title(self, text: str) -> None:
+        self.console.print()
+        self.console.print(Text(text, style="bold"))
+
+    def _columns(self, rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(width=0)
+        for column in range(len(rows[0]) if rows else 0):
+            table.add_column(justify="right" if column in right else "left", overflow="fold")
+        for row in rows:
+            table.add_row("", *map(Text, row))
+        self.console.print(table)
+
+    def _run(self) -> None:
+        """Steps, data and loss: what is played for."""
+        run, settings = self.run, self.run.settings
+        span, data = run.dataset.span(), run.dataset
+        labels = f"{len(data.classes)} classes ({_short(data.classes)})" if data.classes else "without labels"
+        loss = pairs(run)[0].loss
+        size = f"{data.channels} x {data.resolution} x {data.resolution}"
+        length = f"{settings['steps']} steps, {settings['batch']} images an update, seed {settings['seed']}"
+        rows = [
+            ("run", f"{settings['name']}: {length}"),
+            ("engine", f"{run.device}, {'bf16' if run.engine.autocast else 'fp32'}"),
+            ("data", f"{type(data).__name__}: {len(data):,} images of {size}, {labels}"),
+            ("", f"values from {span.low:.3g} to {span.high:.3g}, mean {span.mean:.3g}"),
+            ("loss", f"{type(loss).__name__}: {_first_line(loss)}"),
+            ("game", f"{type(run.game).__name__}: {_first_line(run.game)}"),
+            *((f"optim {name}", _optimizer(player, settings["steps"])) for name, player in run.engine.players.items()),
+        ]
+        self._columns(rows)
+
+    def _network(self, title: str, net: nn.Module) -> None:
+        mine = {id(module) for _, module in leaves(net)}
+        layers = [layer for key, layer in self.played.layers.items() if key in mine and layer.kind != "Identity"]
+        parameters = list(net.parameters())
+        frozen = sum(p.numel() for p in parameters if not p.requires_grad)
+        total = f"{sum(p.numel() for p in parameters):,} parameters" + (
+            f", {frozen:,} of them frozen" if frozen else ""
+        )
+        self._title(f"{title} ({type(net).__module__.rpartition('.')[2]}): {total}")
+        rows = [
+            (layer.name, layer.kind, layer.shape, f"{layer.parameters:,}" * bool(layer.parameters)) for layer in layers
+        ]
+        self._columns([("layer", "kind", "output", "parameters"), *rows], right=(3,))
+
+    def _tricks(self, title: str, pair: Pair) -> None:
+        self._title(title)
+        if not pair.tricks:
+            self._say("none")
+        rows: list[tuple[str, str, str]] = []
+        for moment, seams in SEAMS.items():
+            touched = [(f"  {seam.__name__}", player, self._at(pair, seam)) for seam, player in seams]
+            touched = [row for row in touched if row[2]]
+            rows += [(moment, "", "")] * bool(touched) + touched
+        self._columns(rows)
+        for name, trick in pair.tricks.items():
+            if isinstance(trick, Setting):
+                values = ", ".join(f"{key} = {_value(self.run.settings, key)}" for key in trick.sets)
+                self._say(f"{name}: a setting; {values}")
+            else:
+                self._say(f"{name}: {_first_line(trick)}")
+
+    @staticmethod
+    def _at(pair: Pair, seam: Callable) -> str:
+        lazy = {name: getattr(trick, "every", 1) for name, trick in pair.tricks.items()}
+        terms = seam in (Trick.discriminator_term, Trick.generator_term)
+        return ", ".join(
+            f"{name} (every {lazy[name]} steps, times {lazy[name]})" if terms and lazy[name] > 1 else name
+            for name, _ in pair.tricks.at(seam)
+        )
+
+    def _terms(self) -> None:
+        self._title("what each player minimises")
+        rows = []
+        for player, outcome in self.played.outcomes.items():
+            instead = [key.partition("/")[2] for key in outcome.measures if key.startswith("replaced/")]
+            left = f"   (in place of {', '.join(instead)}, which is only logged)" if instead else ""
+            rows.append((player, " + ".join(outcome.terms) + left))
+        self._columns(rows)
+
+    def _updates(self) -> None:
+        self._title("the updates of a step")
+        steps = min(SEEN, self.run.settings["steps"])
+        for step in range(steps):
+            self.plays.setdefault(described(self.run.updates(self.run.game, step)), []).append(step + 1)
+        self._columns([(ranges(when, steps, self.run.settings["steps"]), order) for order, when in self.plays.items()])
+        if any("*" in order for order in self.plays):
+            self._say("* D's fakes are handed on: they serve G's update too, so they are made once")
+
+    def _findings(self) -> None:
+        words = {Level.ERROR: "forced", Level.WARNING: "warning", Level.NOTE: "note"}
+        self._title("warnings and notes")
+        rows = [
+            (words[f.level], f"{f.sentence} (rule {f.id})")
+            for f in sorted(self.run.findings, key=lambda f: "EWI".index(f.level))
+        ]
+        self._columns(rows) if rows else self._say("none")
+
+
+def described(updates: Sequence[Update]) -> str:
+    """The updates of one step in words: D, D, G as `D x2, G`; a star where fakes are handed on."""
+    words = [u.player[:1].upper() + "*" * u.hands_on for u in updates]
+    runs = [(word, len(list(same))) for word, same in groupby(words)]
+    return ", ".join(f"{word} x{times}" if times > 1 else word for word, times in runs) or "nobody moves"
+
+
+def ranges(steps: Sequence[int], seen: int, total: int) -> str:
+    """Step numbers as `1 to 25, 501, 1001`; the last range goes on when it reaches the last that was looked at."""
+    parts: list[list[int]] = []
+    for step in steps:
+        if parts and step == parts[-1][-1] + 1:
+            parts[-1][1:] = [step]
+        else:
+            parts.append([step])
+    if len(parts) == 1 and len(steps) == seen:
+        return "every step" if seen == total else f"every step of the first {seen}"
+    words = [f"step {p[0]}" if len(p) == 1 else f"{p[0]} to {p[-1]}" for p in parts[:3]]
+    if parts[-1][-1] == seen and len(parts) <= 3:
+        words[-1] = f"{parts[-1][0]} on"
+    more = f" ... {len(steps)} of the first {seen}" if len(parts) > 3 else ""
+    return "steps " + ", ".join(word.removeprefix("step ") for word in words) + more
+
+
+def _first_line(part: object) -> str:
+    return (inspect.getdoc(type(part)) or "").split("\n")[0]
+
+
+def _short(names: Sequence[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + ", ..." * (len(names) > most)
+
+
+def _optimizer(player: Any, steps: int) -> str:
+    group = player.optimizer.param_groups[0]
+    told = {key: group[key] for key in ("betas", "momentum", "alpha", "weight_decay") if group.get(key)}
+    first, last = player.rate(0), player.rate(max(steps - 1, 0))
+    rate = f"{first:g}" if first == last else f"{first:g} at first, {last:.3g} in the end"
+    return ", ".join(
+        [f"{type(player.optimizer).__name__}, learning rate {rate}", *(f"{k} {v}" for k, v in told.items())]
+    )
+
+
+def _value(settings: Mapping[str, Any], key: str) -> Any:
+    node: Any = settings
+    for word in key.split("."):
+        node = node[word]
+    return node

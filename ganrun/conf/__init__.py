@@ -1,1 +1,0 @@
-"""The configuration groups: one folder a group, one YAML a choice."""

@@ -1,0 +1,198 @@
+"""Where Hydra composes a configuration, and where its complaints become one line each."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import wraps
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from ganrun.config.groups import CONF, Choices, written
+from ganrun.config.overrides import check, hydras_order, own_folders, read_options, read_overrides
+from ganrun.core.errors import Refused, nearest
+
+
+class FolderMade(Callback):
+    """Remembers the folder that Hydra is about to make, so that what was refused leaves nothing behind."""
+
+    folder: ClassVar[Path] = Path()
+    first: ClassVar[Path | None] = None  # the uppermost part of it that was not there before
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self.remember(Path(config.hydra.run.dir).absolute())
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self.remember(Path(config.hydra.sweep.dir).absolute())
+
+    @classmethod
+    def remember(cls, folder: Path) -> None:
+        cls.folder = folder
+        cls.first = next((part for part in reversed((folder, *folder.parents)) if not part.exists()), None)
+
+    @classmethod
+    def concerns(cls, path: Path) -> bool:
+        """Whether this path lies on the way to the folder, or in it."""
+        return cls.folder.is_relative_to(path.absolute()) or path.absolute().is_relative_to(cls.folder)
+
+    @classmethod
+    def forget(cls) -> None:
+        """Remove the folder if nothing is in it but Hydra's note about the sweep."""
+        with suppress(OSError):
+            if cls.first is not None and [path.name for path in cls.folder.iterdir()] == ["multirun.yaml"]:
+                (cls.folder / "multirun.yaml").unlink()
+        cls.remove_empty(cls.folder)
+
+    @classmethod
+    def remove_empty(cls, folder: Path) -> None:
+        """Remove this folder and those above it, as far as Hydra made them and nothing is in them."""
+        for path in (folder, *folder.parents):
+            if cls.first is None or not path.is_relative_to(cls.first):
+                return
+            with suppress(OSError):
+                path.rmdir()
+
+
+def compose(overrides: Sequence[str]) -> DictConfig:
+    """The configuration that these overrides compose, `hydra` left out. Raises what Hydra raises."""
+    import hydra
+
+    os.environ.setdefault("GANRUN_TAG", "")
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("config", list(overrides))
+
+
+def hydra_run(arguments: list[str], task: Callable[[DictConfig], Any]) -> None:
+    """Let Hydra read the arguments and call `task` with what they compose; refuse what it cannot compose."""
+    import hydra
+
+    options = read_options(arguments)
+    choices = Choices(own_folders(options))
+    overrides = read_overrides(options.overrides)
+    for override in overrides:
+        check(override, choices)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors here instead of printing them
+    FolderMade.first = None
+    saved, sys.argv = sys.argv, [sys.argv[0], *hydras_order(arguments, options.overrides)]
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_composed(task))()
+    except (HydraException, OmegaConfBaseException, OSError) as error:
+        refusal = _in_one_line(error, overrides, choices)
+        if refusal is None:
+            raise
+        raise refusal from error
+    finally:
+        sys.argv = saved
+        FolderMade.forget()
+
+
+def _composed(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """The task, given only what belongs to the run."""
+
+    @wraps(task)
+    def play(cfg: DictConfig) -> Any:
+        from hydra.core.hydra_config import HydraConfig
+
+        typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)  # as typed: nothing is resolved yet
+        leave_out(cfg, typed)
+        return task(cfg)
+
+    return play
+
+
+def leave_out(cfg: DictConfig, typed: Iterable[str]) -> None:
+    """When other tricks are typed than a recipe has, its settings for those left out go too; typed ones are refused."""
+    keys = [line.lstrip("+~").partition("=")[0] for line in typed]
+    for name, node in list(cfg.tricks.items()) if "tricks" in keys else []:
+        chosen = OmegaConf.is_dict(node) and "_target_" in node
+        if not chosen and not any(f"{key}.".startswith(f"tricks.{name}.") for key in keys):
+            with open_dict(cfg):
+                del cfg.tricks[name]
+
+
+def _in_one_line(error: Exception, overrides: list[Override], choices: Choices) -> Refused | None:
+    """What Hydra complains of; None when it is not the configuration."""
+    match error:
+        case MissingConfigException():
+            place, expected = error.missing_cfg_file or "configuration", ", ".join(error.options or [])
+            remedy = "ganrun --info searchpath, which lists the folders"
+            return Refused(place, "there is no such file", expected or "a YAML file of a group", remedy)
+        case ConfigCompositionException():
+            return _no_such_key(error, overrides, choices)
+        case OSError():
+            if error.filename is None or not FolderMade.concerns(Path(os.fsdecode(error.filename))):
+                return None
+            found = (error.strerror or str(error)).lower()
+            return Refused(str(error.filename), found, "a folder that can be written", "hydra.run.dir=another/folder")
+        case _:
+            return Refused("configuration", str(error))
+
+
+def _no_such_key(error: ConfigCompositionException, overrides: list[Override], choices: Choices) -> Refused:
+    """A key that the configuration does not have, with the most similar one that it has."""
+    found = re.search(r"Could not (override|delete|append)[^']*'([^']+)'", str(error))
+    if not found:
+        return Refused("configuration", str(error).split("\n")[0])
+    key = found[2].split("=")[0].lstrip("~+").split("@")[0]
+    known = _known_keys(overrides, choices)
+    if found[1] == "append" and key in known:
+        return Refused(f"+{key}", "it is there already", "a new key", f"{key}=..., without the +")
+    if key.startswith("hydra"):
+        return Refused(key, "there is no such setting", "", "ganrun --cfg hydra, which lists those of Hydra")
+    chosen = list(dict.fromkeys(name.split(".")[1] for name in known if name.startswith("tricks.")))
+    trick = key.split(".")[1] if key.startswith("tricks.") else ""
+    if trick and trick not in chosen and found[1] == "delete":
+        return Refused(f"~{key}", f"{trick} is not among the tricks", ", ".join(chosen), "the same without it")
+    if trick and trick not in chosen:
+        return _not_chosen(key, trick, chosen, choices)
+    close = nearest(key, [*known, *choices.groups])
+    return Refused(
+        key, "there is no such setting", "", f"{close}=..." if close else "ganrun --cfg job, which lists all"
+    )
+
+
+def _not_chosen(key: str, trick: str, chosen: list[str], choices: Choices) -> Refused:
+    """A setting of a trick that is not played."""
+    options = choices.options("tricks")
+    name = trick if trick in options else nearest(trick, options)
+    among = f"the tricks are {', '.join(chosen)}" if chosen else "there are no tricks"
+    if not name:
+        return Refused(key, f"there is no trick {trick}", ", ".join(options), "ganrun --help, which lists the tricks")
+    return Refused(key, f"{trick} is not among the tricks", f"one that is: {among}", written("tricks", [*chosen, name]))
+
+
+def _known_keys(overrides: list[Override], choices: Choices) -> list[str]:
+    """Every key of the configuration under the choices that were made, as far as they compose."""
+    places = ",".join(f"file://{folder.absolute()}" for folder in choices.folders[1:])
+    made = [o.input_line for o in overrides if o.key_or_group in choices.groups and not o.is_sweep_override()]
+    for some in (made, []):
+        try:
+            cfg = compose([*map(str, some), f"hydra.searchpath=[{places}]"])
+            return list(flat(OmegaConf.to_container(cfg)))
+        except HydraException:
+            continue
+    return []
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[str]:
+    """The dotted name of every key, inner ones too."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield f"{prefix}{key}"
+            yield from leaves(value, f"{prefix}{key}.")
+
+
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> value, for every value that is not itself a mapping with keys."""
+    if not isinstance(node, dict) or not node:
+        return {prefix.rstrip("."): node}
+    return {name: v for key, value in node.items() for name, v in flat(value, f"{prefix}{key}.").items()}

@@ -1,0 +1,66 @@
+"""What there is to choose: the YAML files of the package and of the user. Needs neither torch nor Hydra."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from ganrun.core.errors import Refused, nearest
+
+
+def conf_folder() -> Path:
+    """The package's own YAML files: `ganrun/conf` in an installed wheel, `conf` beside `ganrun` in a checkout."""
+    package = Path(__file__).parents[1]
+    packaged = package / "conf"
+    return packaged if packaged.is_dir() else package.parent / "conf"
+
+
+CONF = conf_folder()
+COMMANDS = ("train", "resume", "explain", "list", "help")
+
+
+class Choices:
+    """The groups and their options, as found in the folders that hold configuration."""
+
+    def __init__(self, folders: Iterable[Path] = ()):
+        self.folders = (CONF, *folders)
+        groups = {path.name for folder in self.folders if folder.is_dir() for path in folder.iterdir() if path.is_dir()}
+        self.groups = {name for name in groups if self.options(name)}
+
+    def options(self, group: str) -> list[str]:
+        """The names that may be chosen in this group."""
+        files = [(folder / group, path) for folder in self.folders for path in (folder / group).rglob("*.yaml")]
+        return sorted({path.relative_to(place).with_suffix("").as_posix() for place, path in files})
+
+    def default(self, group: str) -> str:
+        """What is chosen in this group when nothing is said; in a group of the user's own, its first option."""
+        found = re.search(rf"^  - {group}: (\w+)$", (CONF / "config.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+        return found[1] if found else self.options(group)[0]
+
+    def is_setting(self, trick: str) -> bool:
+        """Whether this trick's file sets what belongs to other parts."""
+        files = [folder / "tricks" / f"{trick}.yaml" for folder in self.folders]
+        return any("@package _global_" in path.read_text() for path in files if path.is_file())
+
+    def check(self, group: str, choice: object) -> None:
+        """Refuse what is not an option of this group, or is one twice."""
+        options = self.options(group)
+        if choice in (None, "") and group != "experiment":
+            remedy = f"{group}=[]" if group == "tricks" else f"{group}={self.default(group)}"
+            raise Refused(group, "no choice", ", ".join(options), remedy)
+        names = [str(name) for name in choice] if isinstance(choice, list) else [str(choice)]
+        for position, name in enumerate(names):
+            if name in names[:position]:
+                raise Refused(group, f"{name} twice", "each once", written(group, dict.fromkeys(names)))
+            if name not in options and choice is not None:
+                close = nearest(name, options)
+                better = [close if other == name else other for other in names]
+                remedy = written(group, better) if close else f"ganrun --help, which lists every {group}"
+                raise Refused(group, f"there is no {name}", ", ".join(options), remedy)
+
+
+def written(group: str, names: Iterable[str]) -> str:
+    """How a choice is typed in a shell."""
+    listed = ",".join(names)
+    return f"'{group}=[{listed}]'" if group == "tricks" else f"{group}={listed}"

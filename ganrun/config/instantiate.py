@@ -1,0 +1,142 @@
+"""Configuration nodes become objects: only the project's own classes, torch's optimisers, and named plug-ins."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from ganrun.core.errors import Refused, nearest
+
+T = TypeVar("T")
+OWN = ("ganrun", "torch.optim")  # the roots from which a configuration may name a class
+
+
+class Maker:
+    """Builds what a node's `_target_` names, from that node's other keys, which must be the constructor's own.
+
+    A configuration may come out of a checkpoint's folder, so a target is admitted only when it is a class that was
+    defined below one of `OWN` or of `plugins`, the modules that the user named on the command line.
+    """
+
+    def __init__(self, plugins: Sequence[str] = ()):
+        self.roots = (*OWN, *plugins)
+
+    def __call__(self, node: Any, where: str, **extra: Any) -> Any:
+        """The object that `node` describes; `where` is its place in the configuration, for messages."""
+        if isinstance(node, Mapping) and "_target_" in node:
+            return self._call(node, where, extra)
+        if isinstance(node, Mapping):
+            return {key: self(value, f"{where}.{key}") for key, value in node.items()}
+        if isinstance(node, list):
+            return [self(value, f"{where}[{i}]") for i, value in enumerate(node)]
+        return node
+
+    def a(self, kind: type[T], node: Any, where: str, **extra: Any) -> T:
+        """The object that `node` describes, which must be of this kind."""
+        if not issubclass(self.part(node["_target_"], where), kind):
+            raise Refused(where, str(node["_target_"]), f"a {kind.__name__} ({kind.__module__}.{kind.__name__})")
+        return self(node, where, **extra)
+
+    def _call(self, node: Mapping, where: str, extra: dict[str, Any]) -> Any:
+        part = self.part(node["_target_"], where)
+        given = {key: value for key, value in node.items() if key != "_target_"}
+        check_signature(part, given, where, known=set(extra))
+        settings = {key: self(value, f"{where}.{key}") for key, value in given.items()}
+        check_types(part, settings, where)
+        try:
+            return part(**settings, **extra)
+        except Refused:
+            raise
+        except ValueError as error:
+            raise Refused(where, str(error)) from error
+
+    def part(self, target: Any, where: str) -> type:
+        """The class that a dotted name stands for."""
+        target = str(target)
+        if not any(target.startswith(f"{root}.") for root in self.roots):
+            raise Refused(where, f"{target} may not be built from a configuration", "a class of ganrun, of torch.optim "
+                          "or of a plug-in", f"plugins=[{target.split('.')[0]}] if that module is yours")  # fmt: skip
+        module, _, name = target.rpartition(".")
+        try:
+            part = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise Refused(where, f"{target} cannot be imported ({error})", "the dotted name of a class") from error
+        home = getattr(part, "__module__", "")
+        if not inspect.isclass(part) or not any(f"{home}.".startswith(f"{root}.") for root in self.roots):
+            raise Refused(where, f"{target} is not a class of ganrun, of torch.optim or of a plug-in")
+        return part
+
+
+def check_signature(part: type, given: Mapping[str, Any], where: str, known: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+    """Every key is a parameter of the constructor, and none that it needs is missing."""
+    parameters = inspect.signature(part).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    names = [name for name in parameters if name not in known]
+    for key in given:
+        if key not in names:
+            close = nearest(key, names)
+            remedy = f"{where}.{close}" if close else f"'~{where}.{key}', if another choice has left it there"
+            raise Refused(f"{where}.{key}", f"{part.__name__} has no such setting", ", ".join(names), remedy)
+    for name in names:
+        if parameters[name].default is inspect.Parameter.empty and name not in given:
+            raise Refused(f"{where}.{name}", "not set", f"a value: {part.__name__} needs it")
+
+
+def check_types(part: type, settings: Mapping[str, Any], where: str) -> None:
+    """Every value fits the constructor's annotation, as far as annotations say."""
+    try:
+        hints = typing.get_type_hints(part.__init__)  # type: ignore[misc]
+    except (NameError, TypeError):
+        return
+    for key, value in settings.items():
+        if key in hints and not fits(value, hints[key]):
+            raise Refused(f"{where}.{key}", repr(value), in_words(hints[key]))
+
+
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a name",
+    bool: "true or false",
+    type(None): "null",
+    Mapping: "settings",
+}
+
+
+def in_words(hint: Any) -> str:
+    """What a user may write where this annotation stands."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        words = " or ".join(in_words(arg) for arg in args if arg is not Tensor)
+        return " or ".join(dict.fromkeys(words.split(" or ")))
+    if origin is typing.Literal:
+        return " or ".join(map(str, args))
+    if origin in (list, tuple, Sequence):
+        return f"a list, each {in_words(args[0])}"
+    return WORDS.get(origin or hint) or f"a {getattr(hint, '__name__', str(hint))}"
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a plain YAML value, or an object made of one, may stand where this annotation is."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, arg) for arg in args)
+    if origin is typing.Literal:
+        return value in args
+    if origin in (list, tuple, Sequence):
+        inner = [arg for arg in args if arg is not Ellipsis]
+        return isinstance(value, (list, tuple)) and all(any(fits(v, arg) for arg in inner) for v in value)
+    if hint is bool or isinstance(value, bool):
+        return isinstance(value, bool) and hint not in (int, float, str)
+    if hint is float:
+        return isinstance(value, (int, float))
+    if isinstance(origin or hint, type) and hint is not Any:
+        return isinstance(value, origin or hint)
+    return True

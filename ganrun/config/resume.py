@@ -1,0 +1,90 @@
+"""A run's own configuration, with what may change while it stays the same run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from ganrun.config.compose import flat, leaves
+from ganrun.config.overrides import read_overrides
+from ganrun.core.errors import Refused, nearest
+from ganrun.record.folder import RunFolder, is_run
+
+# What leaves the run the same run. Data may move: what they hold is compared with what the run was trained on.
+FREE = ("steps", "name", "objective", "log", "plugins", "engine.device", "engine.workers", "engine.memory",
+        "dataset.path", "dataset.root", "dataset.download")  # fmt: skip
+WARNED = ("batch", "engine.precision", "optim.generator.lr", "optim.discriminator.lr", "optim.decay")
+CHANGEABLE = "changes of steps, log, engine, batch or learning rates only"
+
+
+def reopen(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]:
+    """The configuration to go on with, and for each changed key `old -> new`.
+
+    Modules of the user's must be named again: a file names no code.
+    """
+    cfg = _read(run)
+    before = flat(OmegaConf.to_container(cfg))
+    wanted = list(before.get("plugins") or [])
+    cfg.plugins = []
+    _apply(cfg, overrides)
+    missing = [name for name in wanted if name not in cfg.plugins]
+    if missing:
+        raise Refused("plugins", f"this run used {', '.join(missing)}", "to be told again that this code may run",
+                      f"ganrun resume {run} 'plugins=[{','.join(wanted)}]'")  # fmt: skip
+    return cfg, _changes(before, flat(OmegaConf.to_container(cfg)))
+
+
+def earlier_overrides(run: Path) -> list[str]:
+    """What was asked for when the run began."""
+    try:
+        text = (run / "overrides.yaml").read_text()
+        return [json.loads(line.removeprefix("- ")) for line in text.splitlines() if line.startswith("- ")]
+    except (OSError, ValueError):
+        return []
+
+
+def _read(run: Path) -> DictConfig:
+    if not is_run(run):
+        RunFolder.open(run).close()  # knows what may have been meant
+    path = run / "config.yaml"
+    try:
+        cfg = OmegaConf.load(path)
+    except Exception as error:  # whatever YAML makes of a damaged file
+        raise Refused(str(path), f"cannot be read ({str(error).splitlines()[0]})", "the YAML of a run") from error
+    if not isinstance(cfg, DictConfig) or "model" not in cfg:
+        raise Refused(str(path), "not a run's configuration", "the YAML that a run wrote")
+    return cfg
+
+
+def _apply(cfg: DictConfig, overrides: list[str]) -> None:
+    for override in read_overrides(overrides):
+        key, known = override.key_or_group, list(leaves(OmegaConf.to_container(cfg)))
+        if key not in known:
+            close = nearest(key, known)
+            raise Refused(key, "there is no such setting in this run", "", f"{close}=..." if close else "")
+        if override.is_delete() or override.is_sweep_override():
+            raise Refused(str(override.input_line), "one value is wanted on resume", f"{key}=VALUE")
+        if OmegaConf.is_dict(OmegaConf.select(cfg, key)) and not below(key, WARNED):
+            raise Refused(
+                "resume", f"{override.input_line} would make it another run", CHANGEABLE, "a new run with ganrun"
+            )
+        with open_dict(cfg):
+            OmegaConf.update(cfg, key, override.value())
+
+
+def _changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, str]:
+    changed = {
+        key: f"{before.get(key)} -> {after.get(key)}" for key in before | after if before.get(key) != after.get(key)
+    }
+    refused = [f"{key}: {change}" for key, change in changed.items() if not below(key, FREE + WARNED)]
+    if refused:
+        raise Refused("resume", f"{'; '.join(refused)} would make it another run", CHANGEABLE, "a new run with ganrun")
+    return {key: change for key, change in changed.items() if key != "plugins"}
+
+
+def below(key: str, places: tuple[str, ...]) -> bool:
+    """Whether this key is one of these, or inside one."""
+    return any(key == place or key.startswith(f"{place}.") for place in places)

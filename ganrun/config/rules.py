@@ -1,0 +1,120 @@
+"""The rules about what may be combined with what: their sentences, and the few that no part can state alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ganrun.core.errors import Refused, nearest
+from ganrun.core.facts import Fact
+from ganrun.core.pair import Pair
+from ganrun.core.traits import Finding, Level
+from ganrun.core.trick import Trick
+
+
+class Rule(NamedTuple):
+    """A row of docs/compatibility.md."""
+
+    levels: str  # of E (refused), W (a warning), I (a note): those that it can have
+    sentence: str
+    forcible: bool = True  # whether `force` lets a refused run start
+
+
+RULES: dict[str, Rule] = {
+    "C1": Rule("E", "A penalty on D's slope needs a D that judges each image on its own; batch norm couples them."),
+    "C2": Rule(
+        "E", "A loss without a bound needs something that bounds D's slope: a penalty, clipping, spectral norm."
+    ),
+    "C3": Rule("E", "Weight clipping and a penalty, or spectral norm, would both own D's slope."),
+    "C4": Rule("W", "Weight clipping works badly with momentum; its paper uses RMSprop."),
+    "C5": Rule("E", "A loss that takes logits would put a second sigmoid on a D that ends in one."),
+    "C6": Rule("E", "Label tricks need a loss that asks for labels; there is nothing to soften in the others."),
+    "C7": Rule("W", "With least squares, label tricks move the numbers a and b of the loss."),
+    "C8": Rule("E", "Two tricks that set the same thing: keep one.", False),
+    "C9": Rule("I", "A fake target above 0 puts the generated density into the numerator of the optimal D."),
+    "C10": Rule("E W", "Noisy labels: with p from 0.5 on D learns the inverse, above 0.2 it learns little."),
+    "C11": Rule("I", "Noisy labels: the number of swaps to expect. The swaps that happen are counted and logged."),
+    "C12": Rule("W", "A layer that looks across the batch makes a penalty depend on an image's neighbours."),
+    "C13": Rule("E", "The groups of a minibatch layer must divide the batch."),
+    "C14": Rule(
+        "E", "A minibatch layer that sees reals and fakes in one pass could tell them apart by that alone.", False
+    ),
+    "C15": Rule("E", "Virtual batch norm has a reference batch of one shape, so the resolution may not grow."),
+    "C16": Rule("E", "Virtual batch norm needs batch norm to replace."),
+    "C17": Rule("E", "Feature matching needs a D that shows its hidden activations."),
+    "C18": Rule("E", "Historical averaging needs a set of parameters that does not change."),
+    "C19": Rule("E", "Batch norm needs a batch of two or more.", False),
+    "C20": Rule("W", "Batch norm in a BEGAN: the paper does without."),
+    "C21": Rule("E", "The generator must be able to make the data's range.", False),
+    "C22": Rule("E", "Channels and resolution of networks and data must agree.", False),
+    "C23": Rule("E", "The resolution must be one that the architecture can make.", False),
+    "C24": Rule("E W", "A conditional part needs labels, and an auxiliary classifier two classes or more."),
+    "C25": Rule("E", "The losses of BEGAN and EBGAN read energies, which an auto-encoder gives and nothing else."),
+    "C28": Rule(
+        "I", "Several updates of D for each of G, with hard labels and a cross-entropy: D may become too sure."
+    ),
+    "C29": Rule("W", "Instance noise that never reaches 0 is learnt by G."),
+    "C32": Rule("W", "A pool of earlier fakes puts generators of several ages into one minibatch layer."),
+    "C34": Rule("W", "A conditional critic with a gradient penalty and no norm may come to ignore the label."),
+    "C37": Rule("E", "Augmentation of reals only would leak into the samples: one pipe sees reals and fakes.", False),
+    "C39": Rule("W", "With dropout in D, penalty and score come from different sub-networks."),
+    "C40": Rule("E", "Names must exist, and settings belong to tricks that were chosen.", False),
+    "C41": Rule("I", "Flipped labels only rename the answers, with soft labels as without."),
+    "C42": Rule("W", "Norms in D rescale what spectral norm bounds."),
+    "C43": Rule("W", "A trick that rewrites weights reaches the layers that are there when it acts: list it last."),
+    "C44": Rule("E", "A trick that reads whether D is right needs a loss under which some score means undecided."),
+    "C45": Rule("E", "That D has won can be told only from a loss that it cannot bring below 0."),
+    "C46": Rule("E", "The best fakes can be chosen only where each is judged alone, not against a real of its own."),
+    "C50": Rule("E", "Tricks on styles need a generator that maps noise to a style for each of its layers.", False),
+}
+
+
+def check_force(force: Any) -> None:
+    """`force` is a list of rules that exist and that a run can be played against."""
+    if not isinstance(force, list):
+        raise Refused("force", repr(force), "a list of rules", f"'force=[{force}]'")
+    for rule in force:
+        if rule not in RULES:
+            close = nearest(str(rule), RULES)
+            raise Refused(
+                "force", f"there is no rule {rule}", "rules of docs/compatibility.md", f"'force=[{close or 'C1'}]'"
+            )
+        if not RULES[rule].forcible:
+            raise Refused("force", f"{rule} cannot be forced: no run could be made", "", "leaving it out")
+
+
+def between(pair: Pair, settings: Mapping[str, Any]) -> Iterable[Finding]:
+    """What is worth knowing about parts together, though each of them may do as it does."""
+    softening = [name for name, _ in pair.tricks.at(Trick.targets)]
+    updates = settings["updates"]
+    ahead = updates.get("discriminator", 1) > updates.get("generator", 1)
+    if ahead and not softening and Fact.PROBABILITY in pair.loss.traits.provides:
+        counts = f"{updates['discriminator']} updates of D for {updates['generator']} of G"
+        text = f"updates: {counts}, with hard labels and a cross-entropy, may make D too sure for G to learn from"
+        yield Finding("C28", Level.NOTE, f"{text}. Try: a trick that softens labels, or updates.discriminator=1")
+    if _may_ignore_labels(pair):
+        text = "model.discriminator: without a norm, and with a gradient penalty, it may come to ignore the label"
+        yield Finding("C34", Level.WARNING, f"{text}. Try: model.discriminator.norm=layer")
+
+
+def _may_ignore_labels(pair: Pair) -> bool:
+    """What WGAN-GP's code warns of (gan_cifar_resnet.py): a critic that is given labels, and has no norm."""
+    critic: Any = pair.discriminator
+    tricks: list[Any] = list(pair.tricks.values())
+    reads = getattr(critic, "classes", 0) and Fact.CLASS_HEAD not in critic.traits.provides
+    normed = any(isinstance(layer, _BatchNorm | nn.GroupNorm | nn.LayerNorm) for layer in critic.modules())
+    penalty = {Fact.LIPSCHITZ, Fact.PER_SAMPLE}  # bounds slopes, and asks for those of each image
+    penalised = any(penalty <= trick.traits.provides | trick.traits.needs for trick in tricks)
+    return bool(reads) and not normed and penalised and Fact.LIPSCHITZ in pair.loss.traits.needs
+
+
+def said(found: Iterable[Finding]) -> dict[str, Any]:
+    """Findings for a run's record; `forced` are the rules that it was played against."""
+    listed = list(found)
+    return {
+        "forced": sorted({finding.id for finding in listed if finding.level is Level.ERROR}),
+        "findings": [{"rule": f.id, "level": f.level.value, "sentence": f.sentence} for f in listed],
+    }

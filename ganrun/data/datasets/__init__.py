@@ -1,0 +1,1 @@
+"""Data sets: images and labels by index. One file a family; batches are made in `data/sources`."""

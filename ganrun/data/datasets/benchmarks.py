@@ -1,0 +1,191 @@
+"""The field's well-known data sets, where torchvision keeps them and in the formats they came in."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ganrun.core.errors import Refused, nearest
+from ganrun.data.datasets.base import Held
+from ganrun.data.readers.archives import read_idx, read_mat, read_pickle
+from ganrun.data.transforms.classes import Wanted
+from ganrun.data.transforms.resize import check_shape, fit
+
+DIGITS = tuple(str(digit) for digit in range(10))
+FASHION = ("t_shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle_boot")
+
+
+class Known(Held):
+    """A well-known data set, held in memory; fetched only when asked to."""
+
+    title: str  # torchvision's name for it
+    splits: tuple[str, ...] = ("train", "test")
+
+    def __init__(
+        self, *, root: str, split: str, download: bool, channels: int | None, resolution: int | None, classes: Wanted
+    ):
+        check_shape(channels, resolution)
+        check_split(split, self.splits)
+        if download:
+            fetch(self.title, lambda: self._download(Path(root), split))
+        images, labels, names = self._read(Path(root), split)
+        _consistent(self.title, images, labels, names)
+        shape = {"channels": channels or images.shape[1], "resolution": resolution or images.shape[-1]}
+        pieces = [fit(piece, **shape) for piece in images.split(4096)]  # floats of all at once would be large
+        super().__init__(images=torch.cat(pieces), labels=labels, names=names, classes=classes)
+        self._again = {"root": root, "download": download, **shape, "classes": classes}
+        self._split = split
+
+    @property
+    def test(self) -> Known | None:  # type: ignore[override]
+        """The test split beside the training split, read when it is asked for."""
+        return type(self)(split="test", **self._again) if self._split == "train" else None  # type: ignore[arg-type]
+
+    @abstractmethod
+    def _read(self, root: Path, split: str) -> tuple[Tensor, Tensor, Sequence[str]]:
+        """Images [N, C, H, W] uint8, labels [N] int64, names."""
+
+    @abstractmethod
+    def _download(self, root: Path, split: str) -> None: ...
+
+
+class Mnist(Known):
+    """Handwritten digits, 28x28 and grey, padded to 32x32. LeCun et al. 1998."""
+
+    title = "MNIST"
+    names: tuple[str, ...] = DIGITS
+
+    def _read(self, root: Path, split: str) -> tuple[Tensor, Tensor, Sequence[str]]:
+        stem = {"train": "train", "test": "t10k"}[split]
+        folder = root / self.title / "raw"
+        images = read_idx(self._file(folder, f"{stem}-images-idx3-ubyte"), 3)
+        labels = read_idx(self._file(folder, f"{stem}-labels-idx1-ubyte"), 1)
+        padded = F.pad(torch.from_numpy(images.copy())[:, None], (2, 2, 2, 2))
+        return padded, torch.from_numpy(labels.astype(np.int64)), self.names
+
+    def _file(self, folder: Path, name: str) -> Path:
+        """The file as torchvision unpacks it, or still packed."""
+        packed = folder / f"{name}.gz"
+        return packed if packed.exists() else present(folder / name, self.title)
+
+    def _download(self, root: Path, split: str) -> None:
+        from torchvision import datasets
+
+        getattr(datasets, self.title)(root, download=True)
+
+
+class FashionMnist(Mnist):
+    """Articles of clothing, 28x28 and grey, padded to 32x32. Xiao et al. 2017."""
+
+    title = "FashionMNIST"
+    names = FASHION
+
+
+class Cifar10(Known):
+    """Small colour photographs, 32x32, ten classes. Krizhevsky 2009."""
+
+    title = "CIFAR10"
+    folder = "cifar-10-batches-py"
+    files: dict[str, tuple[str, ...]] = {  # noqa: RUF012
+        "train": tuple(f"data_batch_{i}" for i in range(1, 6)),
+        "test": ("test_batch",),
+    }
+    meta, names_key, labels_key = "batches.meta", "label_names", "labels"
+
+    def _read(self, root: Path, split: str) -> tuple[Tensor, Tensor, Sequence[str]]:
+        paths = [present(root / self.folder / name, self.title) for name in (*self.files[split], self.meta)]
+        *batches, meta = [read_pickle(path) for path in paths]
+        images = [_entry(batch, "data", path) for batch, path in zip(batches, paths, strict=False)]
+        labels = [_entry(batch, self.labels_key, path) for batch, path in zip(batches, paths, strict=False)]
+        try:
+            pixels = np.concatenate(images).astype(np.uint8, casting="no").reshape(-1, 3, 32, 32)
+            numbers = np.concatenate(labels).astype(np.int64)
+            names = [str(name) for name in _entry(meta, self.names_key, paths[-1])]
+        except (TypeError, ValueError) as problem:
+            raise Refused(str(root / self.folder), f"not {self.title} ({problem})", "rows of 3072 bytes") from problem
+        return torch.from_numpy(pixels), torch.from_numpy(numbers), names
+
+    def _download(self, root: Path, split: str) -> None:
+        from torchvision import datasets
+        from torchvision.datasets.utils import download_and_extract_archive
+
+        if not (root / self.folder / self.meta).exists():
+            known = getattr(datasets, self.title)
+            download_and_extract_archive(known.url, str(root), filename=known.filename, md5=known.tgz_md5)
+
+
+class Cifar100(Cifar10):
+    """Small colour photographs, 32x32, a hundred classes. Krizhevsky 2009."""
+
+    title = "CIFAR100"
+    folder = "cifar-100-python"
+    files: dict[str, tuple[str, ...]] = {"train": ("train",), "test": ("test",)}  # noqa: RUF012
+    meta, names_key, labels_key = "meta", "fine_label_names", "fine_labels"
+
+
+class Svhn(Known):
+    """House numbers from the street, 32x32 and in colour. Netzer et al. 2011."""
+
+    title = "SVHN"
+    splits = ("train", "test", "extra")
+
+    def _read(self, root: Path, split: str) -> tuple[Tensor, Tensor, Sequence[str]]:
+        path = present(root / f"{split}_32x32.mat", self.title)
+        images, labels = read_mat(path, ("X", "y"))
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[:3] != (32, 32, 3):
+            raise Refused(str(path), f"X is {images.dtype} {images.shape}", "uint8 (32, 32, 3, N)")
+        numbers = labels.reshape(-1).astype(np.int64) % 10  # the files call the digit 0 "10"
+        return torch.from_numpy(images.transpose(3, 2, 0, 1).copy()), torch.from_numpy(numbers), DIGITS
+
+    def _download(self, root: Path, split: str) -> None:
+        from torchvision.datasets import SVHN
+        from torchvision.datasets.utils import download_url
+
+        url, name, md5 = SVHN.split_list[split]
+        download_url(url, str(root), name, md5)
+
+
+def check_split(split: str, splits: Sequence[str]) -> None:
+    if split not in splits:
+        raise Refused(
+            "dataset.split", repr(split), ", ".join(splits), f"dataset.split={nearest(split, splits) or splits[0]}"
+        )
+
+
+def present(path: Path, title: str) -> Path:
+    """The path, when something is there."""
+    if not path.exists():
+        raise Refused("dataset.root", f"{path} is missing", f"{title}'s files", "dataset.download=true")
+    return path
+
+
+def fetch(title: str, download: Callable[[], None]) -> None:
+    """Download, with a line instead of a traceback when that fails."""
+    try:
+        download()
+    except (OSError, RuntimeError, ImportError) as problem:  # no network, a wrong digest, no gdown
+        reason = " ".join(str(problem).split())
+        raise Refused(
+            "dataset.download", f"fetching {title} failed: {reason}", "", "again later, or by hand"
+        ) from problem
+
+
+def _entry(found: dict[str, Any], key: str, path: Path) -> Any:
+    if key not in found:
+        raise Refused(str(path), f"has no {key!r}", f"one of its entries {sorted(found)} to be it")
+    return found[key]
+
+
+def _consistent(title: str, images: Tensor, labels: Tensor, names: Sequence[str]) -> None:
+    if not len(images) or len(images) != len(labels):
+        raise Refused("dataset.root", f"{len(images)} images and {len(labels)} labels in {title}", "as many")
+    if int(labels.min()) < 0 or int(labels.max()) >= len(names):
+        found = f"labels from {int(labels.min())} to {int(labels.max())} in {title}"
+        raise Refused("dataset.root", found, f"0 to {len(names) - 1}")

@@ -1,0 +1,99 @@
+"""LSUN: ten kinds of scenes, up to three million photographs each, in LMDB databases. Yu et al. 2015."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganrun.core.errors import Refused
+from ganrun.data.datasets.base import Dataset
+from ganrun.data.datasets.benchmarks import check_split
+from ganrun.data.readers.image_file import Bad, decode_bytes
+from ganrun.data.readers.scan_progress import track
+from ganrun.data.transforms.classes import Wanted, positions, select
+from ganrun.data.transforms.resize import check_shape
+
+SCENES = (
+    "bedroom", "bridge", "church_outdoor", "classroom", "conference_room",
+    "dining_room", "kitchen", "living_room", "restaurant", "tower",
+)  # fmt: skip
+READING: dict[str, Any] = {"max_readers": 1, "readonly": True, "lock": False, "readahead": False, "meminit": False}
+
+
+class Lsun(Dataset):
+    """The scenes whose databases are there, one class each; a photograph is decoded when it is asked for."""
+
+    def __init__(self, *, root: str, split: str, channels: int, resolution: int, classes: Wanted):
+        check_shape(channels, resolution)
+        check_split(split, ("train", "val", "test"))
+        self.channels, self.resolution = channels, resolution
+        self.classes = scenes(Path(root), split, classes)
+        stems = [f"{name}_{split}" for name in self.classes] or [split]  # the scenes of the test set are not told
+        self._paths = [os.path.realpath(Path(root) / f"{stem}_lmdb") for stem in stems]
+        self._keys = [keys(path) for path in self._paths]
+        sizes = torch.tensor([len(some) for some in self._keys])
+        self._ends = sizes.cumsum(0)
+        self.labels = torch.arange(len(stems)).repeat_interleave(sizes) if self.classes else None
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def image(self, index: int) -> Tensor:
+        part = int(torch.searchsorted(self._ends, index, right=True))
+        key = bytes(self._keys[part][index - int(self._ends[part])])  # counted from the end: a negative number
+        with opened(self._paths[part]).begin() as transaction:
+            raw = transaction.get(key)
+        try:
+            return decode_bytes(raw or b"", channels=self.channels, resolution=self.resolution)
+        except Bad as problem:
+            found = f"the image {key.decode('ascii', 'replace')} {problem}"
+            raise Refused(self._paths[part], found, "a whole image", "unpacking the archive again") from problem
+
+
+def scenes(root: Path, split: str, wanted: Wanted) -> tuple[str, ...]:
+    """The wanted scenes, or those that are there; none where they are not told."""
+    if split == "test":
+        select(wanted, (), None)
+        return ()
+    there = [name for name in SCENES if (root / f"{name}_{split}_lmdb").is_dir()]
+    kept = [SCENES[position] for position in positions(wanted, SCENES)] if wanted is not None else there
+    if not kept:
+        raise Refused("dataset.root", f"no folder such as church_outdoor_{split}_lmdb in {root}", "LSUN's databases",
+                      "unpacking one there, or another dataset.root")  # fmt: skip
+    return tuple(kept)
+
+
+@cache  # LMDB opens a file once in a process; forked workers go on with what they inherit
+def opened(path: str) -> Any:
+    """The database, for reading."""
+    try:
+        import lmdb
+    except ImportError as problem:
+        found = "the package lmdb, which reads LSUN's files, is not installed"
+        raise Refused("dataset", found, remedy="pip install lmdb") from problem
+    try:
+        return lmdb.open(path, **READING)
+    except lmdb.Error as problem:
+        raise Refused("dataset.root", f"{' '.join(str(problem).split())}", "an LMDB database of LSUN",
+                      "unpacking the archive again") from problem  # fmt: skip
+
+
+def keys(path: str) -> np.ndarray:
+    """What the images of a database are called, in its order. [N] bytes"""
+    database, size = opened(path), (Path(path) / "data.mdb").stat().st_size
+    needed = (database.info()["last_pgno"] + 1) * database.stat()["psize"]
+    if size < needed:  # reading beyond the end would kill the process
+        raise Refused(path, f"{size:,} bytes in data.mdb, which says {needed:,}", "a whole database: it is cut",
+                      "unpacking the archive again")  # fmt: skip
+    count = database.stat()["entries"]
+    if not count:
+        raise Refused(path, "no images", "an LMDB database of LSUN", "unpacking the archive again")
+    with database.begin() as transaction:
+        names = transaction.cursor().iternext(keys=True, values=False)
+        return np.array(list(track(names, f"listing {Path(path).name}", count)))

@@ -1,0 +1,91 @@
+"""STL-10: photographs of 96x96 pixels; 5,000 and 8,000 of ten classes, and 100,000 without. Coates et al. 2011."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganrun.core.errors import Refused
+from ganrun.data.datasets.base import Dataset
+from ganrun.data.datasets.benchmarks import check_split, fetch, present
+from ganrun.data.readers.archives import REMEDY
+from ganrun.data.transforms.classes import Wanted, select
+from ganrun.data.transforms.resize import check_shape, fit
+
+SIDE = 96
+IMAGE = 3 * SIDE * SIDE  # bytes
+AT_ONCE = 1024  # images, so that no floats of all of them are made
+FILES = {  # the parts of a split
+    "train": ("train",),
+    "test": ("test",),
+    "unlabeled": ("unlabeled",),
+    "train+unlabeled": ("train", "unlabeled"),
+}
+
+
+class Stl10(Dataset):
+    """Mapped from the binary files, columns first as MATLAB writes them, and fitted when asked for."""
+
+    def __init__(self, *, root: str, split: str, download: bool, channels: int, resolution: int, classes: Wanted):
+        check_shape(channels, resolution)
+        check_split(split, tuple(FILES))
+        if download:
+            fetch("STL10", lambda: _download(Path(root)))
+        self.folder = Path(root) / "stl10_binary"
+        self.channels, self.resolution = channels, resolution
+        self._parts = [self._images(stem) for stem in FILES[split]]
+        labels, names = self._labels(split) if "unlabeled" not in FILES[split] else (None, [])
+        rows, self.labels, self.classes = select(classes, names, labels)
+        self._rows = range(sum(len(part) for part in self._parts)) if rows is None else rows.tolist()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def image(self, index: int) -> Tensor:
+        return self._fitted(slice(index, index + 1))[0]
+
+    def bulk(self) -> tuple[Tensor, Tensor | None]:
+        starts = range(0, len(self), AT_ONCE)
+        return torch.cat([self._fitted(slice(start, start + AT_ONCE)) for start in starts]), self.labels
+
+    def _fitted(self, piece: slice) -> Tensor:
+        pixels = np.stack([self._pixels(row) for row in self._rows[piece]])
+        return fit(torch.from_numpy(pixels), channels=self.channels, resolution=self.resolution)
+
+    def _pixels(self, row: int) -> np.ndarray:
+        """[3, 96, 96] uint8"""
+        for part in self._parts:
+            if row < len(part):
+                return part[row].transpose(0, 2, 1)
+            row -= len(part)
+        raise IndexError(row)
+
+    def _images(self, stem: str) -> np.ndarray:
+        """Planes of columns. [N, 3, W, H] uint8, not read yet"""
+        path = present(self.folder / f"{stem}_X.bin", "STL10")
+        size = path.stat().st_size
+        if not size or size % IMAGE:
+            raise Refused(str(path), f"{size:,} bytes", f"images of {IMAGE:,} bytes each: it is cut or damaged", REMEDY)
+        return np.memmap(path, np.uint8, "r").reshape(-1, 3, SIDE, SIDE)
+
+    def _labels(self, stem: str) -> tuple[Tensor, list[str]]:
+        """0..9, which the files call 1..10, and the names of the classes."""
+        path = present(self.folder / f"{stem}_y.bin", "STL10")
+        names = present(self.folder / "class_names.txt", "STL10").read_text().split()
+        numbers = torch.from_numpy(np.fromfile(path, np.uint8).astype(np.int64)) - 1
+        images = len(self._parts[0])
+        if len(numbers) != images or not 0 <= int(numbers.min()) <= int(numbers.max()) < len(names):
+            found = f"{len(numbers)} labels for {images} images and {len(names)} classes"
+            raise Refused(str(path), found, f"{images}, from 1 to {len(names)}", REMEDY)
+        return numbers, names
+
+
+def _download(root: Path) -> None:
+    from torchvision.datasets import STL10
+    from torchvision.datasets.utils import download_and_extract_archive
+
+    if not (root / STL10.base_folder / STL10.class_names_file).exists():
+        download_and_extract_archive(STL10.url, str(root), filename=STL10.filename, md5=STL10.tgz_md5)

@@ -1,0 +1,22 @@
+"""What tells runs apart, for the HParams tab and for sweepers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ganrun.config.build import PLAYERS
+
+
+def hyperparameters(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """What tells the runs of a sweep apart: the parts by name, and whatever was asked for."""
+    parts = {
+        "model": settings["model"]["generator"]["_target_"].split(".")[-2],
+        "loss": settings["loss"]["_target_"].split(".")[-1],
+        "dataset": settings["dataset"]["_target_"].split(".")[-1],
+        "tricks": " ".join(settings["tricks"]) or "none",
+        **{key: settings[key] for key in ("batch", "seed", "steps")},
+        **{f"optim.{name}.lr": str(settings["optim"][name]["lr"]) for name in PLAYERS},
+    }
+    asked = (override.lstrip("~+").split("=", 1) for override in overrides)
+    return parts | {pair[0]: pair[-1] for pair in asked if pair[0] not in parts}
