@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 
 CPUINFO = Path("/proc/cpuinfo")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -59,12 +59,12 @@ def find_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise Refused("engine.device", repr(name), "auto, cpu, cuda or cuda:N") from None
+        raise ConfigError("engine.device", repr(name), "auto, cpu, cuda or cuda:N") from None
     if device.type not in ("cpu", "cuda"):
-        raise Refused("engine.device", repr(name), "auto, cpu, cuda or cuda:N")
+        raise ConfigError("engine.device", repr(name), "auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = f"{name}, but PyTorch sees {torch.cuda.device_count()} CUDA devices"
-        raise Refused("engine.device", found, "a device that is there", "engine.device=cpu")
+        raise ConfigError("engine.device", found, "a device that is there", "engine.device=cpu")
     return device
 
 
@@ -74,7 +74,7 @@ def computes_in_bf16(precision: str, device: torch.device, resolution: int) -> b
     Raises Refused for a precision other than auto, bf16 and fp32.
     """
     if precision not in ("auto", "bf16", "fp32"):
-        raise Refused("engine.precision", repr(precision), "auto, bf16 or fp32")
+        raise ConfigError("engine.precision", repr(precision), "auto, bf16 or fp32")
     if precision != "auto":
         return precision == "bf16"
     faster = torch.cuda.is_bf16_supported() if device.type == "cuda" else multiplies_bf16_faster()

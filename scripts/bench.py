@@ -18,8 +18,8 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from copy import deepcopy
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,14 +34,15 @@ from torch import Tensor, nn
 from ganrun.config.build import Run, build
 from ganrun.config.compose import compose
 from ganrun.config.instantiate import Maker
+from ganrun.core.callbacks import Callback
+from ganrun.core.context import Progress, UpdateResult
 from ganrun.core.train import train
 from ganrun.machine import find_device, keep_big_blocks, processor_name
 from ganrun.record.checkpoint import Checkpoints
 from ganrun.record.folder import RunFolder
-from ganrun.record.progress import Progress
+from ganrun.record.progress import Display
 from ganrun.record.recorder import Recorder
-from ganrun.run.session import Log, Saver
-from ganrun.run.signals import Signals
+from ganrun.run.callbacks import Checkpointing, Grids, Record
 
 Play = Callable[[int], None]  # plays so many steps
 TARGETS = {"bare": 0.95, "usual": 2.0}
@@ -50,19 +51,22 @@ WARM_UP = 10  # steps before the clock counts
 TURN = 5  # steps a loop plays before the next one's turn
 
 
-class Paced:
-    """A saver that also ends the loop after so many steps, as a signal would: not as the run's end, which writes."""
+class Enough(Exception):
+    """Raised to pause a loop that goes on later: its last step is not the end of the run, which writes."""
 
-    def __init__(self, saver: Saver):
-        self.saver, self.until, self.step = saver, 0, 0
 
-    @property
-    def interrupted(self) -> bool:
-        return self.step >= self.until
+class Pause(Callback):
+    """Pauses the loop after so many steps. Comes after all other callbacks."""
 
-    def after(self, step: int) -> None:
-        self.saver.after(step)
-        self.step = step
+    name = "pause"
+
+    def __init__(self) -> None:
+        self.until, self.now = 0, Progress()
+
+    def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
+        self.now = now
+        if now.step >= self.until:
+            raise Enough
 
 
 class Ours:
@@ -75,32 +79,34 @@ class Ours:
         recorder = stack.enter_context(closing(Recorder(folder, every=log["every"], layers=layers)))
         null = stack.enter_context(Path(os.devnull).open("w"))  # noqa: SIM115 - the stack closes it
         nowhere = Console(file=null, force_terminal=True)
-        progress = stack.enter_context(Progress(steps=run.settings["steps"], console=nowhere))
-        self.log = Log(run, recorder, progress, 0)
+        display = stack.enter_context(Display(steps=run.settings["steps"], console=nowhere))
         checkpoints = Checkpoints(folder.checkpoints, keep=log["keep"])
-        self.saver = Paced(Saver(run, folder, checkpoints, recorder, Signals()))
+        others = [Record(run, recorder, display, Progress()), Grids(run, folder, recorder)]
+        self.pause = Pause()
+        self.callbacks: list[Callback] = [*others, Checkpointing(run, checkpoints, recorder, others), self.pause]
 
     def __call__(self, steps: int) -> None:
         run = self.run
-        self.saver.until += steps
-        train(
-            game=run.game,
-            engine=run.engine,
-            updates=run.updates,
-            data=run.source,
-            log=self.log,
-            saver=self.saver,
-            seed=run.settings["seed"],
-            first=self.saver.step,
-            steps=ENDLESS,
-        )
+        self.pause.until += steps
+        with suppress(Enough):
+            train(
+                game=run.game,
+                engine=run.engine,
+                updates=run.updates,
+                data=run.data,
+                callbacks=self.callbacks,
+                seed=run.settings["seed"],
+                start=self.pause.now,
+                steps=ENDLESS,
+            )
 
 
 class Bare:
     """The same arithmetic as short as it can be said: nothing is logged, nothing is saved."""
 
     def __init__(self, run: Run):
-        self.generator, self.discriminator = run.game.nets("generator")[0], run.game.nets("discriminator")[0]
+        pair = next(iter(run.game.named_pairs().values()))
+        self.generator, self.discriminator = pair.generator, pair.discriminator
         self.latent = int(run.settings["model"]["generator"]["latent"])
         self.average = deepcopy(self.generator).requires_grad_(False)
         settings = run.settings["optim"]
@@ -108,7 +114,7 @@ class Bare:
             player: torch.optim.Adam(net.parameters(), settings[player]["lr"], settings[player]["betas"], fused=True)
             for player, net in (("generator", self.generator), ("discriminator", self.discriminator))
         }
-        self.images = run.dataset.bulk()[0].permute(0, 2, 3, 1).contiguous().to(run.device)  # [N, H, W, C] uint8
+        self.images = run.source.dataset.bulk()[0].permute(0, 2, 3, 1).contiguous().to(run.device)  # [N, H, W, C] uint8
         self.batch, self.device, self.autocast = run.settings["batch"], run.device, run.engine.autocast
         self.one, self.zero = torch.ones(self.batch, device=run.device), torch.zeros(self.batch, device=run.device)
         self.weights = run.settings["tricks"]["ema"]
@@ -127,7 +133,7 @@ class Bare:
                     yield self.images[rows].permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1)
 
     def step(self, real: Tensor) -> None:
-        """D moves, then G against it, on the same fakes; then G's average."""
+        """An update of D, then one of G on the same fakes; then G's average."""
         judge, loss = self.discriminator, F.binary_cross_entropy_with_logits
         self.optimizers["discriminator"].zero_grad()
         with torch.autocast(self.device.type, torch.bfloat16, self.autocast):
@@ -305,7 +311,9 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
             "ganrun": lambda steps: timed(own, steps, device),
             "bare": lambda steps: timed(bare, steps, device),
         }
-        elsewhere = {"usual": stack.enter_context(usual_elsewhere(ours.settings, ours.dataset.bulk()[0], device))}
+        elsewhere = {
+            "usual": stack.enter_context(usual_elsewhere(ours.settings, ours.source.dataset.bulk()[0], device))
+        }
         every = ours.settings["log"]["every"]  # whole periods of writing, so that no round escapes it
         speeds = measure(
             here, elsewhere, batch=options.batch, seconds=options.seconds, rounds=options.rounds, multiple=every

@@ -19,11 +19,11 @@ from typing import Any
 import torch
 
 from ganrun.cli.catalog import SENTENCE, Entry, entries
-from ganrun.cli.explain import SEAMS
-from ganrun.config.compatibility import SEVERITY, Company, mark, rule_number, settings_of
+from ganrun.cli.explain import HOOKS
+from ganrun.config.compatibility import SEVERITY, CompatibilityChecker, mark, rule_number, settings_of
 from ganrun.config.instantiate import Maker
 from ganrun.config.rules import RULES
-from ganrun.core.traits import Finding, Level, Traits
+from ganrun.core.traits import Diagnostic, Level, Traits
 from ganrun.core.trick import Setting, Trick
 
 FOLDER = Path(__file__).parent.parent / "docs"
@@ -57,11 +57,11 @@ What is said of a trick in any company stands in [tricks.md](tricks.md), not her
 class Docs:
     """The pages, from one round of questions."""
 
-    def __init__(self, company: Company | None = None):
-        self.company = company or Company()
+    def __init__(self, company: CompatibilityChecker | None = None):
+        self.company = company or CompatibilityChecker()
         listed = {entry.name: entry for entry in entries("tricks")}
         self.entries = [listed[name] for name in self.company.tricks]
-        self.pairs: dict[tuple[str, str], list[Finding]] = {}
+        self.pairs: dict[tuple[str, str], list[Diagnostic]] = {}
 
     def ask(self) -> None:
         """Every pair of tricks, once."""
@@ -109,8 +109,8 @@ class Docs:
         yield "When to try it", escaped(entry.when)
         yield "Source", escaped(entry.source)
         yield from self._traits(trick)
-        for name, seam in seams(trick):
-            yield f"At the seam `{name}`", escaped(seam)
+        for name, hook in seams(trick):
+            yield f"At the seam `{name}`", escaped(hook)
         if isinstance(trick, Setting):
             yield "Sets", ", ".join(f"`{key}`" for key in trick.sets)
         yield "Said whatever it is combined with", escaped(" ".join(sorted(self.company.own(entry.name))))
@@ -120,10 +120,10 @@ class Docs:
     def _traits(trick: Trick) -> Iterator[tuple[str, str]]:
         traits: Traits = trick.traits
         for title, kind in (("Needs", "needs"), ("Works best with", "prefers"), ("Provides", "provides"),
-                            ("Takes away", "spoils")):  # fmt: skip
+                            ("Takes away", "invalidates")):  # fmt: skip
             yield title, "; ".join(f"{fact.sentence} ({link(fact.id)})" for fact in sorted(getattr(traits, kind)))
-        if traits.claims and not isinstance(trick, Setting):
-            yield "Alone sets", ", ".join(sorted(traits.claims))
+        if traits.sets and not isinstance(trick, Setting):
+            yield "Alone sets", ", ".join(sorted(traits.sets))
         if trick.replaces:
             yield "Replaces", "the adversarial term of the generator"
         if trick.every > 1:
@@ -187,10 +187,10 @@ class Docs:
             yield from _said(f"`{one}`, `{other}`", self.pairs[one, other])
 
 
-def _said(title: str, cell: Sequence[Finding]) -> Iterator[str]:
-    for finding in cell:
-        rule = f" ({link(finding.id)})" if finding.id else ""
-        yield f"* {title}: **{finding.level.value}** {escaped(finding.sentence)}{rule}"
+def _said(title: str, cell: Sequence[Diagnostic]) -> Iterator[str]:
+    for diagnostic in cell:
+        rule = f" ({link(diagnostic.id)})" if diagnostic.id else ""
+        yield f"* {title}: **{diagnostic.level.value}** {escaped(diagnostic.sentence)}{rule}"
 
 
 def body(entry: Entry) -> list[str]:
@@ -201,21 +201,21 @@ def body(entry: Entry) -> list[str]:
 
 def seams(trick: Trick) -> Iterator[tuple[str, str]]:
     """Name and meaning of each seam that this trick touches, in the order in which a run passes them."""
-    for listed in SEAMS.values():
-        for seam, _ in listed:
-            if getattr(type(trick), seam.__name__) is not seam and seam is not Trick.gauges:
-                yield seam.__name__, (seam.__doc__ or "").split("\n")[0]
+    for listed in HOOKS.values():
+        for hook, _ in listed:
+            if getattr(type(trick), hook.__name__) is not hook and hook is not Trick.metrics:
+                yield hook.__name__, (hook.__doc__ or "").split("\n")[0]
 
 
 def bullets(facts: Iterable[tuple[str, str]]) -> list[str]:
     return [f"* {title}: {text}" for title, text in facts if text]
 
 
-def worst(cell: Sequence[Finding]) -> Level | None:
-    return max((finding.level for finding in cell), key=SEVERITY.__getitem__, default=None)
+def worst(cell: Sequence[Diagnostic]) -> Level | None:
+    return max((diagnostic.level for diagnostic in cell), key=SEVERITY.__getitem__, default=None)
 
 
-def rules_of(cell: Sequence[Finding], level: Level) -> list[str]:
+def rules_of(cell: Sequence[Diagnostic], level: Level) -> list[str]:
     return sorted({f.id for f in cell if f.level is level and f.id}, key=rule_number)
 
 

@@ -27,8 +27,8 @@ def panel(path: Path, seed: int) -> Image.Image:
     run, _ = load_run(path)
     classes = run.game.classes
     labels = torch.arange(COLUMNS).repeat(ROWS) % classes if classes else None
-    samples = Image.fromarray(grid(draw(run, COLUMNS * ROWS, seed=seed, labels=labels), ROWS).squeeze())
-    run.source.close()
+    samples = Image.fromarray(grid(draw(run.game, COLUMNS * ROWS, seed=seed, labels=labels), ROWS).squeeze())
+    run.data.close()
     picture = Image.new("RGB", (samples.width // 2, samples.height // 2 + TITLE), "white")
     picture.paste(samples.reduce(2), (0, TITLE))
     ImageDraw.Draw(picture).text((2, 1), run.settings["name"], "black", ImageFont.load_default(13))

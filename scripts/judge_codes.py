@@ -55,7 +55,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     run, step = load_run(options.run)
-    images, labels = run.dataset.bulk()
+    images, labels = run.source.dataset.bulk()
     assert labels is not None, "the data have no classes"
     codes = read_codes(run.game.pairs["main"].discriminator, to_units(images).to(run.device), options.code)  # type: ignore[arg-type]
     mean, largest = chance(codes, labels)

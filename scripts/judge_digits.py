@@ -27,7 +27,7 @@ SHARE, CONFIDENCE = (0.04, 0.18), 0.85  # what the default run must reach
 def judge(path: Path, samples: int, seed: int) -> dict[str, object]:
     """Every figure by name."""
     run, step = load_run(path)
-    real = run.source.examples(len(run.dataset))
+    real = run.source.examples(len(run.source.dataset))
     assert real.labels is not None
     order = torch.randperm(len(real.images), generator=generator(seed, "split"))
     cut = len(order) * 4 // 5
@@ -35,9 +35,9 @@ def judge(path: Path, samples: int, seed: int) -> dict[str, object]:
     net = train(images[order[:cut]], labels[order[:cut]], seed)
     held_classes, held_confidence = figures(net, images[order[cut:]])
     asked = torch.arange(samples) % run.game.classes if run.game.classes else None
-    classes, confidence = figures(net, sized(draw(run, samples, seed=seed, labels=asked)))
+    classes, confidence = figures(net, sized(draw(run.game, samples, seed=seed, labels=asked)))
     noise = torch.rand(500, *images.shape[1:], generator=generator(seed, "noise")) * 2 - 1
-    run.source.close()
+    run.data.close()
     return {
         "step": step,
         "samples": samples,

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import mean
 
 from ganrun.config.resume import earlier_overrides
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.metrics.modes import SAMPLES, Modes, judge
 from ganrun.run.load import draw, load_run
 
@@ -29,8 +29,8 @@ GOOD = 0.9  # what a run must reach, besides every mode
 def found_in(path: Path, samples: int, seed: int) -> tuple[int, Modes]:
     """The step that a run has reached, and what its samples show."""
     run, step = load_run(path)
-    run.source.close()
-    return step, judge(draw(run, samples, seed=seed), run.dataset)
+    run.data.close()
+    return step, judge(draw(run.game, samples, seed=seed), run.source.dataset)
 
 
 def row(path: Path, step: int, modes: Modes) -> str:
@@ -79,6 +79,6 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         raise SystemExit(main())
-    except Refused as refusal:
+    except ConfigError as refusal:
         print("\n".join(refusal.lines), file=sys.stderr)
         raise SystemExit(2) from None

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.bundled import Digits
 from ganrun.metrics.digits import score, train
 from ganrun.run.load import draw, load_run
@@ -103,12 +103,12 @@ def judge(folder: Path, classifier: nn.Module, seed: int) -> float:
     """The score of a run; 1 when it ended before its last step."""
     try:
         run, step = load_run(folder)
-    except (Refused, OSError):
+    except (ConfigError, OSError):
         return 1.0
-    run.source.close()
+    run.data.close()
     if step < run.settings["steps"]:
         return 1.0
-    return score(classifier, larger(draw(run, SAMPLES, seed=seed)))
+    return score(classifier, larger(draw(run.game, SAMPLES, seed=seed)))
 
 
 def train_all(folder: Path, jobs: dict[tuple[int, str], Job], at_once: int) -> None:
@@ -181,6 +181,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     try:
         raise SystemExit(main())
-    except Refused as refusal:
+    except ConfigError as refusal:
         print("\n".join(refusal.lines), file=sys.stderr)
         raise SystemExit(2) from None

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ganrun.config.build import Run, build
 from ganrun.core.context import Update
-from ganrun.core.engine import Measures
+from ganrun.core.engine import Metrics
 from ganrun.core.schedule import Scheduled
 from ganrun.core.trick import Setting, Trick
 from ganrun.run.session import restore, state
@@ -89,13 +89,13 @@ def _without(run: Run, overrides: Sequence[str], name: str) -> tuple[Run, Callab
         return _alike(run, build(composed(*chosen, f"tricks=[{','.join(kept)}]"))), _samples
     without = build(composed(*overrides))
     trick = trick_of(without, name)
-    for seam in ("latent", "reals", "replay", "view", "targets", "encode", "choose", "sampler"):
-        _undo(trick, seam, lambda before, after: before)
-    for seam in ("discriminator_term", "generator_term"):
-        _undo(trick, seam, lambda before, after: after * 0)
-    for seam in ("before", "after"):
-        if getattr(type(trick), seam) is not getattr(Trick, seam):
-            setattr(trick, seam, lambda pair, player: None)
+    for hook in ("latent", "reals", "replay", "view", "targets", "encode", "choose", "sampler"):
+        _undo(trick, hook, lambda before, after: before)
+    for hook in ("discriminator_term", "generator_term"):
+        _undo(trick, hook, lambda before, after: after * 0)
+    for hook in ("before", "after"):
+        if getattr(type(trick), hook) is not getattr(Trick, hook):
+            setattr(trick, hook, lambda pair, player: None)
     if type(trick).begin is not Trick.begin:
         begin = trick.begin
         trick.begin = lambda pair, step: begin(deepcopy(pair), step)  # draws what it draws, moves nothing
@@ -115,10 +115,10 @@ def _samples(run: Run) -> dict[str, Tensor]:
     return {"samples": samples_of(run)}
 
 
-def _undo(trick: Any, seam: str, keep: Any) -> None:
-    if getattr(type(trick), seam) is not getattr(Trick, seam):
-        original = getattr(trick, seam)
-        setattr(trick, seam, lambda value: keep(value, original(value)))
+def _undo(trick: Any, hook: str, keep: Any) -> None:
+    if getattr(type(trick), hook) is not getattr(Trick, hook):
+        original = getattr(trick, hook)
+        setattr(trick, hook, lambda value: keep(value, original(value)))
 
 
 def check_no_sync(overrides: Sequence[str]) -> None:
@@ -126,7 +126,7 @@ def check_no_sync(overrides: Sequence[str]) -> None:
     run = build(composed(*overrides))
     plain = run.engine.run
 
-    def watched(*args: Any) -> Measures:
+    def watched(*args: Any) -> Metrics:
         with NoHostSync(), NoHostValue():
             return plain(*args)
 
@@ -145,17 +145,17 @@ def check_compiles(overrides: Sequence[str]) -> None:
         assert found[0] and not differences(*found)
 
 
-def terms_of(run: Run, player: str, *, capture: bool) -> dict[str, Tensor]:
+def terms_of(run: Run, player: Role, *, capture: bool) -> dict[str, Tensor]:
     """Terms and gradients of the first update of this player, with every lazy trick's turn come."""
-    run.engine.begin(0)
-    update = Update(player=player, stage=run.updates.stage(run.game, player), due=run.game.due(0))
-    batch = run.source.draw(update.stage) if run.game.wants_reals(update) else None
-    parameters = [p for net in run.game.nets(player) for p in net.parameters() if p.requires_grad]
+    run.engine.begin(Progress())
+    update = update_of(run, player, due=run.game.due(0))
+    (batches,) = drawn(run, update)
+    parameters = [p for net in run.game.networks(player).values() for p in net.parameters() if p.requires_grad]
 
     def objective() -> tuple[dict[str, Tensor], Sequence[Tensor]]:
-        outcome = run.game.play(update, batch)
+        outcome = run.game.outcome(update, batches, {})
         slopes = torch.autograd.grad(sum(outcome.terms.values()), parameters, materialize_grads=True)
-        return {name: value.detach() for name, value in {**outcome.terms, **outcome.measures}.items()}, slopes
+        return {name: value.detach() for name, value in {**outcome.terms, **outcome.metrics}.items()}, slopes
 
     torch.manual_seed(0)
     with torch._dynamo.config.patch(trace_autograd_ops=True):

@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from functools import cache
 from itertools import product
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from ganrun.config.build import Run, build
 from ganrun.config.compose import compose
-from ganrun.core.context import DiscriminatorOutput
-from ganrun.core.engine import Measures
-from ganrun.core.errors import Refused
+from ganrun.core.callbacks import Callback
+from ganrun.core.context import Batch, DiscriminatorOutput, Metrics, Progress, Role, Update, UpdateResult
+from ganrun.core.engine import chain_of
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.loss import Loss
 from ganrun.core.pair import Pair
@@ -109,7 +110,7 @@ def _composed(overrides: tuple[str, ...]) -> DictConfig:
     return compose(list(overrides))
 
 
-def told(experiment: str, which: str) -> list[str]:
+def command_of(experiment: str, which: str) -> list[str]:
     """The overrides of the command that an experiment's YAML tells to type, `Here` or of its `Paper`."""
     lines = (CONF / "experiment" / f"{experiment}.yaml").read_text().splitlines()
     (line,) = (line for line in lines if line.startswith(f"# {which}:"))
@@ -164,7 +165,7 @@ def host(*tricks: str) -> tuple[str, ...] | str:
             try:
                 build(composed(*overrides))
                 return overrides
-            except Refused as refusal:
+            except ConfigError as refusal:
                 refusals.append("; ".join(refusal.lines))
     return refusals[0]
 
@@ -184,7 +185,7 @@ def host_of_loss(loss: str) -> tuple[str, ...]:
             try:
                 build(composed(*overrides))
                 return overrides
-            except Refused:
+            except ConfigError:
                 continue
     raise AssertionError(f"no host for loss={loss}")
 
@@ -192,33 +193,44 @@ def host_of_loss(loss: str) -> tuple[str, ...]:
 # Playing
 
 
-class Notes:
-    """A log that keeps every measure, and a saver that saves nothing."""
+class Notes(Callback):
+    """Keeps every metric of every update."""
 
-    interrupted = False
+    name = "notes"
 
     def __init__(self) -> None:
-        self.rows: list[tuple[int, str, Measures]] = []
+        self.rows: list[tuple[int, str, Metrics]] = []
 
-    def add(self, step: int, player: str, measures: Measures) -> None:
-        kept = {name: value.clone() for name, value in measures.items()}  # gauges are buffers, which move on
-        self.rows.append((step, player, kept))
-
-    def due(self, step: int) -> bool:
-        return False
-
-    def flush(self, step: int) -> dict[str, float]:
-        return {}
-
-    def after(self, step: int) -> None: ...
+    def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
+        for result in results:
+            metrics = dict(zip(result.names, result.values.unbind(), strict=True))
+            self.rows.append((now.step, result.update.player, metrics))
 
 
 def play(run: Run, first: int, steps: int) -> Notes:
-    """Train from step `first` until `steps` are done, by the package's own loop; returns every measure."""
+    """Train from step `first` until `steps` are done, by the package's own loop; returns every metric."""
     notes = Notes()
-    train(game=run.game, engine=run.engine, updates=run.updates, data=run.source, log=notes, saver=notes,
-          seed=run.settings["seed"], first=first, steps=steps)  # fmt: skip
+    loop(run, first, steps, notes)
     return notes
+
+
+def loop(
+    run: Run, first: int, steps: int, *callbacks: Callback, interrupted: Callable[[], bool] = lambda: False
+) -> int:
+    """The package's own loop with these callbacks; returns the step reached."""
+    start = Progress(first, first * run.game.shape.images)
+    return train(game=run.game, engine=run.engine, updates=run.updates, data=run.data, callbacks=callbacks,
+                 seed=run.settings["seed"], start=start, steps=steps, interrupted=interrupted).step  # fmt: skip
+
+
+def update_of(run: Run, player: Role, **more: Any) -> Update:
+    """An update of this player, of the run's shapes."""
+    return Update(player=player, role=player, shape=run.updates.shape(run.game, player), **more)
+
+
+def drawn(run: Run, update: Update) -> list[dict[str, Batch]]:
+    """What the engine needs for this update: the next batches of the data, for each update of a joint one."""
+    return [run.data.draw(run.game.wanted(one)) for one in chain_of(update)]
 
 
 def nets_of(run: Run) -> dict[str, Tensor]:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ganrun.config.build import Run, build
 from ganrun.config.instantiate import Maker
 from ganrun.config.validate import resolve
-from ganrun.core.engine import Measures
-from ganrun.core.errors import Refused
+from ganrun.core.engine import Metrics
+from ganrun.core.errors import ConfigError
 from ganrun.core.loss import Loss
 from ganrun.core.schedule import FOREVER, Exponential, Linear
 from ganrun.games.latent import PRIORS
@@ -110,7 +110,7 @@ def test_the_constants_are_those_of_the_source(name: str) -> None:
         elif key == "tricks":
             found = list(found)
         assert found == (pytest.approx(value) if isinstance(value, float) else value), key
-    assert cfg.updates.reuse_fakes == (name in ("gan_practical", "lsgan"))
+    assert cfg.updates.share_fakes == (name in ("gan_practical", "lsgan"))
 
 
 @pytest.mark.parametrize("name", ["wgan", "hinge"])
@@ -164,7 +164,7 @@ def test_growing_momentum_is_what_moves_the_weights() -> None:
 
 
 def test_a_schedule_of_the_optimiser_must_be_one() -> None:
-    with pytest.raises(Refused, match=r"optim\.discriminator\.momentum: Hinge\(\), expected a number"):
+    with pytest.raises(ConfigError, match=r"optim\.discriminator\.momentum: Hinge\(\), expected a number"):
         run_of("gan", *MLP, "optim.generator.momentum._target_=ganrun.losses.margins.Hinge",
                "~optim.generator.momentum.start", "~optim.generator.momentum.end", "~optim.generator.momentum.steps",
                "~optim.generator.momentum.delay")  # fmt: skip
@@ -227,7 +227,7 @@ def test_a_convolution_starts_from_the_mean_of_each_channel() -> None:
 def test_marginals_of_a_network_that_does_not_end_in_its_image_are_refused() -> None:
     stranger = nn.Linear(4, 7)
     stranger.channels, stranger.resolution = 1, 2  # type: ignore[assignment]
-    with pytest.raises(Refused, match="does not make the image"):
+    with pytest.raises(ConfigError, match="does not make the image"):
         pair_of(generator=stranger, m=MarginalBias(margin=1e-7))
 
 
@@ -239,8 +239,8 @@ def early(loss: str, head_start: int) -> tuple[float, float]:
     alone = (f"updates.head_start_steps={head_start}", "updates.head_start_generator=0")
     run = built(f"loss={loss}", "batch=32", "optim.discriminator.lr=2e-3", *alone)
     rows = play(run, 0, head_start + 1).rows
-    (measures,) = [row for _, player, row in rows if player == "generator"]
-    norms = [value for name, value in measures.items() if name.startswith("gradient/generator/")]
+    (metrics,) = [row for _, player, row in rows if player == "generator"]
+    norms = [value for name, value in metrics.items() if name.startswith("gradient/generator/")]
     answer = [row["balance/D(G(z))"] for _, player, row in rows if player == "discriminator"][-1]
     return torch.stack(norms).norm().item(), answer.item()
 
@@ -327,7 +327,7 @@ def test_deep_conv_sums_its_last_maps() -> None:
 
 @pytest.mark.parametrize("overrides", [("dataset.resolution=24",), ("model.generator.width=1024",)])
 def test_deep_conv_refuses_what_it_cannot_make(overrides: tuple[str, ...]) -> None:
-    with pytest.raises(Refused, match=r"model\.generator\.(resolution|width).*Try: "):
+    with pytest.raises(ConfigError, match=r"model\.generator\.(resolution|width).*Try: "):
         nets_of("deep_conv", *overrides)
 
 
@@ -347,7 +347,7 @@ def test_the_critic_of_wgan_is_clamped_before_each_of_its_updates() -> None:
     """The weights that each update sees are those of main.py's loop, clamp then step, computed alongside by hand."""
     small = ("model.generator.width=4", "model.discriminator.width=4", "dataset.resolution=16")
     run = run_of("wgan", *small, "updates.head_start_discriminator=7", "updates.head_start_steps=2")
-    assert not run.findings
+    assert not run.diagnostics
     critic = pair_in(run).discriminator
     started = [p.detach().double().clone() for p in critic.parameters()]
     theirs, squares = started, [torch.zeros_like(w) for w in started]
@@ -368,13 +368,13 @@ def watch_critic(run: Run, weights: Callable[[], list[Tensor]]) -> list[tuple[li
     seen: list[tuple[list[Tensor], list[Tensor]]] = []
     plain = run.engine.run
 
-    def watched(update: Any, batch: Any) -> Measures:
+    def watched(update: Any, batch: Any) -> Metrics:
         before = weights()
-        measures = plain(update, batch)
+        metrics = plain(update, batch)
         if update.player == "discriminator":
             gradients = [g.double().clone() for g in run.engine.players["discriminator"].gradients]
             seen.append((before, gradients))
-        return measures
+        return metrics
 
     run.engine.run = watched  # type: ignore[method-assign]
     return seen

@@ -41,7 +41,7 @@ def weights(*nets: nn.Module) -> dict[str, Tensor]:
 def steps(run: Run, count: int):
     """The batches and the random states that a run would have at its steps."""
     for step in range(count):
-        batch = run.source.draw(run.game.stage)
+        batch = run.source.draw(run.game.shape)
         reseed(run.settings["seed"], "train", step=step)
         yield batch.images
 

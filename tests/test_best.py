@@ -12,7 +12,7 @@ from rich.console import Console
 from support import composed, tiny
 
 from ganrun.config.resume import reopen
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.record.best import Best
 from ganrun.record.checkpoint import Checkpoints
 from ganrun.run.session import Session
@@ -95,7 +95,7 @@ def test_a_measure_that_is_not_logged_is_said_once(tmp_path: Path, caplog: pytes
 def test_a_name_or_nothing_is_wanted() -> None:
     from ganrun.config.build import build
 
-    with pytest.raises(Refused, match=r"log\.best: 3, expected the name of a figure"):
+    with pytest.raises(ConfigError, match=r"log\.best: 3, expected the name of a figure"):
         build(composed(*tiny("log.best=3")))
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ganrun.config.build import Run
 from ganrun.config.build import build as build_run
-from ganrun.core.context import Batch, Context, DiscriminatorOutput, Stage, Update
-from ganrun.core.errors import Contradiction, Refused
+from ganrun.core.context import Batch, BatchShape, Context, DiscriminatorOutput, Update
+from ganrun.core.errors import ConfigError, ConfigErrors
 from ganrun.core.facts import Fact
 from ganrun.core.loss import Loss
 from ganrun.core.traits import Traits, facts
@@ -256,15 +256,17 @@ def test_both_players_minimise_the_classifiers_cross_entropy() -> None:
     fake = torch.tensor([[0.0, 2, 0, 0]]).view(1, 1, 2, 2).requires_grad_()
     y = torch.tensor([0])
     on_real, on_fake = math.log(math.e + 2) - 1, math.log(math.exp(2) + 2)
-    stage = Stage(1, 2)
-    terms, _ = pair.discriminator_outcome(Update(player="discriminator", stage=stage), real, fake, labels=y)
+    shape = BatchShape(1, 2)
+    terms, _ = pair.discriminator_outcome(
+        Update(player="discriminator", role="discriminator", shape=shape), real, fake, labels=y
+    )
     assert terms["auxiliary"].item() == pytest.approx(on_real + 0.5 * on_fake)
-    terms, _ = pair.generator_outcome(Update(player="generator", stage=stage), None, fake, labels=y)
+    terms, _ = pair.generator_outcome(Update(player="generator", role="generator", shape=shape), None, fake, labels=y)
     assert terms["auxiliary"].item() == pytest.approx(0.25 * on_fake)
     (gradient,) = torch.autograd.grad(terms["auxiliary"], fake)
     probability = torch.tensor([0.0, 2.0, 0.0]).softmax(0)
     torch.testing.assert_close(gradient.flatten()[:3], 0.25 * (probability - torch.tensor([1.0, 0.0, 0.0])))
-    assert {key: value.item() for key, value in trick.gauges().items()} == {"accuracy/real": 1.0, "accuracy/fake": 0.0}
+    assert {key: value.item() for key, value in trick.metrics().items()} == {"accuracy/real": 1.0, "accuracy/fake": 0.0}
 
 
 # The game
@@ -315,19 +317,19 @@ class Relative(Loss):
         return (real - fake).mean()
 
 
-STAGE = Stage(6, 2)
+STAGE = BatchShape(6, 2)
 D, G = (
-    Update(player="discriminator", stage=STAGE, hands_on=True),
-    Update(player="generator", stage=STAGE, takes_over=True),
+    Update(player="discriminator", role="discriminator", shape=STAGE, hands_on=True),
+    Update(player="generator", role="generator", shape=STAGE, takes_over=True),
 )
-FRESH = Update(player="generator", stage=STAGE)
+FRESH = Update(player="generator", role="generator", shape=STAGE)
 LABELS = torch.tensor([2, 0, 1, 1, 0, 2])
 REALS = (LABELS[:, None] / 10 + torch.linspace(0, 0.01, 6)[:, None].expand(-1, 4)).view(6, 1, 2, 2)
 
 
 def game_of(loss: Loss | None = None, **tricks: Any) -> LatentGame:
     pair = pair_of(Listening(), loss or NonSaturating(), LabelGenerator(), **tricks)
-    return LatentGame(pair=pair, stage=STAGE, prior="normal", grid=12)
+    return LatentGame(pairs={"main": pair}, shape=STAGE, prior="normal", grid=12)
 
 
 def classes_of(images: Tensor) -> list[int]:
@@ -391,7 +393,7 @@ def test_a_grid_has_a_class_a_row_and_the_same_noise_in_each_column() -> None:
 
 def test_a_grid_without_room_for_all_classes_shows_the_first() -> None:
     pair = pair_of(Listening(), NonSaturating(), LabelGenerator())
-    game = LatentGame(pair=pair, stage=STAGE, prior="normal", grid=9)
+    game = LatentGame(pairs={"main": pair}, shape=STAGE, prior="normal", grid=9)
     assert game.rows == 2 and classes_of(game.sample()) == [0] * 4 + [1] * 4
 
 
@@ -404,8 +406,11 @@ def test_samples_are_of_the_classes_that_were_asked_for_or_of_any() -> None:
 
 
 def test_a_game_knows_from_its_networks_whether_it_is_conditional() -> None:
-    conditional, plain = game_of(), LatentGame(pair=pair_of(), stage=Stage(4, 2), prior="normal", grid=4)
-    assert Fact.LABELLED in conditional.traits.provides and Fact.UNLABELLED in conditional.traits.spoils
+    conditional, plain = (
+        game_of(),
+        LatentGame(pairs={"main": pair_of()}, shape=BatchShape(4, 2), prior="normal", grid=4),
+    )
+    assert Fact.LABELLED in conditional.traits.provides and Fact.UNLABELLED in conditional.traits.invalidates
     assert Fact.UNLABELLED in plain.traits.provides and Fact.LABELLED not in plain.traits.provides
     assert plain.classes == 0 and plain.rows is None and plain.grid_labels is None
     assert set(conditional.state_dict()) - {"grid_labels"} == set(game_of().state_dict()) - {"grid_labels"}
@@ -413,11 +418,13 @@ def test_a_game_knows_from_its_networks_whether_it_is_conditional() -> None:
 
 
 def test_networks_that_disagree_about_labels_are_refused() -> None:
-    with pytest.raises(Refused, match=r"model.discriminator: a network that reads no labels, expected 3 classes.*C24"):
-        LatentGame(pair=pair_of(generator=LabelGenerator()), stage=STAGE, prior="normal", grid=4)
-    with pytest.raises(Refused, match=r"3 classes, expected a network that reads no labels"):
-        LatentGame(pair=pair_of(Listening()), stage=STAGE, prior="normal", grid=4)
-    LatentGame(pair=pair_of(Names()), stage=STAGE, prior="normal", grid=4)  # one that only names classes may
+    with pytest.raises(
+        ConfigError, match=r"model.discriminator: a network that reads no labels, expected 3 classes.*C24"
+    ):
+        LatentGame(pairs={"main": pair_of(generator=LabelGenerator())}, shape=STAGE, prior="normal", grid=4)
+    with pytest.raises(ConfigError, match=r"3 classes, expected a network that reads no labels"):
+        LatentGame(pairs={"main": pair_of(Listening())}, shape=STAGE, prior="normal", grid=4)
+    LatentGame(pairs={"main": pair_of(Names())}, shape=STAGE, prior="normal", grid=4)  # one that only names classes may
 
 
 # Whole runs
@@ -436,20 +443,20 @@ def test_networks_that_disagree_about_labels_are_refused() -> None:
     ],
 )  # fmt: skip
 def test_refusals(model: str, overrides: tuple[str, ...], message: str) -> None:
-    with pytest.raises(Refused, match=message) as refusal:
+    with pytest.raises(ConfigError, match=message) as refusal:
         run_of(model, *overrides)
     assert len(refusal.value.lines) == 1 and "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("trick", ["replay", "virtual_batch_norm"])
 def test_tricks_that_forget_labels_are_refused(trick: str) -> None:
-    with pytest.raises(Contradiction, match=f"tricks.{trick}: needs a game without class labels.*C24"):
+    with pytest.raises(ConfigErrors, match=f"tricks.{trick}: needs a game without class labels.*C24"):
         run_of("cdcgan", tricks=(trick,))
 
 
 def test_an_auxiliary_classifier_needs_labels_and_a_head() -> None:
     for model in ("dcgan", "cdcgan"):
-        with pytest.raises(Contradiction, match=r"a discriminator that also names the class.*Try: model=acgan"):
+        with pytest.raises(ConfigErrors, match=r"a discriminator that also names the class.*Try: model=acgan"):
             run_of(model, tricks=("auxiliary_classifier",))
 
 
@@ -458,7 +465,7 @@ def test_an_auxiliary_classifier_needs_labels_and_a_head() -> None:
 )
 def test_a_critic_that_may_ignore_the_label(norm: str, loss: str, warned: int) -> None:
     run = run_of("cdcgan", f"loss={loss}", f"model.discriminator.norm={norm}", tricks=("gp",))
-    assert [finding.id for finding in run.findings].count("C34") == warned
+    assert [diagnostic.id for diagnostic in run.diagnostics].count("C34") == warned
 
 
 def test_a_conditional_run_plays_and_labels_reach_the_weights() -> None:
@@ -480,7 +487,7 @@ def test_labels_of_a_data_set_of_others_making_are_checked() -> None:
         (torch.tensor([0, 1, 2]), "labels from 0 to 2, expected 0 to 1, as there are 2 classes"),
         (torch.tensor([-1, 0, 1]), "labels from -1 to 1"),
     ):
-        with pytest.raises(Refused, match=found):
+        with pytest.raises(ConfigError, match=found):
             check_labels(labels, 3, ("a", "b"))
     check_labels(torch.tensor([0, 1, 1]), 3, ("a", "b"))
     assert counts(torch.tensor([0, 1, 1]), ("a", "b", "c")) == {"a": 1, "b": 2, "c": 0}
@@ -501,8 +508,10 @@ def test_a_run_records_how_many_images_each_class_has(tmp_path: Path) -> None:
     assert "images of each class: 0 178, 1 182" in log and "a row for each class, 10 of 10" in log
     run, _ = load_run(folder)
     wanted = torch.arange(6)
-    assert torch.equal(draw(run, 6, seed=1, labels=wanted, batch=4), draw(run, 6, seed=1, labels=wanted, batch=4))
-    assert not torch.equal(draw(run, 6, seed=1, labels=wanted), draw(run, 6, seed=1, labels=wanted.flip(0)))
+    assert torch.equal(
+        draw(run.game, 6, seed=1, labels=wanted, batch=4), draw(run.game, 6, seed=1, labels=wanted, batch=4)
+    )
+    assert not torch.equal(draw(run.game, 6, seed=1, labels=wanted), draw(run.game, 6, seed=1, labels=wanted.flip(0)))
 
 
 def test_features_behind_blocks_of_labels_are_known_to_tricks() -> None:

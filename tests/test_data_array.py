@@ -10,8 +10,8 @@ import pytest
 import torch
 from data_formats import images
 
-from ganrun.core.context import Stage
-from ganrun.core.errors import Refused
+from ganrun.core.context import BatchShape
+from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.array import Array
 from ganrun.data.datasets.base import to_units
 from ganrun.data.sources.source import open_source
@@ -31,7 +31,7 @@ def saved(tmp_path: Path, values: np.ndarray) -> Path:
 
 
 def refusal(path: Path | None, **settings) -> str:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ConfigError) as caught:
         build(path, **settings)
     line = str(caught.value)
     assert "\n" not in line and ": " in line
@@ -302,6 +302,6 @@ def test_resident_and_streamed_arrays_agree(tmp_path):
     dataset = build(pack(tmp_path, images=UNITS, labels=np.arange(6) % 2), resolution=8)
     first, second = (open_source(dataset, seed=1, device=torch.device("cpu"), workers=1, memory=m) for m in (1.0, 0.0))
     for _ in range(3):
-        a, b = first.draw(Stage(4, 8)), second.draw(Stage(4, 8))
+        a, b = first.draw(BatchShape(4, 8)), second.draw(BatchShape(4, 8))
         assert torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
     second.close()

@@ -10,8 +10,8 @@ import torch
 from data_formats import bomb, images, write_image
 from PIL import Image
 
-from ganrun.core.context import Stage
-from ganrun.core.errors import Refused
+from ganrun.core.context import BatchShape
+from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.folder import Folder
 from ganrun.data.sources.source import open_source
 
@@ -23,7 +23,7 @@ def build(path: Path | str | None, **settings) -> Folder:
 
 
 def refusal(path: Path | str | None, **settings) -> str:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ConfigError) as caught:
         build(path, **settings)
     line = str(caught.value)
     assert "\n" not in line and ": " in line
@@ -156,7 +156,7 @@ def test_resident_and_streamed_folders_agree(tmp_path):
     cpu = torch.device("cpu")
     first, second = (open_source(folder, seed=0, device=cpu, workers=2, memory=m) for m in (1.0, 0.0))
     for _ in range(4):
-        a, b = first.draw(Stage(4, 16)), second.draw(Stage(4, 16))
+        a, b = first.draw(BatchShape(4, 16)), second.draw(BatchShape(4, 16))
         assert torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
     second.close()
 
@@ -233,7 +233,7 @@ def test_an_unreadable_file(tmp_path):
 def test_a_file_that_breaks_later_is_one_line(tmp_path):
     folder = build(some(tmp_path, size=(16, 16)))
     (tmp_path / "1.png").write_bytes(b"")
-    with pytest.raises(Refused, match=r"1\.png: is empty, expected a whole image"):
+    with pytest.raises(ConfigError, match=r"1\.png: is empty, expected a whole image"):
         folder.bulk()
 
 

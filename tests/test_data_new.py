@@ -12,7 +12,7 @@ import torch
 from data_formats import write_mnist
 from test_data_sets import build, refusal
 
-from ganrun.core.context import Stage
+from ganrun.core.context import BatchShape
 from ganrun.data.datasets.random_by_index import splitmix, uniform
 from ganrun.data.datasets.shape_drawing import COLOURS, REACH, SHAPES, Figures, covered, draw
 from ganrun.data.sources.source import open_source
@@ -315,6 +315,6 @@ def test_streamed_and_resident_agree(name):
     dataset, cpu = build(name, size=50, resolution=16), torch.device("cpu")
     first, second = (open_source(dataset, seed=0, device=cpu, workers=w, memory=m) for w, m in ((0, 1.0), (1, 0.0)))
     for _ in range(4):
-        a, b = first.draw(Stage(20, 16)), second.draw(Stage(20, 16))
+        a, b = first.draw(BatchShape(20, 16)), second.draw(BatchShape(20, 16))
         assert torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
     second.close()

@@ -15,8 +15,8 @@ from data_formats import images, write_image, write_lsun, write_stl10
 from test_data_sets import build, refusal
 
 from ganrun.config.groups import Choices
-from ganrun.core.context import Stage
-from ganrun.core.errors import Refused
+from ganrun.core.context import BatchShape
+from ganrun.core.errors import ConfigError
 from ganrun.data.readers.paths import Paths
 from ganrun.data.sources.source import open_source
 
@@ -124,7 +124,7 @@ def test_lsun_streams_through_workers(lsun, tmp_path):
     dataset.fingerprint()  # the database is open before the workers start
     first, second = (open_source(dataset, seed=0, device=CPU, workers=w, memory=m) for w, m in ((0, 1.0), (2, 0.0)))
     for _ in range(5):
-        a, b = first.draw(Stage(5, 16)), second.draw(Stage(5, 16))
+        a, b = first.draw(BatchShape(5, 16)), second.draw(BatchShape(5, 16))
         assert torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
     second.close()
     assert torch.equal(pickle.loads(pickle.dumps(dataset)).image(11), dataset.image(11))
@@ -198,7 +198,7 @@ def test_files_come_in_the_order_of_their_folders(tmp_path):
 
 @pytest.mark.parametrize("name", ["imagefolder", "image_folder", "ImageFolder"])
 def test_the_name_that_torchvision_has_leads_to_folder(name):
-    with pytest.raises(Refused, match=rf"dataset: there is no {name}, .*Try: dataset=folder$"):
+    with pytest.raises(ConfigError, match=rf"dataset: there is no {name}, .*Try: dataset=folder$"):
         Choices(()).check("dataset", name)
 
 
@@ -226,7 +226,7 @@ def test_a_folder_of_20000_streams_through_workers(many, monkeypatch):
     assert type(source).__name__ == "Streamed"
     start, seen = time.monotonic(), []
     for _ in range(22):  # beyond the end of an epoch
-        seen.append(source.draw(Stage(1000, 16)))
+        seen.append(source.draw(BatchShape(1000, 16)))
     pace = 22_000 / (time.monotonic() - start)
     source.close()
     assert not listed and pace > 100, f"{pace:.0f} images a second"

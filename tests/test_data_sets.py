@@ -27,7 +27,7 @@ from data_formats import (
 from omegaconf import OmegaConf
 
 from ganrun.config.instantiate import Maker
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.base import Dataset
 from ganrun.data.transforms.resize import recoloured
 
@@ -42,7 +42,7 @@ def build(name: str, **settings) -> Dataset:
 
 
 def refusal(name: str, **settings) -> str:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ConfigError) as caught:
         build(name, **settings)
     line = str(caught.value)
     assert "\n" not in line

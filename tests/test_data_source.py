@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganrun.core.context import Stage
-from ganrun.core.errors import EnvironmentFailed, Refused
+from ganrun.core.context import BatchShape
+from ganrun.core.errors import ConfigError, EnvironmentFailed
 from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Dataset, Held
 from ganrun.data.sources.order import Order
@@ -36,7 +36,7 @@ def sources(dataset: Dataset, *, seed: int = 0, workers: int = 2) -> list[Source
 
 def shown(source: Source, *sizes: int) -> list[int]:
     side = source.dataset.resolution
-    return [int(i) for size in sizes for i in source.draw(Stage(size, side)).labels]
+    return [int(i) for size in sizes for i in source.draw(BatchShape(size, side)).labels]
 
 
 @pytest.mark.parametrize("sort", [0, 1])
@@ -60,7 +60,7 @@ def test_the_order_is_a_function_of_the_seed():
 def test_resident_and_streamed_give_identical_batches(workers, channels):
     resident, streamed = sources(held(23, channels=channels, side=8), workers=workers)
     for size in (5, 5, 5, 5, 5, 7, 60, 1):  # across epochs, beyond an epoch, and changing size
-        a, b = (source.draw(Stage(size, 8)) for source in (resident, streamed))
+        a, b = (source.draw(BatchShape(size, 8)) for source in (resident, streamed))
         assert torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
         assert a.images.dtype == b.images.dtype == torch.float32 and len(a.images) == size
         assert a.images.is_contiguous(memory_format=torch.channels_last)
@@ -73,13 +73,13 @@ def test_resident_and_streamed_give_identical_batches(workers, channels):
 @pytest.mark.parametrize("sort", [0, 1])
 def test_assigning_seen_continues_exactly_from_there(sort):
     whole = sources(held(10))[sort]
-    expected = [whole.draw(Stage(4, 4)) for _ in range(9)]
+    expected = [whole.draw(BatchShape(4, 4)) for _ in range(9)]
     assert whole.seen == 36
     resumed = sources(held(10))[sort]
-    resumed.draw(Stage(3, 4))
+    resumed.draw(BatchShape(3, 4))
     resumed.seen = 16
     for batch in expected[4:]:
-        again = resumed.draw(Stage(4, 4))
+        again = resumed.draw(BatchShape(4, 4))
         assert torch.equal(again.images, batch.images) and torch.equal(again.labels, batch.labels)
     whole.close(), resumed.close()
 
@@ -110,16 +110,16 @@ def test_torchs_own_generators_are_left_alone(sort):
 def test_values_are_minus_one_to_one_exactly():
     images = torch.tensor([[0, 255], [127, 128]], dtype=torch.uint8).view(1, 1, 2, 2)
     source = Resident(Held(images=images, labels=None, names=[], classes=None), seed=0, device=CPU)
-    batch = source.draw(Stage(1, 2))
+    batch = source.draw(BatchShape(1, 2))
     assert batch.labels is None
     assert batch.images.flatten().tolist() == pytest.approx([-1, 1, 127 / 127.5 - 1, 128 / 127.5 - 1], abs=1e-7)
 
 
 def test_a_stage_of_lower_resolution_averages_pixels():
     source = Resident(held(6, side=8), seed=0, device=CPU)
-    small = source.draw(Stage(6, 4)).images
+    small = source.draw(BatchShape(6, 4)).images
     source.seen = 0
-    full = source.draw(Stage(6, 8)).images
+    full = source.draw(BatchShape(6, 8)).images
     torch.testing.assert_close(small, full.unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2)))
 
 
@@ -139,9 +139,9 @@ def test_a_draw_of_residents_never_asks_the_host():
             return func(*args, **(kwargs or {}))
 
     source = Resident(held(64), seed=0, device=CPU)
-    source.draw(Stage(8, 4))
+    source.draw(BatchShape(8, 4))
     with Listening() as listening:
-        source.draw(Stage(8, 4))
+        source.draw(BatchShape(8, 4))
     assert listening.names and not any(word in n for n in listening.names for word in ("local_scalar", "nonzero"))
 
 
@@ -150,7 +150,7 @@ class Breaking(Held):
 
     def image(self, index: int) -> torch.Tensor:
         if index == 7:
-            raise Refused("cat.jpg", "is cut", "a whole image", "deleting it")
+            raise ConfigError("cat.jpg", "is cut", "a whole image", "deleting it")
         return super().image(index)
 
 
@@ -160,17 +160,17 @@ def test_an_image_that_cannot_be_read_ends_the_run_in_one_line(workers):
     dataset = Breaking(images=plain.images, labels=None, names=[], classes=None)
     source = Streamed(dataset, seed=0, device=CPU, workers=workers)
     with pytest.raises(EnvironmentFailed, match=r"^cat.jpg: is cut, expected a whole image. Try: deleting it$"):
-        source.draw(Stage(10, 4))
+        source.draw(BatchShape(10, 4))
     source.close()
 
 
 def test_a_killed_worker_ends_the_run_in_one_line():
     source = Streamed(held(10), seed=0, device=CPU, workers=1)
-    source.draw(Stage(2, 4))
+    source.draw(BatchShape(2, 4))
     os.kill(source._chunks._workers[0].pid, signal.SIGKILL)
     with pytest.raises(EnvironmentFailed, match=r"^data: reading ahead failed: .*worker.*(killed|exited).*workers=0"):
         for _ in range(50):
-            source.draw(Stage(2, 4))
+            source.draw(BatchShape(2, 4))
     source.close()
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ganrun.cli.catalog import entries
-from ganrun.config.compatibility import Company, mark, names
+from ganrun.config.compatibility import CompatibilityChecker, mark, names
 from ganrun.config.rules import RULES
 
 torch.set_num_threads(1)
@@ -82,7 +82,7 @@ def test_every_trick_says_when_to_try_it(name: str) -> None:
 
 def test_a_sample_of_the_tables_is_fresh() -> None:
     """By a fixed seed; all of it in the slow test, and in scripts/check."""
-    company, dice, page = Company(), random.Random(3), PAGES["compatibility.md"]
+    company, dice, page = CompatibilityChecker(), random.Random(3), PAGES["compatibility.md"]
     losses, matrix = cells(page, "Tricks with losses"), cells(page, "Tricks with tricks")
     for name in dice.sample(TRICKS, 6):
         assert losses[name] == [mark(company.loss_cell(name, loss)) for loss in company.losses], name
@@ -116,8 +116,8 @@ def test_nothing_of_this_machine_or_hour_is_in_them() -> None:
 
 
 def test_stale_pages_are_seen_and_written(tmp_path: Path) -> None:
-    pages = docs.Docs(Company(tricks=["clip", "ema", "gp"], losses=["hinge", "nonsaturating"])).pages()
-    again = docs.Docs(Company(tricks=["clip", "ema", "gp"], losses=["hinge", "nonsaturating"])).pages()
+    pages = docs.Docs(CompatibilityChecker(tricks=["clip", "ema", "gp"], losses=["hinge", "nonsaturating"])).pages()
+    again = docs.Docs(CompatibilityChecker(tricks=["clip", "ema", "gp"], losses=["hinge", "nonsaturating"])).pages()
     assert pages == again
     assert docs.stale(pages, tmp_path) == sorted(pages, reverse=True) == ["tricks.md", "compatibility.md"]
     docs.write(pages, tmp_path / "docs")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ganrun.config.build import build
 from ganrun.core.context import DiscriminatorOutput, Targets
-from ganrun.core.errors import Contradiction, Refused
+from ganrun.core.errors import ConfigError, ConfigErrors
 from ganrun.core.traits import Level
 from ganrun.losses.energy import BoundaryEquilibrium, EnergyMargin
 from ganrun.models import autoencoder, began
@@ -38,7 +38,7 @@ def test_fakes_beyond_the_margin_teach_d_nothing() -> None:
 
 
 def test_a_margin_of_nothing_is_refused() -> None:
-    with pytest.raises(Refused, match=r"loss\.margin: 0"):
+    with pytest.raises(ConfigError, match=r"loss\.margin: 0"):
         EnergyMargin(margin=0.0)
 
 
@@ -81,12 +81,12 @@ def test_m_is_the_error_plus_the_distance_from_balance(fake: float, expected: fl
     """M = L(x) + |gamma L(x) - L(G(z))|."""
     loss = BoundaryEquilibrium(gamma=0.5, lambda_k=0.001)
     discriminator(loss, REAL, torch.full((2,), fake))
-    assert loss.gauges()["convergence"].item() == pytest.approx(expected)
+    assert loss.metrics()["convergence"].item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("gamma", [0.0, -0.5, 1.5])
 def test_a_diversity_ratio_is_one(gamma: float) -> None:
-    with pytest.raises(Refused, match=r"loss\.gamma"):
+    with pytest.raises(ConfigError, match=r"loss\.gamma"):
         BoundaryEquilibrium(gamma=gamma, lambda_k=0.001)
 
 
@@ -95,11 +95,11 @@ def test_a_run_moves_k_once_for_each_update_of_d_by_what_it_logs() -> None:
     run = built("updates.discriminator=2", "loss.lambda_k=0.05", model="began")
     k, rows = 0.0, [m for _, player, m in play(run, 0, 3).rows if player == "discriminator"]
     assert len(rows) == 6
-    for measures in rows:
-        real, fake = measures["score/real"].item(), measures["score/fake"].item()
+    for metrics in rows:
+        real, fake = metrics["score/real"].item(), metrics["score/fake"].item()
         k = min(max(k + 0.05 * (0.5 * real - fake), 0), 1)
-        assert measures["loss/k"].item() == pytest.approx(k, abs=1e-6)
-        assert measures["loss/convergence"].item() == pytest.approx(real + abs(0.5 * real - fake), rel=1e-5)
+        assert metrics["loss/k"].item() == pytest.approx(k, abs=1e-6)
+        assert metrics["loss/convergence"].item() == pytest.approx(real + abs(0.5 * real - fake), rel=1e-5)
     assert rows[-1]["loss/k"].item() != 0
 
 
@@ -128,7 +128,9 @@ def test_the_score_is_each_images_own_error(error: str, expected: list[float]) -
 
 
 def test_an_unknown_error_is_refused() -> None:
-    with pytest.raises(Refused, match=r"model\.discriminator\.error: sqared.*Try: model\.discriminator\.error=squared"):
+    with pytest.raises(
+        ConfigError, match=r"model\.discriminator\.error: sqared.*Try: model\.discriminator\.error=squared"
+    ):
         Given("sqared")
 
 
@@ -218,9 +220,9 @@ def test_parameters_are_registered_in_depth_order(name: str) -> None:
 
 def test_sizes_that_cannot_be_made_are_refused() -> None:
     for name in ("began", "ebgan"):
-        with pytest.raises(Refused, match=r"28.*one of 16, 32, 64, 128, 256"):
+        with pytest.raises(ConfigError, match=r"28.*one of 16, 32, 64, 128, 256"):
             built("dataset=digits", "dataset.resolution=28", model=name)
-    with pytest.raises(Refused, match=r"code_size: 16.*one of 2, 4, 8"):
+    with pytest.raises(ConfigError, match=r"code_size: 16.*one of 2, 4, 8"):
         built("model.discriminator.code_size=16", model="ebgan")
 
 
@@ -270,37 +272,37 @@ def test_in_ebgan_it_repels_codes() -> None:
 
 @pytest.mark.parametrize("loss", ["began", "ebgan"])
 def test_an_energy_loss_wants_an_auto_encoder(loss: str) -> None:
-    with pytest.raises(Contradiction, match=r"loss .*needs a discriminator whose score is how badly.*Try: .*rule C25"):
+    with pytest.raises(ConfigErrors, match=r"loss .*needs a discriminator whose score is how badly.*Try: .*rule C25"):
         built(f"loss={loss}")
 
 
 @pytest.mark.parametrize("loss", ["nonsaturating", "hinge", "least_squares", "relativistic"])
 @pytest.mark.parametrize("model", ["began", "ebgan"])
 def test_an_auto_encoder_wants_an_energy_loss(model: str, loss: str) -> None:
-    with pytest.raises(Contradiction, match=r"model\.discriminator .*needs a loss that takes scores for energ.*C25"):
+    with pytest.raises(ConfigErrors, match=r"model\.discriminator .*needs a loss that takes scores for energ.*C25"):
         built(f"loss={loss}", model=model)
 
 
 @pytest.mark.parametrize("trick", ["soft_labels", "noisy_labels", "flip", "ada", "lecam"])
 @pytest.mark.parametrize("model", ["began", "ebgan"])
 def test_what_reads_labels_or_scores_has_nothing_to_read(model: str, trick: str) -> None:
-    with pytest.raises(Contradiction, match=rf"tricks\.{trick}: needs"):
+    with pytest.raises(ConfigErrors, match=rf"tricks\.{trick}: needs"):
         built(model=model, tricks=[trick])
 
 
 def test_either_loss_plays_with_either_auto_encoder() -> None:
     for model, loss in (("began", "ebgan"), ("ebgan", "began")):
         rows = play(built(f"loss={loss}", model=model), 0, 2).rows
-        assert all(value.isfinite() for _, _, measures in rows for value in measures.values())
+        assert all(value.isfinite() for _, _, metrics in rows for value in metrics.values())
 
 
 @pytest.mark.parametrize("role", ["generator", "discriminator"])
 def test_batch_norm_in_a_began_is_warned_of(role: str) -> None:
     run = built(f"model.{role}.norm=batch", model="began")
-    found = [finding for finding in run.findings if finding.id == "C20"]
-    assert [finding.level for finding in found] == [Level.WARNING]
+    found = [diagnostic for diagnostic in run.diagnostics if diagnostic.id == "C20"]
+    assert [diagnostic.level for diagnostic in found] == [Level.WARNING]
     assert f"model.{role}" in found[0].sentence and f"Try: model.{role}.norm=none" in found[0].sentence
-    assert not [finding for finding in built(model="began").findings if finding.id == "C20"]
+    assert not [diagnostic for diagnostic in built(model="began").diagnostics if diagnostic.id == "C20"]
 
 
 def test_the_experiments_rates_fall_by_half_every_100000_steps_to_a_floor() -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from support import Notes, built, composed, pair_in, play, tiny
 from torch import nn
 
-from ganrun.core.context import Batch, Outcome, Stage, Terms, Update
+from ganrun.core.context import Batch, BatchShape, Outcome, Terms, Update
 from ganrun.core.engine import Eager, Player
 from ganrun.core.schedule import Constant
 from ganrun.core.seeding import derive, reseed
@@ -42,9 +42,9 @@ def test_the_terms_of_an_update_add_up() -> None:
     """Weights move by the gradient of the sum, each term is logged by name."""
     run = built("model.discriminator.norm=layer", tricks=["gp"])
     rows = play(run, 0, 1).rows
-    measures = next(measures for _, player, measures in rows if player == "discriminator")
-    assert {"loss/discriminator/adversarial", "loss/discriminator/gp", "gp/slope"} <= set(measures)
-    assert all(value.ndim == 0 and not value.requires_grad for value in measures.values())
+    metrics = next(metrics for _, player, metrics in rows if player == "discriminator")
+    assert {"loss/discriminator/adversarial", "loss/discriminator/gp", "gp/slope"} <= set(metrics)
+    assert all(value.ndim == 0 and not value.requires_grad for value in metrics.values())
 
 
 class TwoTerms:
@@ -62,7 +62,7 @@ def test_the_gradient_is_that_of_the_sum_of_terms() -> None:
     net = nn.Linear(3, 1, bias=False)
     player = Player([net], torch.optim.SGD(net.parameters(), lr=0.1), Constant(value=0.1))
     engine = Eager(TwoTerms(net), {"only": player}, device=torch.device("cpu"), autocast=False)  # type: ignore[arg-type]
-    losses = engine.learn(Update(player="only", stage=Stage(1, 1)), None)
+    losses = engine.learn(Update(player="only", shape=BatchShape(1, 1)), None)
     torch.testing.assert_close(player.gradients[0], 2 + 2 * net.weight.detach())
     assert list(losses) == ["loss/only/one", "loss/only/two"]
 
@@ -70,12 +70,12 @@ def test_the_gradient_is_that_of_the_sum_of_terms() -> None:
 @pytest.mark.parametrize("player", ["discriminator", "generator"])
 def test_every_layers_gradient_norm_is_logged_in_depth_order(player: str) -> None:
     run = built()
-    measures = next(measures for _, who, measures in play(run, 0, 1).rows if who == player)
+    metrics = next(metrics for _, who, metrics in play(run, 0, 1).rows if who == player)
     net = getattr(pair_in(run), player)
     names = [f"gradient/{player}/{name}" for name, _ in net.named_parameters()]
-    assert [key for key in measures if key.startswith("gradient/")] == names
+    assert [key for key in metrics if key.startswith("gradient/")] == names
     for name, parameter in net.named_parameters():
-        assert measures[f"gradient/{player}/{name}"].item() == pytest.approx(parameter.grad.norm().item(), rel=1e-5)
+        assert metrics[f"gradient/{player}/{name}"].item() == pytest.approx(parameter.grad.norm().item(), rel=1e-5)
 
 
 def test_layers_gather_their_parameters_in_depth_order() -> None:
@@ -105,13 +105,13 @@ def test_players_are_open_again_after_every_update_even_one_that_fails() -> None
     parameters = [p for player in run.engine.players.values() for p in player.parameters]
     assert all(p.requires_grad for p in parameters)
     with pytest.raises(RuntimeError):
-        run.engine.run(Update(player="generator", stage=Stage(-1, 16)), None)
+        run.engine.run(Update(player="generator", role="generator", shape=BatchShape(-1, 16)), None)
     assert all(p.requires_grad for p in parameters)
 
 
 def test_the_other_player_is_closed_while_one_learns() -> None:
     """So that no time is spent on gradients that nobody reads."""
-    run = built("updates.reuse_fakes=false")
+    run = built("updates.share_fakes=false")
     seen = []
     nets = pair_in(run).discriminator, pair_in(run).generator
     nets[0].register_forward_hook(lambda *_: seen.append(tuple(next(n.parameters()).requires_grad for n in nets)))
@@ -122,8 +122,8 @@ def test_the_other_player_is_closed_while_one_learns() -> None:
 def test_scores_and_losses_are_float32_under_bf16() -> None:
     run = built("engine.precision=bf16")
     assert run.engine.autocast
-    for _, _, measures in play(run, 0, 2).rows:
-        assert all(value.dtype == torch.float32 for value in measures.values()), measures
+    for _, _, metrics in play(run, 0, 2).rows:
+        assert all(value.dtype == torch.float32 for value in metrics.values()), metrics
     assert all(p.dtype == torch.float32 for p in run.game.parameters()) and run.game.sample().dtype == torch.float32
 
 

@@ -9,7 +9,7 @@ import torch
 from commands import TINY, Nursery, config, refusal
 
 # What is typed, and what the one line must say.
-REFUSED = {
+CONFIG_ERROR = {
     # names
     "model=dcgann": ["model: there is no dcgann", "Try: model=dcgan"],
     "optim=sgd": ["optim: there is no sgd", "adam, momentum_sgd, rmsprop"],
@@ -75,7 +75,7 @@ REFUSED = {
     "tricks.ema.decay=abc": ["tricks.ema.decay: 'abc', expected a number"],
     "updates.discriminator=1.5": ["updates.discriminator: 1.5, expected a whole number"],
     "updates.discriminator=0": ["updates.discriminator: 0"],
-    "updates.reuse_fakes=3": ["updates.reuse_fakes: 3, expected true or false"],
+    "updates.share_fakes=3": ["updates.share_fakes: 3, expected true or false"],
     "game.prior=gamma": ["game.prior: 'gamma', expected one of normal, uniform, spherical, unit_uniform"],
     "name=null": ["name: None, expected a name"],
     "objective=[1]": ["objective: [1]"],
@@ -123,10 +123,10 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("typed", REFUSED)
+@pytest.mark.parametrize("typed", CONFIG_ERROR)
 def test_refused_in_one_line_and_nothing_is_left(nursery: Nursery, typed: str, tmp_path: Path):
     line = refusal(nursery.run(*typed.split(" "), folder=tmp_path), tmp_path)
-    assert [words for words in REFUSED[typed] if words not in line] == [], line
+    assert [words for words in CONFIG_ERROR[typed] if words not in line] == [], line
     assert "Traceback" not in line and len(line) < 1000
 
 

@@ -11,15 +11,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import built
+from support import built, pair_in
 from torch import nn
 
 from ganrun.cli import main as cli
 from ganrun.cli.catalog import CONF, KINDS, entries, read
-from ganrun.cli.explain import SEAMS, described, ranges
+from ganrun.cli.explain import HOOKS, described, ranges
 from ganrun.cli.trace import play
 from ganrun.config.rules import RULES
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.core.trick import Trick
 
 SMALL = ("model.generator.width=4", "model.discriminator.width=4", "dataset.resolution=16", "batch=4", "game.grid=4",
@@ -79,8 +79,8 @@ def test_it_tells_tricks_at_their_seams_in_the_order_of_the_list() -> None:
     tricks = section(lines, "tricks")
     assert "targets D noisy_labels, soft_labels" in tricks and "encode D and G flip" in tricks
     where = [
-        next(i for i, line in enumerate(tricks) if line.startswith(seam))
-        for seam in ("bind", "view", "targets", "encode", "after", "sampler")
+        next(i for i, line in enumerate(tricks) if line.startswith(hook))
+        for hook in ("bind", "view", "targets", "encode", "after", "sampler")
     ]
     assert where == sorted(where)
     _, lines, _ = ganrun("explain", *SMALL, "tricks=[soft_labels,noisy_labels]")
@@ -138,8 +138,8 @@ def test_a_falling_learning_rate_is_told() -> None:
 def test_every_seam_is_explained_once() -> None:
     """A seam that is added to `Trick` must get its place in the order."""
     own = {name for name, value in vars(Trick).items() if inspect.isfunction(value) and not name.startswith("_")}
-    told = [seam.__name__ for seams in SEAMS.values() for seam, _ in seams]
-    assert sorted(told) == sorted(own - {"remarks"} - set(dir(nn.Module))) and len(told) >= 13
+    told = [hook.__name__ for seams in HOOKS.values() for hook, _ in seams]
+    assert sorted(told) == sorted(own - {"diagnostics"} - set(dir(nn.Module))) and len(told) >= 13
 
 
 @pytest.mark.parametrize(("steps", "seen", "total", "words"), [
@@ -167,13 +167,13 @@ def test_force_marks_the_record(tmp_path: Path) -> None:
     assert len(said) == 1 and re.search(r" WARNING forced: tricks\.gp: needs a .*Try: .*\(rule C1\)$", said[0])
     for name in ("environment.json", "summary.json"):
         record = json.loads((tmp_path / "run" / name).read_text())
-        assert record["forced"] == ["C1"] and [one["rule"] for one in record["findings"]] == ["C1"]
+        assert record["forced"] == ["C1"] and [one["rule"] for one in record["diagnostics"]] == ["C1"]
 
 
 def test_a_run_that_nothing_is_said_about_is_not_marked(tmp_path: Path) -> None:
     assert ganrun(*SMALL, "tricks=[]", "force=[C1]", "hydra.run.dir=run")[0] == 0
     record = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert record["forced"] == [] and record["findings"] == []
+    assert record["forced"] == [] and record["diagnostics"] == []
 
 
 @pytest.mark.parametrize(("force", "said"), [
@@ -265,12 +265,12 @@ def test_listing_takes_no_torch_and_no_hydra(tmp_path: Path) -> None:
 
 
 def test_refused_is_a_value_error() -> None:
-    assert issubclass(Refused, ValueError)
+    assert issubclass(ConfigError, ValueError)
 
 
 def test_each_player_is_tried_with_as_many_images_as_its_updates_have() -> None:
-    run = built("updates.generator_batch=2", "updates.reuse_fakes=false")
+    run = built("updates.generator_batch=2", "updates.share_fakes=false")
     drawn: list[int] = []
-    run.game.nets("generator")[0].register_forward_hook(lambda net, given, images: drawn.append(len(images)))
+    pair_in(run).generator.register_forward_hook(lambda net, given, images: drawn.append(len(images)))
     play(run)
     assert drawn == [run.settings["batch"], 2 * run.settings["batch"]]

@@ -11,14 +11,29 @@ import properties
 import pytest
 import torch
 from omegaconf import OmegaConf
-from support import CONF, built, composed, family, host, host_of_loss, nets_of, nodes, play, sets, tiny, told
+from support import (
+    CONF,
+    built,
+    command_of,
+    composed,
+    drawn,
+    family,
+    host,
+    host_of_loss,
+    nets_of,
+    nodes,
+    play,
+    sets,
+    tiny,
+)
 from torch._dynamo.exc import Unsupported
 
 from ganrun.config.build import build
 from ganrun.config.compose import flat
 from ganrun.config.instantiate import OWN, Maker, check_signature
 from ganrun.config.validate import resolve
-from ganrun.core.errors import Contradiction, Refused, Stopped
+from ganrun.core.context import Progress
+from ganrun.core.errors import ConfigError, ConfigErrors, Stopped
 
 TRICKS, LOSSES, MODELS, EXPERIMENTS = (family(group) for group in ("tricks", "loss", "model", "experiment"))
 SETTINGS = [name for name in TRICKS if sets(name)]
@@ -123,7 +138,7 @@ def test_losses_differ() -> None:
     for loss in LOSSES:
         model = host_of_loss(loss)[0].removeprefix("model=")
         rows = play(built(f"loss={loss}", "model.discriminator.norm=layer", model=model, tricks=["gp"]), 0, 2).rows
-        values[loss] = [measures[f"loss/{player}/adversarial"].item() for _, player, measures in rows]
+        values[loss] = [metrics[f"loss/{player}/adversarial"].item() for _, player, metrics in rows]
     for one, other in combinations(LOSSES, 2):
         assert values[one] != values[other], f"{one} and {other} do the same"
 
@@ -137,9 +152,9 @@ def test_no_update_waits_for_a_gpu(kind: str, name: str) -> None:
     play(run, 0, 1)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        run.engine.begin(1)
+        run.engine.begin(Progress(1))
         for update in run.updates(run.game, 1):
-            run.engine.run(update, run.source.draw(update.stage))
+            run.engine.run(update, drawn(run, update))
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -203,7 +218,7 @@ def test_every_experiment_plays(name: str) -> None:
     run = build(composed(*trial(name)))
     rows = play(run, 0, 2).rows
     assert {player for _, player, _ in rows} == {"generator", "discriminator"}
-    assert all(torch.isfinite(value) for _, _, measures in rows for value in measures.values())
+    assert all(torch.isfinite(value) for _, _, metrics in rows for value in metrics.values())
 
 
 def test_known_company() -> None:
@@ -215,12 +230,12 @@ def test_known_company() -> None:
 
 
 def test_wasserstein_alone_is_refused_with_a_remedy() -> None:
-    with pytest.raises(Contradiction, match=r"loss .*needs something that bounds the slope.*Try: adding gp"):
+    with pytest.raises(ConfigErrors, match=r"loss .*needs something that bounds the slope.*Try: adding gp"):
         built("loss=wasserstein")
 
 
 def test_every_contradiction_is_told_at_once() -> None:
-    with pytest.raises(Contradiction) as refusal:
+    with pytest.raises(ConfigErrors) as refusal:
         built("loss=wasserstein", tricks=["soft_labels", "one_sided_smoothing", "flip"])
     lines = refusal.value.lines
     assert len(lines) >= 4 and all("Try: " in line for line in lines), lines
@@ -312,7 +327,7 @@ def chosen_by(defaults: list[Any]) -> list[str]:
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_what_an_experiment_tells_to_type_is_accepted(name: str, which: str) -> None:
     """Its two networks are made; the data of the paper may not be here, so their size is told."""
-    overrides = told(name, which)
+    overrides = command_of(name, which)
     cfg = composed(*overrides)
     cfg.dataset.class_count, cfg.dataset.channels = 10, cfg.dataset.channels or 3  # as measured of data that are here
     assert overrides[0].startswith("experiment=")
@@ -338,5 +353,5 @@ def test_a_trick_is_named_as_its_file(name: str) -> None:
 
 @pytest.mark.parametrize("name", TRICKS[::9])
 def test_settings_for_a_trick_that_is_not_selected_are_refused(name: str) -> None:
-    with pytest.raises(Refused, match=f"not selected: {name}"):
+    with pytest.raises(ConfigError, match=f"not selected: {name}"):
         built(f"+tricks.{name}.weight=1")

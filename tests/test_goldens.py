@@ -44,8 +44,8 @@ def figures(recipe: str) -> dict[str, list[float]]:
     nets = {"generator": pair_in(run).generator, "discriminator": pair_in(run).discriminator}
     start = {role: torch.cat([p.detach().flatten().clone() for p in net.parameters()]) for role, net in nets.items()}
     found: dict[str, list[float]] = {}
-    for _, _, measures in play(run, 0, STEPS).rows:
-        for name, value in measures.items():
+    for _, _, metrics in play(run, 0, STEPS).rows:
+        for name, value in metrics.items():
             if name.startswith(("loss/", "balance/", "score/", "gp/")):
                 found.setdefault(name, []).append(value.item())
     for role, net in nets.items():

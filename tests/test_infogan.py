@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from support import CONF, built, composed, pair_in, play, tiny, trick_of
+from support import CONF, built, composed, drawn, pair_in, play, tiny, trick_of
 from torch import nn
 
 from ganrun.config.build import build
-from ganrun.core.context import Latent
-from ganrun.core.errors import Contradiction, Refused
+from ganrun.core.context import Latent, Progress
+from ganrun.core.errors import ConfigError, ConfigErrors
 from ganrun.models import infogan
 from ganrun.record.grid import grid
 from ganrun.tricks.codes import categorical_bound, gaussian_bound
@@ -91,14 +91,14 @@ def test_the_noise_of_the_grid_and_new_samples_hold_codes() -> None:
 @pytest.mark.parametrize("latent", [3, 12])
 def test_a_latent_without_room_for_noise_is_refused(latent: int) -> None:
     with pytest.raises(
-        Refused, match=rf"tricks.info_codes: {latent} numbers of noise, and the last 12 .* more than 12. Try: .*=74"
+        ConfigError, match=rf"tricks.info_codes: {latent} numbers of noise, and the last 12 .* more than 12. Try: .*=74"
     ):
         run_of(f"model.generator.latent={latent}")
 
 
 def test_a_pool_of_fakes_is_refused() -> None:
     """Fakes of the past have lost their codes."""
-    with pytest.raises(Contradiction, match=r"tricks.replay: needs .*; tricks.info_codes takes that away"):
+    with pytest.raises(ConfigErrors, match=r"tricks.replay: needs .*; tricks.info_codes takes that away"):
         run_of(tricks=("info_codes", "replay"))
 
 
@@ -111,13 +111,13 @@ def test_a_pool_of_fakes_is_refused() -> None:
     ],
 )
 def test_refusals(override: str, line: str) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ConfigError) as refused:
         run_of(override)
     assert refused.value.lines[0].startswith(line)
 
 
 def test_no_codes_at_all_are_refused() -> None:
-    with pytest.raises(Refused, match="no codes"):
+    with pytest.raises(ConfigError, match="no codes"):
         run_of("tricks.info_codes.categories=[]", "tricks.info_codes.continuous=0")
 
 
@@ -130,10 +130,10 @@ def test_the_term_reaches_generator_trunk_and_head(model: str, std: str) -> None
     run = run_of(f"tricks.info_codes.std={std}", model=model)
     pair, trick, net = pair_in(run), trick_of(run, "info_codes"), pair_in(run).discriminator
     outcomes = {}
-    run.engine.begin(0)
+    run.engine.begin(Progress(0))
     for update in run.updates(run.game, 0):
-        batch = run.source.draw(update.stage) if run.game.wants_reals(update) else None
-        outcomes[update.player] = run.game.play(update, batch)
+        (batches,) = drawn(run, update)
+        outcomes[update.player] = run.game.outcome(update, batches, {})
     trunk = [p for p in net.blocks.parameters() if p.requires_grad]
     q = list(net.recogniser.parameters())
     for player, learners in (("discriminator", [*trunk, *q]), ("generator", list(pair.generator.parameters()))):
@@ -160,11 +160,11 @@ def test_the_head_is_moved_by_the_optimiser_of_d_alone(model: str) -> None:
 def test_terms_are_minus_the_weighted_bound_and_gauges_the_bound() -> None:
     run = run_of("tricks.info_codes.weight_categorical=3", "tricks.info_codes.weight_continuous=0.1")
     rows = play(run, 0, 1).rows
-    measures = rows[0][2]
-    bound = 3 * measures["info_codes/bound_categorical"] + 0.1 * measures["info_codes/bound_continuous"]
-    assert measures["loss/discriminator/info_codes"].item() == pytest.approx(-bound.item(), abs=1e-5)
+    metrics = rows[0][2]
+    bound = 3 * metrics["info_codes/bound_categorical"] + 0.1 * metrics["info_codes/bound_continuous"]
+    assert metrics["loss/discriminator/info_codes"].item() == pytest.approx(-bound.item(), abs=1e-5)
     assert "loss/generator/info_codes" in rows[1][2]
-    assert abs(measures["info_codes/bound_categorical"].item()) < 1  # Q knows nothing yet: near 0, far from log 10
+    assert abs(metrics["info_codes/bound_categorical"].item()) < 1  # Q knows nothing yet: near 0, far from log 10
 
 
 def test_no_category_or_no_continuous_code() -> None:
@@ -187,7 +187,7 @@ def test_several_categories_as_for_svhn() -> None:
 
 def test_a_sweep_changes_one_code_and_nothing_else() -> None:
     run = run_of("game.grid=5")
-    sweeps = trick_of(run, "info_codes").sweeps(run.game.grid)
+    sweeps = trick_of(run, "info_codes").traversals(run.game.grid)
     assert list(sweeps) == ["code_0", "code_1", "code_2"]
     for name, places in (("code_0", range(8, 18)), ("code_1", [18]), ("code_2", [19])):
         latents, moved = sweeps[name], list(places)
@@ -201,7 +201,7 @@ def test_a_sweep_changes_one_code_and_nothing_else() -> None:
 
 def test_pictures_are_what_the_generator_makes_of_the_sweep() -> None:
     run = run_of("game.grid=3")
-    latents = trick_of(run, "info_codes").sweeps(run.game.grid)["code_1"]
+    latents = trick_of(run, "info_codes").traversals(run.game.grid)["code_1"]
     images = run.game.pictures()["code_1"]
     assert images.shape == (3, 10, 1, 16, 16) and grid(images.flatten(0, 1), 3).shape[1] > grid(images[0], 3).shape[0]
     with pair_in(run).sampler() as generator, torch.no_grad():
@@ -253,7 +253,7 @@ def test_every_size(resolution: int, size: int, convolutions: int, channels: int
 
 
 def test_a_size_that_it_cannot_make_is_refused() -> None:
-    with pytest.raises(Refused, match=r"model.generator.resolution: 24, expected one of 16, 28, 32, 64"):
+    with pytest.raises(ConfigError, match=r"model.generator.resolution: 24, expected one of 16, 28, 32, 64"):
         run_of("dataset.resolution=24")
 
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from ganrun.cli.main import main
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.record.grid import to_bytes
 from ganrun.run.load import draw, load_run
 
@@ -29,19 +29,19 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_samples_come_from_the_average_of_the_last_checkpoint(finished: Path):
     run, step = load_run(finished)
     assert step == 2
-    images = draw(run, 6, seed=3, batch=4)
+    images = draw(run.game, 6, seed=3, batch=4)
     assert images.shape == (6, 1, 32, 32)
-    assert torch.equal(images, draw(run, 6, seed=3, batch=4))
-    assert not torch.equal(images, draw(run, 6, seed=4, batch=4))
+    assert torch.equal(images, draw(run.game, 6, seed=3, batch=4))
+    assert not torch.equal(images, draw(run.game, 6, seed=4, batch=4))
     average = run.game.pairs["main"].tricks["ema"].average
     with torch.no_grad():
         average.to_image[0].weight.zero_()
-    assert draw(run, 2, seed=3).abs().max() == 0
+    assert draw(run.game, 2, seed=3).abs().max() == 0
 
 
 def test_a_folder_without_a_checkpoint_is_refused(finished: Path, tmp_path: Path):
     (tmp_path / "config.yaml").write_text((finished / "config.yaml").read_text())
-    with pytest.raises(Refused, match="no checkpoint"):
+    with pytest.raises(ConfigError, match="no checkpoint"):
         load_run(tmp_path)
 
 

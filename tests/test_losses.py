@@ -7,15 +7,15 @@ import torch
 from support import pair_of
 from torch import Tensor
 
-from ganrun.core.context import Stage, Targets, Update
+from ganrun.core.context import BatchShape, Targets, Update
 from ganrun.core.loss import Loss
 from ganrun.losses.margins import Hinge, Wasserstein
 from ganrun.losses.targets import LeastSquares, Minimax, NonSaturating
 from ganrun.tricks.labels import Flip, SoftLabels
 
 REAL, FAKE = torch.tensor([2.0, -1.0]), torch.tensor([0.5, -3.0])
-D_UPDATE = Update(player="discriminator", stage=Stage(2, 2))
-G_UPDATE = Update(player="generator", stage=Stage(2, 2))
+D_UPDATE = Update(player="discriminator", role="discriminator", shape=BatchShape(2, 2))
+G_UPDATE = Update(player="generator", role="generator", shape=BatchShape(2, 2))
 
 
 def softplus(x: float) -> float:
@@ -157,12 +157,12 @@ def test_flipping_is_reflecting_the_value_of_least_squares() -> None:
     torch.testing.assert_close(flipped, plain[:2] + [-gradient for gradient in plain[2:]])
 
 
-def measures(loss: Loss, real: float, fake: float, **tricks: object) -> dict[str, float]:
+def metrics(loss: Loss, real: float, fake: float, **tricks: object) -> dict[str, float]:
     """What a pair would log for these scores, from a discriminator that answers 10 times the first pixel."""
     pair = pair_of(loss=loss, **tricks)  # type: ignore[arg-type]
     pair.discriminator.weight.data = torch.tensor([10.0, 0.0, 0.0, 0.0])  # type: ignore[union-attr]
     images = [torch.zeros(2, 1, 2, 2).index_fill_(2, torch.tensor([0]), score / 10) for score in (real, fake)]
-    found = pair.discriminator_outcome(D_UPDATE, *images).measures
+    found = pair.discriminator_outcome(D_UPDATE, *images).metrics
     return {name: value.item() for name, value in found.items()}
 
 
@@ -171,7 +171,7 @@ def measures(loss: Loss, real: float, fake: float, **tricks: object) -> dict[str
 def test_balance_is_the_probability_of_being_real(loss: Loss, soft: bool) -> None:
     """Whatever number stands for real, and however soft the targets are."""
     tricks = {"soft_labels": SoftLabels(real=[0.7, 1.2], fake=[0.0, 0.3])} if soft else {}
-    plain, flipped = measures(loss, 2.0, -3.0, **tricks), measures(loss, -2.0, 3.0, flip=Flip(), **tricks)
+    plain, flipped = metrics(loss, 2.0, -3.0, **tricks), metrics(loss, -2.0, 3.0, flip=Flip(), **tricks)
     for found in (plain, flipped):
         assert found["balance/D(x)"] == pytest.approx(1 / (1 + math.exp(-2)), rel=1e-5)
         assert found["balance/D(G(z))"] == pytest.approx(1 / (1 + math.exp(3)), rel=1e-5)
@@ -179,15 +179,15 @@ def test_balance_is_the_probability_of_being_real(loss: Loss, soft: bool) -> Non
 
 
 def test_balance_of_least_squares_is_the_value_itself_within_0_and_1() -> None:
-    for found in (measures(LeastSquares(), 0.8, 0.3), measures(LeastSquares(), 0.2, 0.7, flip=Flip())):
+    for found in (metrics(LeastSquares(), 0.8, 0.3), metrics(LeastSquares(), 0.2, 0.7, flip=Flip())):
         assert found["balance/D(x)"] == pytest.approx(0.8) and found["balance/D(G(z))"] == pytest.approx(0.3)
-    beyond = measures(LeastSquares(), 3.0, -2.0)
+    beyond = metrics(LeastSquares(), 3.0, -2.0)
     assert (beyond["balance/D(x)"], beyond["balance/D(G(z))"]) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize("loss", [Wasserstein(), Hinge()], ids=lambda loss: type(loss).__name__)
 def test_losses_without_labels_claim_no_probability(loss: Loss) -> None:
-    assert set(measures(loss, 1.0, -1.0)) == {"score/real", "score/fake"}
+    assert set(metrics(loss, 1.0, -1.0)) == {"score/real", "score/fake"}
 
 
 @pytest.mark.parametrize("loss", [Minimax(), NonSaturating()], ids=lambda loss: type(loss).__name__)

@@ -13,7 +13,7 @@ from support import CONF
 
 from ganrun.cli.main import main
 from ganrun.config.instantiate import Maker
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.toys import Gaussians, Points
 from ganrun.metrics.modes import SAMPLES, Modes, judge
 
@@ -72,7 +72,7 @@ def test_only_the_classes_that_were_chosen_count() -> None:
 
 def test_a_curve_has_no_modes() -> None:
     dataset = toy("swiss_roll", size=100)
-    with pytest.raises(Refused, match=r"no modes to count.*dataset=ring"):
+    with pytest.raises(ConfigError, match=r"no modes to count.*dataset=ring"):
         judge(dataset.images, dataset)
 
 

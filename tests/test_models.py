@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.models import dcgan, keep_calm
 from ganrun.models.layers import Fold, Maxout, Unfold
@@ -148,8 +148,8 @@ def test_sigmoid_squashes_the_score_and_says_so(name):
     _, squashed = small(name, 3, 16, "discriminator.output=sigmoid")
     images = torch.randn(4, 3, 16, 16)
     assert torch.allclose(squashed.eval()(images).score, plain.eval()(images).score.sigmoid())
-    assert Fact.SCORE in squashed.traits.spoils
-    assert Fact.SCORE not in plain.traits.spoils
+    assert Fact.SCORE in squashed.traits.invalidates
+    assert Fact.SCORE not in plain.traits.invalidates
     for fact in (Fact.SCORE, Fact.FEATURES, Fact.FREE_WEIGHTS, Fact.PER_SAMPLE):
         assert fact in plain.traits.provides
 
@@ -168,19 +168,19 @@ def test_per_sample_is_true_when_claimed(name, norm):
         scores.append(discriminator(batch).score)
     moved = (scores[1] - scores[0]).abs() > 1e-10 * scores[0].abs().max()
     assert moved[0]
-    assert bool(moved[1:].any()) == (norm == "batch") == (Fact.PER_SAMPLE in discriminator.traits.spoils)
+    assert bool(moved[1:].any()) == (norm == "batch") == (Fact.PER_SAMPLE in discriminator.traits.invalidates)
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILY if name not in UNNORMED])
 def test_traits_follow_the_layers_that_are_there(name):
     """A trick that replaces batch norm gives PER_SAMPLE back."""
     _, discriminator = small(name, 3, 16, "discriminator.norm=batch")
-    assert Fact.PER_SAMPLE in discriminator.traits.spoils
+    assert Fact.PER_SAMPLE in discriminator.traits.invalidates
     for part in [*discriminator.modules()]:
         for key, layer in [*part.named_children()]:
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                 setattr(part, key, nn.Identity())
-    assert Fact.PER_SAMPLE not in discriminator.traits.spoils
+    assert Fact.PER_SAMPLE not in discriminator.traits.invalidates
 
 
 @pytest.mark.parametrize(("name", "norm"), WITHOUT_BATCH)
@@ -458,7 +458,7 @@ def test_mlp_makes_points():
     assert critic(points).score.shape == (16,)
     assert count(generator) == 3 * 512 + 2 * 513 * 512 + 513 * 2
     assert count(critic) == 3 * 512 + 2 * 513 * 512 + 513
-    assert not critic.traits.spoils
+    assert not critic.traits.invalidates
 
 
 def test_tips_is_the_notebooks_network():
@@ -542,14 +542,14 @@ def test_settings_that_tricks_overlay(name):
     ],
 )  # fmt: skip
 def test_refusals_name_the_key_and_the_choices(name, resolution, override, line):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ConfigError) as refused:
         build(name, 1, resolution, *([override] if override else []))
     assert refused.value.lines == [line]
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_five_channels_are_refused(name):
-    with pytest.raises(Refused, match=r"model.generator.channels: 5, expected a whole number from 1 to 4"):
+    with pytest.raises(ConfigError, match=r"model.generator.channels: 5, expected a whole number from 1 to 4"):
         build(name, 5, 32)
 
 

@@ -18,8 +18,8 @@ from ganrun.config.build import build
 from ganrun.config.compatibility import (
     STANDS,
     TINY,
-    Company,
-    Host,
+    BaseConfiguration,
+    CompatibilityChecker,
     Verdict,
     ask,
     configuration,
@@ -29,8 +29,8 @@ from ganrun.config.compatibility import (
 )
 from ganrun.config.compose import compose
 from ganrun.config.instantiate import Maker
-from ganrun.core.context import Update
-from ganrun.core.errors import Refused
+from ganrun.core.context import Progress, Update
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Level
 from ganrun.core.trick import Setting, Trick
@@ -40,7 +40,7 @@ torch.set_num_threads(1)
 TRICKS, LOSSES = names("tricks"), names("loss")
 ALL = [(one, other, loss) for one, other in combinations(TRICKS, 2) for loss in LOSSES]
 SAMPLE = random.Random(11).sample(ALL, 30)
-COMPANY = Company()
+COMPANY = CompatibilityChecker()
 STEPS = 2
 
 
@@ -51,11 +51,10 @@ def play(cfg: object) -> list[str]:
     seen: dict[str, torch.Tensor] = {}
     with closing(run.source):
         for step in range(STEPS):
-            run.engine.begin(step)
+            run.engine.begin(Progress(step))
             for update in short(run.updates(run.game, step)):
-                batch = run.source.draw(update.stage) if run.game.wants_reals(update) else None
-                measures = run.engine.run(update, batch)
-                seen |= {f"{key} at step {step}": value for key, value in measures.items()}
+                for one in run.engine.run(update, drawn(run, update)):
+                    seen |= {f"{key} at step {step}": v for key, v in zip(one.names, one.values, strict=True)}
         seen["samples"] = run.game.sample()
     return [key for key, value in seen.items() if not bool(torch.isfinite(value).all())]
 
@@ -71,13 +70,13 @@ def judge(one: str, other: str, loss: str) -> str:
     cfg = configuration(loss, [*verdict.host.companions, one, other], verdict.host)
     try:
         wrong = play(cfg)
-    except Refused as refusal:
+    except ConfigError as refusal:
         named = all(any(name in line for name in (one, other, "loss")) for line in refusal.lines)
         if not verdict.refused or not named:
-            return f"{refusal.lines} though the checker says {mark(verdict.findings) or 'nothing'}"
+            return f"{refusal.lines} though the checker says {mark(verdict.diagnostics) or 'nothing'}"
         return "refused"
     if verdict.refused:
-        return f"played, though the checker says {verdict.findings}"
+        return f"played, though the checker says {verdict.diagnostics}"
     return f"not finite: {wrong}" if wrong else "played"
 
 
@@ -125,7 +124,7 @@ def random_sets(count: int) -> list[tuple[str, list[str]]]:
     return [(dice.choice(LOSSES), dice.sample(TRICKS, dice.randint(2, 5))) for _ in range(count)]
 
 
-def gives(loss: str, tricks: list[str], host: Host, name: str) -> bool:
+def gives(loss: str, tricks: list[str], host: BaseConfiguration, name: str) -> bool:
     """Whether this trick may make a fact true: it provides one, it changes the networks, or it sets other parts."""
     trick = Maker()(settings_of(loss, tricks, host)["tricks"][name], f"tricks.{name}")
     return bool(trick.traits.provides) or isinstance(trick, Setting) or type(trick).modify is not Trick.modify
@@ -146,9 +145,9 @@ def test_leaving_a_trick_out_of_a_valid_set_leaves_it_valid() -> None:
         for name in everything:
             fewer = ask(loss, [other for other in everything if other != name], verdict.host)
             if fewer.refused:
-                errors = {finding.id for finding in fewer.findings if finding.level is Level.ERROR}
+                errors = {diagnostic.id for diagnostic in fewer.diagnostics if diagnostic.level is Level.ERROR}
                 excuse = gives(loss, everything, verdict.host, name) and errors <= needed
-                assert excuse, (loss, everything, name, fewer.findings)
+                assert excuse, (loss, everything, name, fewer.diagnostics)
                 excused += 1
     assert valid >= 15 and excused >= 1, (valid, excused)
 
@@ -158,7 +157,7 @@ def test_leaving_a_trick_out_of_a_valid_set_leaves_it_valid() -> None:
 
 @pytest.mark.parametrize("tricks", [[], *([name] for name in random.Random(2).sample(TRICKS, 8)), TRICKS[:3]], ids=str)
 def test_configurations_are_those_of_hydra(tricks: list[str]) -> None:
-    host = Host(*STANDS[0], "none", ())
+    host = BaseConfiguration(*STANDS[0], "none", ())
     ours = configuration("hinge", tricks, host)
     given = [*TINY, f"dataset.resolution={host.resolution}", "loss=hinge", f"tricks=[{','.join(tricks)}]"]
     theirs = OmegaConf.to_container(compose(given), resolve=True)
@@ -180,5 +179,5 @@ def test_known_verdicts() -> None:
     assert mark(COMPANY.pair_cell("soft_labels", "one_sided_smoothing")) == "E C8"
     assert mark(COMPANY.pair_cell("dropout", "gp")) == "W C39"
     assert mark(COMPANY.pair_cell("ema", "noisy_labels")) == ""
-    batch = ask("nonsaturating", ["gp"], Host("dcgan", 16, "batch", ()))
-    assert isinstance(batch, Verdict) and mark(batch.findings) == "E C1"
+    batch = ask("nonsaturating", ["gp"], BaseConfiguration("dcgan", 16, "batch", ()))
+    assert isinstance(batch, Verdict) and mark(batch.diagnostics) == "E C1"

@@ -9,7 +9,8 @@ from support import built, composed, pair_in, play, told, trick_of
 from torch import nn
 
 from ganrun.config.build import build
-from ganrun.core.errors import Refused
+from ganrun.core.context import Progress
+from ganrun.core.errors import ConfigError
 from ganrun.core.schedule import Cosine, HalfLife, Staircase, at, moves
 from ganrun.models import r3gan
 
@@ -140,9 +141,9 @@ def test_with_classes_the_whole_run_is_conditional() -> None:
     """Fakes have the labels of the reals that they are compared with, and the grid has a row for each class."""
     run = built("model.generator.classes=10", "loss=relativistic", "game.grid=40", model="r3gan", tricks=["r1", "r2"])
     rows = play(run, 0, 2).rows
-    assert all(value.isfinite() for _, _, measures in rows for value in measures.values())
+    assert all(value.isfinite() for _, _, metrics in rows for value in metrics.values())
     assert run.game.sample().shape == (40, 1, 16, 16)
-    with pytest.raises(Refused, match="classes"):
+    with pytest.raises(ConfigError, match="classes"):
         built("model.generator.classes=7", "loss=relativistic", model="r3gan")
 
 
@@ -155,7 +156,7 @@ def test_with_classes_the_whole_run_is_conditional() -> None:
     ],
 )
 def test_what_cannot_be_made_is_refused(changed: dict[str, int], words: str) -> None:
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(ConfigError, match=words):
         small(**changed)
 
 
@@ -170,7 +171,7 @@ def test_five_schedules() -> None:
     tricks = {name: trick_of(run, name) for name in ("r1", "r2", "augmentation", "ema")}
     found = {}
     for step in (0, 50, 100, 10**6):
-        run.engine.begin(step)
+        run.engine.begin(Progress(step))
         group = player.optimizer.param_groups[0]
         found[step] = (group["lr"], *group["betas"], tricks["r1"].weight().item(), tricks["r2"].weight().item(),
                        tricks["augmentation"].p().item(), 1 - tricks["ema"].weight().item())  # fmt: skip
@@ -186,12 +187,12 @@ def test_r1_and_r2_weigh_half_of_gamma() -> None:
     """The paper's penalties are gamma / 2 times E |grad D|^2: on D(x) = w . x, gamma / 2 * |w|^2."""
     from support import pair_of
 
-    from ganrun.core.context import Latent, Stage, Update
+    from ganrun.core.context import BatchShape, Latent, Update
     from ganrun.losses.relativistic import Relativistic
     from ganrun.tricks.penalties import R1, R2
 
     pair = pair_of(loss=Relativistic(), r1=R1(gamma=0.05, every=1), r2=R2(gamma=0.005, every=1))  # |w| = 5
-    update = Update(player="discriminator", stage=Stage(2, 2))
+    update = Update(player="discriminator", role="discriminator", shape=BatchShape(2, 2))
     outcome = pair.discriminator_outcome(
         update, torch.randn(2, 1, 2, 2), torch.randn(2, 1, 2, 2), latent=Latent(torch.zeros(2, 4))
     )

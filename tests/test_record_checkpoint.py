@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganrun.core.errors import EnvironmentFailed, Refused, Stopped
+from ganrun.core.errors import ConfigError, EnvironmentFailed, Stopped
 from ganrun.record.checkpoint import FORMAT, Checkpoints
 
 
@@ -76,7 +76,7 @@ def test_at_least_two_are_kept(checkpoints):
     for step in (1, 2, 3, 4):
         checkpoints.save(step, state(step))
     assert [path.name[:13] for path in sorted(checkpoints.folder.iterdir())] == ["step_00000003", "step_00000004"]
-    with pytest.raises(Refused, match="at least 2"):
+    with pytest.raises(ConfigError, match="at least 2"):
         Checkpoints(checkpoints.folder, keep=1)
 
 
@@ -88,7 +88,7 @@ def test_every_flipped_bit_is_found(checkpoints):
         broken = bytearray(whole)
         broken[place] ^= 1 << rng.randrange(8)
         path.write_bytes(broken)
-        with pytest.raises(Refused, match="damaged"):
+        with pytest.raises(ConfigError, match="damaged"):
             checkpoints.load(path)
     path.write_bytes(whole)
     assert equal(checkpoints.load(), state(1))
@@ -102,21 +102,21 @@ def test_a_damaged_newest_is_passed_over_with_a_warning(checkpoints, damage, cap
     with caplog.at_level(logging.WARNING):
         assert checkpoints.load()["step"] == 1
     assert path.name in caplog.text
-    with pytest.raises(Refused, match="damaged"):
+    with pytest.raises(ConfigError, match="damaged"):
         checkpoints.load(path)
     for other in checkpoints.folder.iterdir():
         other.write_bytes(b"")
-    with pytest.raises(Refused, match="at least one whole checkpoint"):
+    with pytest.raises(ConfigError, match="at least one whole checkpoint"):
         checkpoints.load()
 
 
 def test_no_checkpoint_at_all_is_refused(checkpoints, tmp_path):
     assert checkpoints.latest() is None
-    with pytest.raises(Refused, match="no checkpoints"):
+    with pytest.raises(ConfigError, match="no checkpoints"):
         checkpoints.load()
-    with pytest.raises(Refused, match="does not exist"):
+    with pytest.raises(ConfigError, match="does not exist"):
         checkpoints.load(tmp_path / "step_00000001.0123456789abcdef.pt")
-    with pytest.raises(Refused, match="not a checkpoint's name"):
+    with pytest.raises(ConfigError, match="not a checkpoint's name"):
         checkpoints.load(tmp_path / "model.pt")
 
 
@@ -180,7 +180,7 @@ def test_a_malicious_file_does_not_run(checkpoints, tmp_path):
     bare.write_bytes(pickle.dumps(Malicious(target)))
     bare = bare.rename(tmp_path / f"step_00000003.{sha256(bare.read_bytes()).hexdigest()[:16]}.pt")
     for path in (torch_file, bare):
-        with pytest.raises(Refused, match="more than tensors and plain values"):
+        with pytest.raises(ConfigError, match="more than tensors and plain values"):
             checkpoints.load(path)
     assert checkpoints.load()["step"] == 1 and not target.exists()
     torch.load(torch_file, weights_only=False)  # the payload is a real one
@@ -191,10 +191,10 @@ def test_newer_and_foreign_files_are_refused(checkpoints, tmp_path):
     checkpoints.save(1, state(1))
     newer = commit(tmp_path, 2, {"format": FORMAT + 1, "other": 1})
     for path in (newer, None):  # not passed over: going on from an older one would lose work in silence
-        with pytest.raises(Refused, match=f"format {FORMAT + 1}.*Try: a newer ganrun"):
+        with pytest.raises(ConfigError, match=f"format {FORMAT + 1}.*Try: a newer ganrun"):
             checkpoints.load(path)
     for foreign in ({"weights": torch.ones(1)}, [1], {"format": FORMAT}, {"format": True, "state": {}}):
-        with pytest.raises(Refused, match="not a checkpoint of ganrun"):
+        with pytest.raises(ConfigError, match="not a checkpoint of ganrun"):
             checkpoints.load(commit(tmp_path, 3, foreign))
 
 

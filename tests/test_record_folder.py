@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.record.folder import RunFolder, is_run
 
 HOLD = """
@@ -72,7 +72,7 @@ def test_a_second_run_in_a_folder_is_refused_with_the_command_that_goes_on(tmp_p
     folder = RunFolder.create(tmp_path / "my run")
     describe(folder)
     folder.close()
-    with pytest.raises(Refused, match=r"already holds a run.*ganrun resume '.*my run' continues it"):
+    with pytest.raises(ConfigError, match=r"already holds a run.*ganrun resume '.*my run' continues it"):
         RunFolder.create(tmp_path / "my run")
 
 
@@ -80,7 +80,7 @@ def test_a_folder_that_hydra_made_is_welcome_and_a_foreign_config_is_safe(tmp_pa
     (tmp_path / "made" / ".hydra").mkdir(parents=True)
     RunFolder.create(tmp_path / "made").close()
     (tmp_path / "config.yaml").write_text("mine")
-    with pytest.raises(Refused):
+    with pytest.raises(ConfigError):
         RunFolder.create(tmp_path)
     assert (tmp_path / "config.yaml").read_text() == "mine" and not (tmp_path / ".lock").exists()
 
@@ -88,7 +88,7 @@ def test_a_folder_that_hydra_made_is_welcome_and_a_foreign_config_is_safe(tmp_pa
 def test_a_file_and_what_cannot_be_written_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/no/run")):
-        with pytest.raises(Refused, match=r"is a file|cannot be written"):
+        with pytest.raises(ConfigError, match=r"is a file|cannot be written"):
             RunFolder.create(path)
 
 
@@ -114,26 +114,26 @@ def test_what_is_no_run_is_refused_and_the_nearest_run_named(tmp_path):
     folder.close()
     meant = f"ganrun resume {folder.path}"
     for wrong in (tmp_path / "day" / "12-00-00-abce", tmp_path / "day", folder.path / "checkpoints", folder.config):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(ConfigError) as refused:
             RunFolder.open(wrong)
         assert meant in str(refused.value) and "config.yaml and checkpoints" in str(refused.value)
-    with pytest.raises(Refused, match="does not exist"):
+    with pytest.raises(ConfigError, match="does not exist"):
         RunFolder.open(Path("/nowhere/at/all"))
 
 
 def test_a_live_run_holds_its_folder_and_a_killed_one_lets_go(tmp_path):
     process, (pid, _) = hold(tmp_path / "run")
     try:
-        with pytest.raises(Refused, match=rf"in use by a live run, process {pid}"):
+        with pytest.raises(ConfigError, match=rf"in use by a live run, process {pid}"):
             RunFolder.open(tmp_path / "run")
-        with pytest.raises(Refused, match=r"already holds a run"):
+        with pytest.raises(ConfigError, match=r"already holds a run"):
             RunFolder.create(tmp_path / "run")
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
     folder = RunFolder.open(tmp_path / "run")
     assert is_run(folder.path)
-    with pytest.raises(Refused, match=rf"process {os.getpid()}"):  # within one process too
+    with pytest.raises(ConfigError, match=rf"process {os.getpid()}"):  # within one process too
         RunFolder.open(tmp_path / "run")
     folder.close()
     RunFolder.open(tmp_path / "run").close()
@@ -150,7 +150,7 @@ def test_a_worker_that_outlives_a_killed_run_does_not_hold_the_folder(tmp_path):
             try:
                 RunFolder.open(tmp_path / "run").close()
                 break
-            except Refused:
+            except ConfigError:
                 assert time.monotonic() < deadline
     finally:
         os.kill(child, signal.SIGKILL)

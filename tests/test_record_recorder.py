@@ -34,8 +34,8 @@ def folder(tmp_path):
     folder.close()
 
 
-def tensors(measures: dict[str, float]) -> dict[str, torch.Tensor]:
-    return {key: torch.tensor(value) for key, value in measures.items()}
+def tensors(metrics: dict[str, float]) -> dict[str, torch.Tensor]:
+    return {key: torch.tensor(value) for key, value in metrics.items()}
 
 
 def discriminator(number: float, **more: float) -> dict[str, torch.Tensor]:
@@ -136,10 +136,10 @@ def test_writing_before_a_checkpoint_keeps_the_window(folder):
 
 def test_what_is_kept_is_a_copy_of_any_precision_without_a_graph(folder):
     recorder = Recorder(folder, every=2, layers={})
-    gauge = torch.tensor(1.0, requires_grad=True)
-    measures = {"a": gauge * 2, "half": torch.tensor(0.5, dtype=torch.bfloat16), "seen": torch.tensor(3)}
-    recorder.add(1, "generator", measures)
-    measures["half"].fill_(7.0)  # a captured update writes to the same place again
+    metric_of = torch.tensor(1.0, requires_grad=True)
+    metrics = {"a": metric_of * 2, "half": torch.tensor(0.5, dtype=torch.bfloat16), "seen": torch.tensor(3)}
+    recorder.add(1, "generator", metrics)
+    metrics["half"].fill_(7.0)  # a captured update writes to the same place again
     assert not recorder._pending[0].values.requires_grad
     assert recorder.flush(1, {}) == {"a": 2.0, "half": 0.5, "seen": 3.0}
     recorder.close()
@@ -153,10 +153,10 @@ class NoSync(TorchDispatchMode):
 
 def test_adding_asks_nothing_of_the_device_and_draws_no_randomness(folder):
     recorder = Recorder(folder, every=2, layers=LAYERS)
-    before, measures = torch.get_rng_state(), discriminator(1.0)
+    before, metrics = torch.get_rng_state(), discriminator(1.0)
     with NoSync():
-        recorder.add(1, "discriminator", measures)
-        recorder.add(1, "discriminator", measures)
+        recorder.add(1, "discriminator", metrics)
+        recorder.add(1, "discriminator", metrics)
     recorder.flush(1, {})
     recorder.close()
     assert torch.equal(before, torch.get_rng_state())

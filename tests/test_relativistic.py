@@ -7,8 +7,8 @@ import torch
 from support import built, pair_of, play
 from torch import Tensor
 
-from ganrun.core.context import Stage, Targets, Update
-from ganrun.core.errors import Contradiction
+from ganrun.core.context import BatchShape, Targets, Update
+from ganrun.core.errors import ConfigErrors
 from ganrun.core.loss import Loss
 from ganrun.losses.relativistic import Relativistic, RelativisticAverage
 
@@ -87,7 +87,7 @@ def test_reals_teach_the_generators_side_but_are_not_moved_by_it(loss: Loss) -> 
     for shift in (0.0, 1.0):
         pair = pair_of(loss=loss)
         noise, real = torch.ones(2, 4), torch.full((2, 1, 2, 2), shift)
-        update = Update(player="generator", stage=Stage(2, 2))
+        update = Update(player="generator", role="generator", shape=BatchShape(2, 2))
         pair.generator_outcome(update, real, pair.generator(noise)).terms["adversarial"].backward()
         gradients.append(pair.generator.scale.grad.item())  # type: ignore[union-attr]
     assert gradients[0] != gradients[1] and all(gradients)
@@ -96,13 +96,13 @@ def test_reals_teach_the_generators_side_but_are_not_moved_by_it(loss: Loss) -> 
 @pytest.mark.parametrize("loss", ["relativistic", "relativistic_average"])
 @pytest.mark.parametrize("trick", ["soft_labels", "one_sided_smoothing", "noisy_labels", "flip"])
 def test_there_are_no_labels_to_soften(loss: str, trick: str) -> None:
-    with pytest.raises(Contradiction, match=rf"tricks\.{trick}: needs a loss that asks .*rule C6"):
+    with pytest.raises(ConfigErrors, match=rf"tricks\.{trick}: needs a loss that asks .*rule C6"):
         built(f"loss={loss}", "model.discriminator.norm=none", tricks=[trick])
 
 
 @pytest.mark.parametrize(("trick", "rule"), [("ada", "C44"), ("top_k", "C46")])
 def test_what_needs_a_score_of_one_image_is_refused(trick: str, rule: str) -> None:
-    with pytest.raises(Contradiction, match=rf"tricks\.{trick}: needs .*rule {rule}"):
+    with pytest.raises(ConfigErrors, match=rf"tricks\.{trick}: needs .*rule {rule}"):
         built("loss=relativistic", "model.discriminator.norm=none", tricks=[trick])
 
 
@@ -110,7 +110,7 @@ def test_both_players_may_see_reals_and_noise_of_their_own() -> None:
     """R3GAN: each update draws; a step then reads twice as many reals."""
     seen = {}
     for reuse in ("true", "false"):
-        run = built("loss=relativistic", f"updates.reuse_fakes={reuse}")
+        run = built("loss=relativistic", f"updates.share_fakes={reuse}")
         play(run, 0, 2)
         seen[reuse] = run.source.seen
     assert seen["true"] == seen["false"] == 2 * 2 * 4  # two updates a step, four reals each

@@ -12,8 +12,8 @@ from support import built, pair_in, play, tiny
 from test_models import build, count
 from torch import Tensor, nn
 
-from ganrun.core.context import Stage
-from ganrun.core.errors import Contradiction, Refused
+from ganrun.core.context import BatchShape
+from ganrun.core.errors import ConfigError, ConfigErrors
 from ganrun.core.facts import Fact
 from ganrun.models import base
 from ganrun.models.biggan import CodedBatchNorm
@@ -160,7 +160,7 @@ def test_the_critic_sums_or_averages_each_map_before_its_score() -> None:
     by_hand = F.relu(last).sum((2, 3)) @ summing.head.score.weight[0]
     assert torch.allclose(summing(images).score, by_hand, rtol=1e-4)
     assert torch.allclose(summing(images).score, 64 * averaging(images).score, rtol=1e-4)
-    assert Fact.PER_SAMPLE not in summing.traits.spoils
+    assert Fact.PER_SAMPLE not in summing.traits.invalidates
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -191,17 +191,17 @@ def test_every_resolution_and_channels(model: str, channels: int, resolution: in
 )  # fmt: skip
 def test_refusals(model: str, resolution: int, override: str, line: str) -> None:
     known = [f"{net}.classes=3" for net in ("generator", "discriminator")] if model == "biggan" else []
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ConfigError) as refused:
         build(model, 1, resolution, *known, *([override] if override else []))
     assert refused.value.lines == [line]
 
 
 def test_classes_need_batch_norm_and_data_need_labels() -> None:
     with pytest.raises(
-        Refused, match=r"model\.generator\.norm: none, and 3 classes.*Try: model\.generator\.norm=batch"
+        ConfigError, match=r"model\.generator\.norm: none, and 3 classes.*Try: model\.generator\.norm=batch"
     ):
         build("resnet", 1, 16, "generator.classes=3", "generator.norm=none")
-    with pytest.raises(Refused, match="rule C24"):
+    with pytest.raises(ConfigError, match="rule C24"):
         build("biggan", 1, 16, "generator.classes=0", "discriminator.classes=0")
 
 
@@ -361,7 +361,7 @@ INSIDE = ["minibatch_stddev", "minibatch_discrimination", "equalized_lr", "dropo
 def test_tricks_that_change_networks_play_with_residual_ones(trick: str) -> None:
     run = built("batch=4", model="resnet", tricks=[trick])
     rows = play(run, 0, 2).rows
-    assert all(torch.isfinite(value) for _, _, measures in rows for value in measures.values())
+    assert all(torch.isfinite(value) for _, _, metrics in rows for value in metrics.values())
 
 
 def test_noise_inside_a_conditional_generator() -> None:
@@ -371,19 +371,20 @@ def test_noise_inside_a_conditional_generator() -> None:
 def test_layer_norm_is_inside_the_blocks_but_the_first() -> None:
     judge = pair_in(built(model="resnet", tricks=["layer_norm"])).discriminator
     held = {name.split(".")[1] for name, m in judge.named_modules() if isinstance(m, nn.GroupNorm)}
-    assert held == {"flat1", "flat2"} and Fact.PER_SAMPLE not in judge.traits.spoils  # type: ignore[union-attr, operator]
+    assert held == {"flat1", "flat2"} and Fact.PER_SAMPLE not in judge.traits.invalidates  # type: ignore[union-attr, operator]
 
 
 # A larger batch for G -------------------------------------------------------------------------------------------------
 
-LARGER = ("updates.generator_batch=2", "updates.reuse_fakes=false")
+LARGER = ("updates.generator_batch=2", "updates.share_fakes=false")
 
 
 def test_the_generators_batch_is_a_multiple_of_the_discriminators() -> None:
     run = built(*LARGER, "updates.discriminator=2", model="resnet")
     updates = run.updates(run.game, 0)
-    assert [(u.player, u.stage) for u in updates] == [
-        ("discriminator", Stage(4, 16)), ("discriminator", Stage(4, 16)), ("generator", Stage(8, 16))]  # fmt: skip
+    assert [(u.player, u.shape) for u in updates] == [
+        ("discriminator", BatchShape(4, 16)), ("discriminator", BatchShape(4, 16)), ("generator", BatchShape(8, 16)),
+    ]  # fmt: skip
     seen: list[int] = []
     pair_in(run).discriminator.register_forward_hook(lambda _, args, made: seen.append(len(args[0])))
     play(run, 0, 1)
@@ -405,9 +406,13 @@ def test_resume_with_a_larger_batch_is_exact(more: list[str]) -> None:
 
 
 def test_a_larger_batch_needs_fresh_fakes() -> None:
-    with pytest.raises(Refused, match=r"updates\.generator_batch: 2 batches for G.*Try: updates\.reuse_fakes=false"):
+    with pytest.raises(
+        ConfigError, match=r"updates\.generator_batch: 2 batches for G.*Try: updates\.share_fakes=false"
+    ):
         built("updates.generator_batch=2")
-    with pytest.raises(Refused, match=r"updates\.generator_batch: 0 times the images of a batch, expected at least 1"):
+    with pytest.raises(
+        ConfigError, match=r"updates\.generator_batch: 0 times the images of a batch, expected at least 1"
+    ):
         built("updates.generator_batch=0")
 
 
@@ -437,7 +442,7 @@ def test_only_reals_are_dequantised_and_the_penalty_is_between_them_and_fakes() 
 
 
 def test_points_have_no_rounding_to_undo() -> None:
-    with pytest.raises(Refused, match=r"tricks\.dequantize: the data are not 8-bit images"):
+    with pytest.raises(ConfigError, match=r"tricks\.dequantize: the data are not 8-bit images"):
         built("dataset=ring", "dataset.size=100", "model.generator.output=linear", model="mlp", tricks=["dequantize"])
 
 
@@ -452,6 +457,6 @@ def test_head_and_classifier_play_together() -> None:
     rows = play(
         built(*known, "model.discriminator.conditioning=head", model="resnet", tricks=["auxiliary_classifier"]), 0, 1
     )
-    assert any("auxiliary_classifier" in name for _, _, measures in rows.rows for name in measures)
-    with pytest.raises(Contradiction, match="names the class"):
+    assert any("auxiliary_classifier" in name for _, _, metrics in rows.rows for name in metrics)
+    with pytest.raises(ConfigErrors, match="names the class"):
         built(*known, model="resnet", tricks=["auxiliary_classifier"])

@@ -75,7 +75,7 @@ def test_what_was_drawn_is_what_is_built(script: ModuleType, base: str, recipe: 
     assert bool(in_critic) == (recipe == "gan")
     assert list(pair.tricks) == (["gp", "n_critic"] if recipe == "wgan_gp" else [])  # type: ignore[arg-type, union-attr]
     assert run.updates.counts == ((5, 1) if recipe == "wgan_gp" else (1, 1))
-    assert not run.findings and run.dataset.resolution == 16
+    assert not run.diagnostics and run.dataset.resolution == 16
 
 
 def test_the_table_counts_by_score(script: ModuleType) -> None:

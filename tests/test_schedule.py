@@ -6,8 +6,9 @@ from itertools import product
 
 import pytest
 import torch
-from support import built, play, trick_of
+from support import built, pair_in, play, trick_of
 
+from ganrun.core.context import Progress
 from ganrun.core.schedule import Constant, Cosine, Linear, Schedule, Scheduled, schedule
 from ganrun.core.seeding import derive, generator, reseed
 
@@ -68,7 +69,7 @@ def test_copies_follow_the_step_too() -> None:
     run = built(tricks=["instance_noise"])
     copy = deepcopy(trick_of(run, "instance_noise"))
     run.game.pairs["main"].add_module("copy", copy)  # type: ignore[union-attr]
-    run.game.begin(1000)
+    run.game.begin(Progress(1000))
     assert copy.sigma().item() == pytest.approx(0.05)
 
 
@@ -78,7 +79,7 @@ def test_a_learning_rate_follows_its_schedule() -> None:
     for step, rate in enumerate([1e-3, 7.5e-4, 5e-4, 2.5e-4]):
         play(run, step, step + 1)
         assert run.engine.players["generator"].optimizer.param_groups[0]["lr"] == pytest.approx(rate)
-    generator = run.game.nets("generator")[0]
+    generator = pair_in(run).generator
     before = [p.detach().clone() for p in generator.parameters()]
     play(run, 4, 6)
     moved = [p for p, q in zip(generator.parameters(), before, strict=True) if not torch.equal(p, q)]

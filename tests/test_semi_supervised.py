@@ -10,8 +10,8 @@ from support import composed, pair_in, play, tiny, trick_of
 from torch import Tensor
 
 from ganrun.config.build import build
-from ganrun.core.context import Targets
-from ganrun.core.errors import Contradiction, Refused
+from ganrun.core.context import Progress, Targets
+from ganrun.core.errors import ConfigError, ConfigErrors
 from ganrun.data.datasets.benchmarks import Mnist
 from ganrun.data.datasets.bundled import Digits
 from ganrun.losses.targets import Minimax
@@ -60,9 +60,9 @@ def test_the_term_is_the_papers_cross_entropy_on_labelled_images() -> None:
     trick, pair = trick_of(run, "semi_supervised"), pair_in(run)
     seen: list[tuple[Tensor, Tensor]] = []
     pair.discriminator.register_forward_hook(lambda net, given, made: seen.append((given[0], made.heads["class"])))
-    run.engine.begin(0)
+    run.engine.begin(Progress(0))
     update = run.updates(run.game, 0)[0]
-    outcome = run.game.play(update, run.source.draw(update.stage))
+    outcome = run.game.play(update, run.source.draw(update.shape))
     (_, real), (_, fake), (images, logits) = seen
     places = [next(i for i, kept in enumerate(trick.images) if torch.equal(kept, image)) for image in images]
     labels = trick.labels[places]
@@ -98,22 +98,22 @@ def test_held_out_images_are_never_trained_on() -> None:
     assert torch.equal(data.test.labels, Digits(channels=1, resolution=16, classes=None, held_out=300).test.labels)
     some = Digits(channels=1, resolution=16, classes=[3, 5], held_out=300)
     assert some.test.classes == some.classes == ("3", "5") and set(some.test.labels.tolist()) == {0, 1}
-    with pytest.raises(Refused, match=r"dataset.held_out: 1797 of 1797 images"):
+    with pytest.raises(ConfigError, match=r"dataset.held_out: 1797 of 1797 images"):
         Digits(channels=1, resolution=16, classes=None, held_out=1797)
 
 
 def test_the_test_error_is_measured_where_the_host_waits() -> None:
     run = run_of("dataset.held_out=100")
     assert run.source.kept_out().images.shape == (100, 1, 16, 16)
-    found = run.game.figures()
+    found = run.game.log_metrics()
     test = run.dataset.test
     _, logits = logits_of(run, test.bulk()[0].float() / 127.5 - 1)
     wrong = (logits.argmax(1) != test.labels).float().mean().item()
     assert found == {"semi_supervised/test_error": pytest.approx(wrong, abs=1e-6)}
     assert pair_in(run).discriminator.training is False  # as the line above left it
     pair_in(run).discriminator.train()
-    run.game.figures()
-    assert pair_in(run).discriminator.training and run_of().game.figures() == {}
+    run.game.log_metrics()
+    assert pair_in(run).discriminator.training and run_of().game.log_metrics() == {}
 
 
 def test_the_error_by_hand() -> None:
@@ -144,16 +144,16 @@ def test_the_figure_reaches_the_summary(tmp_path: Any) -> None:
 
 def test_what_cannot_be_learnt_from_is_refused() -> None:
     with pytest.raises(
-        Refused, match=r"labelled: 500, and a class has \d+ images, expected up to \d+. Try: .*labelled="
+        ConfigError, match=r"labelled: 500, and a class has \d+ images, expected up to \d+. Try: .*labelled="
     ):
         run_of("tricks.semi_supervised.labelled=500")
-    with pytest.raises(Refused, match=r"discriminator.classes: 7, but the data have 10 classes"):
+    with pytest.raises(ConfigError, match=r"discriminator.classes: 7, but the data have 10 classes"):
         run_of("model.discriminator.classes=7")
-    with pytest.raises(Refused, match="no labels, and semi_supervised learns from some"):
+    with pytest.raises(ConfigError, match="no labels, and semi_supervised learns from some"):
         _without_labels()
     for refused in (("model.discriminator.classes=1",), ()):
         with pytest.raises(
-            Contradiction, match=r"semi_supervised: needs a (discriminator whose score|loss whose targets)"
+            ConfigErrors, match=r"semi_supervised: needs a (discriminator whose score|loss whose targets)"
         ):
             run_of(*refused, loss="minimax" if refused else "hinge")
 
@@ -161,7 +161,7 @@ def test_what_cannot_be_learnt_from_is_refused() -> None:
 def _without_labels() -> None:
     run = run_of()
     run.dataset.labels = None
-    run.game.study(run.source)
+    run.game.on_data(run.source)
 
 
 # Networks
@@ -206,7 +206,7 @@ def test_ten_labels_a_class_teach_digits() -> None:
     run = build(composed("experiment=semi_supervised", "steps=200", "engine.device=cpu", "engine.precision=fp32",
                          "engine.workers=0", "optim.decay.delay=200"))  # fmt: skip
     play(run, 0, 200)
-    assert run.game.figures()["semi_supervised/test_error"] < 0.6
+    assert run.game.log_metrics()["semi_supervised/test_error"] < 0.6
 
 
 def test_a_known_data_set_tests_on_its_own_test_split(tmp_path: Any) -> None:

@@ -10,9 +10,9 @@ from support import LinearDiscriminator, built, pair_in, pair_of, play, samples_
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ganrun.config.compatibility import Company, Host, ask
+from ganrun.config.compatibility import BaseConfiguration, CompatibilityChecker, ask
 from ganrun.core.context import Context, DiscriminatorOutput, Latent
-from ganrun.core.errors import Contradiction, Refused
+from ganrun.core.errors import ConfigError, ConfigErrors
 from ganrun.core.facts import Fact
 from ganrun.core.trick import Trick
 from ganrun.models.epilogues import MinibatchStddev
@@ -214,7 +214,7 @@ def test_with_classes_the_whole_run_is_conditional() -> None:
     assert run.game.classes == 10 and run.game.pair.discriminator.classes == 10
     play(run, 0, 2)
     assert trick_of(run, "path_length").length > 0  # type: ignore[operator]
-    with pytest.raises(Refused, match="classes"):
+    with pytest.raises(ConfigError, match="classes"):
         built("model.generator.classes=7", *sizes, model="stylegan2")
 
 
@@ -326,7 +326,7 @@ def test_a_skip_discriminator_reads_the_image_at_every_size() -> None:
 
 def test_the_spread_of_a_group_reaches_the_last_convolution_as_a_map() -> None:
     judge = discriminator(epilogue=MinibatchStddev(group=4, eps=1e-8))
-    assert judge.head.conv.in_channels == 9 and Fact.ALONE in judge.traits.spoils
+    assert judge.head.conv.in_channels == 9 and Fact.ALONE in judge.traits.invalidates
     given: list[Tensor] = []
     judge.head.conv.register_forward_pre_hook(lambda _, maps: given.append(maps[0]))
     features = judge(torch.randn(4, 3, 16, 16)).features[-1]
@@ -407,18 +407,18 @@ def test_gradient_of_gradient(architecture: str, autocast: bool) -> None:
     ],
 )
 def test_what_cannot_be_made_is_refused(net: Any, changed: dict[str, Any], message: str) -> None:
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(ConfigError, match=message):
         net(**changed)
 
 
 def test_what_cannot_be_combined_is_refused() -> None:
-    with pytest.raises(Refused, match=r"epilogue: MinibatchDiscrimination.*Try: tricks=\[minibatch_stddev\]"):
+    with pytest.raises(ConfigError, match=r"epilogue: MinibatchDiscrimination.*Try: tricks=\[minibatch_stddev\]"):
         built(model="stylegan2", tricks=["minibatch_discrimination"])
     for name in ("equalized_lr", "weight_norm"):
-        with pytest.raises(Refused, match=f"{name}: the networks have a form for their weights already"):
+        with pytest.raises(ConfigError, match=f"{name}: the networks have a form for their weights already"):
             built(model="stylegan2", tricks=[name])
     for name in ("path_length", "style_mixing"):
-        with pytest.raises(Contradiction, match=rf"{name}: needs a generator that makes a style.*model=stylegan2"):
+        with pytest.raises(ConfigErrors, match=rf"{name}: needs a generator that makes a style.*model=stylegan2"):
             built(tricks=[name])
 
 
@@ -474,7 +474,7 @@ def test_path_length_in_closed_form() -> None:
         slope = 2 * 2 * ((lengths - mean) * (unit - 0.01 * unit.mean())).mean().item()
         assert net.scale.grad is not None and net.scale.grad.item() == pytest.approx(slope, rel=1e-4)
         assert trick.mean.item() == pytest.approx(mean, rel=1e-5)
-        assert trick.gauges()["length"].item() == pytest.approx(lengths.mean().item(), rel=1e-5)
+        assert trick.metrics()["length"].item() == pytest.approx(lengths.mean().item(), rel=1e-5)
 
 
 def test_path_length_estimates_the_jacobians_norm() -> None:
@@ -581,8 +581,8 @@ def test_mixing_leaves_the_discriminator_alone() -> None:
 
 def test_the_checker_finds_these_tricks_a_host() -> None:
     """On a model without styles they are refused, which does not mean that no model takes them."""
-    company = Company()
+    company = CompatibilityChecker()
     for name in ("path_length", "style_mixing"):
         verdict = company.with_loss(name, "nonsaturating")
-        assert verdict.host.model == "stylegan2" and not verdict.findings
-    assert ask("nonsaturating", ["path_length"], Host("dcgan", 16, "none", ())).refused
+        assert verdict.host.model == "stylegan2" and not verdict.diagnostics
+    assert ask("nonsaturating", ["path_length"], BaseConfiguration("dcgan", 16, "none", ())).refused

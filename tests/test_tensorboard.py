@@ -36,7 +36,7 @@ LAYERS = {
 TERMS = {"discriminator": ["adversarial", "gp"], "generator": ["adversarial", "feature_matching"]}
 
 
-def measures(player: str, step: int) -> dict[str, torch.Tensor]:
+def metrics(player: str, step: int) -> dict[str, torch.Tensor]:
     terms = {f"loss/{player}/{term}": torch.tensor(1.0 / step + i) for i, term in enumerate(TERMS[player])}
     norms = {key: torch.tensor(float(step)) for keys in LAYERS[player].values() for key in keys}
     watched = {"balance/D(x)": 0.5 + 0.4 / step, "balance/D(G(z))": 0.5 - 0.4 / step, "score/real": 1.0, "ada/p": 0.25}
@@ -52,7 +52,7 @@ def leave(path: Path, seed: int) -> None:
         recorder.text("configuration", "```yaml\nsteps: 30\n```")
         for step in range(first, last + 1):
             for player in LAYERS:
-                recorder.add(step, player, measures(player, step))
+                recorder.add(step, player, metrics(player, step))
             if recorder.due(step):
                 means = recorder.flush(step, {"learning_rate/generator": 2e-4, "speed/images_per_second": 500.0})
         recorder.image("samples", last, grid(torch.rand(16, 1, 32, 32) * 2 - 1))

@@ -8,10 +8,10 @@ from torch import nn
 
 from ganrun.config.build import Momentum, build
 from ganrun.config.rules import RULES, check_force
-from ganrun.core.context import Stage
-from ganrun.core.errors import Contradiction, Refused, nearest
+from ganrun.core.context import BatchShape
+from ganrun.core.errors import ConfigError, ConfigErrors, nearest
 from ganrun.core.facts import Fact
-from ganrun.core.traits import Level, Traits, claims, contradictions, facts, findings
+from ganrun.core.traits import Level, Traits, contradictions, diagnostics, facts, keys
 from ganrun.games.latent import LatentGame
 
 
@@ -22,7 +22,7 @@ class Part:
 
 GIVES = Part(provides=facts(Fact.TARGETS))
 NEEDS = Part(needs=facts(Fact.TARGETS))
-SPOILS = Part(spoils=facts(Fact.TARGETS))
+SPOILS = Part(invalidates=facts(Fact.TARGETS))
 
 
 def test_a_need_that_is_provided_is_no_reason() -> None:
@@ -46,14 +46,17 @@ def test_a_need_that_is_provided_and_spoiled_names_who_spoils() -> None:
 
 def test_what_is_preferred_warns_and_does_not_refuse() -> None:
     parts = {"loss": Part(), "tricks.one": Part(prefers=facts(Fact.PROBABILITY))}
-    (finding,) = findings(parts)
-    assert (finding.id, finding.level) == (Fact.PROBABILITY.id, Level.WARNING) and "prefers" in finding.sentence
-    assert not contradictions(parts) and not findings(parts | {"loss": Part(provides=facts(Fact.PROBABILITY))})
+    (diagnostic,) = diagnostics(parts)
+    assert (diagnostic.id, diagnostic.level) == (
+        Fact.PROBABILITY.id,
+        Level.WARNING,
+    ) and "prefers" in diagnostic.sentence
+    assert not contradictions(parts) and not diagnostics(parts | {"loss": Part(provides=facts(Fact.PROBABILITY))})
 
 
 def test_errors_bear_the_rule_that_they_follow_from() -> None:
-    parts = {"loss": Part(), "tricks.one": NEEDS, "tricks.two": Part(claims=claims("x"))}
-    found = findings(parts | {"tricks.three": Part(claims=claims("x"))})
+    parts = {"loss": Part(), "tricks.one": NEEDS, "tricks.two": Part(sets=keys("x"))}
+    found = diagnostics(parts | {"tricks.three": Part(sets=keys("x"))})
     assert [(f.id, f.level) for f in found] == [(Fact.TARGETS.id, Level.ERROR), ("C8", Level.ERROR)]
 
 
@@ -63,15 +66,15 @@ def test_errors_bear_the_rule_that_they_follow_from() -> None:
 )
 def test_two_owners_of_one_thing_are_told_as_that(tricks: list[str]) -> None:
     """Even where the settings of both together could not be built."""
-    with pytest.raises(Contradiction) as refusal:
+    with pytest.raises(ConfigErrors) as refusal:
         built("loss=nonsaturating", tricks=tricks)
     assert all("each sets" in line and "(rule C8)" in line for line in refusal.value.lines), refusal.value.lines
 
 
 def test_two_owners_of_one_thing_cannot_be_forced() -> None:
-    with pytest.raises(Refused, match="C8 cannot be forced"):
+    with pytest.raises(ConfigError, match="C8 cannot be forced"):
         check_force(["C8"])
-    with pytest.raises(Refused, match="C8 cannot be forced"):
+    with pytest.raises(ConfigError, match="C8 cannot be forced"):
         built("force=[C8]", tricks=["equalized_lr", "weight_norm"])
 
 
@@ -80,31 +83,31 @@ def test_what_nobody_needs_may_be_spoiled() -> None:
 
 
 def test_a_claim_has_one_owner() -> None:
-    mine, other = Part(claims=claims("the targets of reals")), Part(claims=claims("the targets of fakes"))
+    mine, other = Part(sets=keys("the targets of reals")), Part(sets=keys("the targets of fakes"))
     assert contradictions({"tricks.one": mine, "tricks.two": other}) == []
     (reason,) = contradictions({"tricks.one": mine, "tricks.two": other, "tricks.three": mine})
     assert reason == ("tricks.one and tricks.three: each sets the targets of reals. Try: keeping one of them")
 
 
 def test_all_reasons_are_told_at_once() -> None:
-    claimed = Part(needs=facts(Fact.TARGETS, Fact.LIPSCHITZ), claims=claims("x"))
+    claimed = Part(needs=facts(Fact.TARGETS, Fact.LIPSCHITZ), sets=keys("x"))
     reasons = contradictions({"tricks.one": claimed, "tricks.two": claimed})
     assert len(reasons) == 2 * 2 + 1
 
 
 def test_any_two_of_three_exclusive_parts_are_refused() -> None:
     """Multiplying three flags, as others do, lets any two pass."""
-    parts = {f"tricks.{name}": Part(claims=claims("the slope")) for name in ("gp", "dragan", "maxgp")}
+    parts = {f"tricks.{name}": Part(sets=keys("the slope")) for name in ("gp", "dragan", "maxgp")}
     names = list(parts)
     for left_out in names:
         assert contradictions({name: parts[name] for name in names if name != left_out})
 
 
 def test_a_contradiction_is_a_refusal_of_several_lines() -> None:
-    error = Contradiction(["one", "two"])
-    assert isinstance(error, Refused) and error.lines == ["one", "two"] and str(error) == "one; two"
-    assert Refused("here", "this", "that", "other").lines == ["here: this, expected that. Try: other"]
-    assert Refused("here", "this").lines == ["here: this"]
+    error = ConfigErrors(["one", "two"])
+    assert isinstance(error, ConfigError) and error.lines == ["one", "two"] and str(error) == "one; two"
+    assert ConfigError("here", "this", "that", "other").lines == ["here: this, expected that. Try: other"]
+    assert ConfigError("here", "this").lines == ["here: this"]
 
 
 @pytest.mark.parametrize("fact", Fact)
@@ -122,7 +125,7 @@ def test_a_misspelt_fact_cannot_be_written() -> None:
 
 def test_the_networks_of_a_pair_are_parts_by_the_name_a_user_knows() -> None:
     pair = pair_of()
-    game = LatentGame(pair=pair, stage=Stage(4, 2), prior="normal", grid=4)
+    game = LatentGame(pairs={"main": pair}, shape=BatchShape(4, 2), prior="normal", grid=4)
     assert list(game.parts(pair)) == ["model.generator", "model.discriminator", "loss", "game"]
 
 
@@ -134,9 +137,9 @@ def test_networks_take_part_in_the_check() -> None:
     generator = ScaleGenerator(1.0)
     generator.traits = Conditional.traits  # type: ignore[attr-defined]
     spoiler = LinearDiscriminator([0.0] * 4)
-    spoiler.traits = Traits(spoils=facts(Fact.PER_SAMPLE), provides=facts(Fact.SCORE, Fact.PER_SAMPLE))  # type: ignore[misc]
+    spoiler.traits = Traits(invalidates=facts(Fact.PER_SAMPLE), provides=facts(Fact.SCORE, Fact.PER_SAMPLE))  # type: ignore[misc]
     pair = pair_of(spoiler, generator=generator)
-    game = LatentGame(pair=pair, stage=Stage(4, 2), prior="normal", grid=4)
+    game = LatentGame(pairs={"main": pair}, shape=BatchShape(4, 2), prior="normal", grid=4)
     (reason,) = contradictions(game.parts(pair))
     assert reason.startswith("model.generator (") and "model.discriminator (" in reason
 

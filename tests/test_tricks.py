@@ -9,8 +9,8 @@ from support import Bowl, LinearDiscriminator, ScaleGenerator, built, composed, 
 from torch import Tensor
 
 from ganrun.config.build import build
-from ganrun.core.context import Stage, Targets, Update
-from ganrun.core.errors import Contradiction, Refused
+from ganrun.core.context import BatchShape, Progress, Targets, Update
+from ganrun.core.errors import ConfigError, ConfigErrors
 from ganrun.core.game import Game
 from ganrun.core.pair import Pair
 from ganrun.core.schedule import Linear
@@ -23,13 +23,13 @@ from ganrun.tricks.labels import Flip, NoisyLabels, OneSidedSmoothing, SoftLabel
 from ganrun.tricks.penalties import GradientPenalty, WeightClipping
 from ganrun.tricks.views import InstanceNoise
 
-D_UPDATE = Update(player="discriminator", stage=Stage(4, 2))
-G_UPDATE = Update(player="generator", stage=Stage(4, 2))
+D_UPDATE = Update(player="discriminator", role="discriminator", shape=BatchShape(4, 2))
+G_UPDATE = Update(player="generator", role="generator", shape=BatchShape(4, 2))
 MANY = 100_000
 
 
 def game_of(pair: Pair) -> LatentGame:
-    return LatentGame(pair=pair, stage=Stage(4, 2), prior="normal", grid=4)
+    return LatentGame(pairs={"main": pair}, shape=BatchShape(4, 2), prior="normal", grid=4)
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +97,7 @@ def test_noisy_labels_swap_at_their_rate_and_count_what_they_swap() -> None:
     trick = NoisyLabels(p=0.05)
     real, fake = asked(trick)
     swapped = (real == 0).sum() + (fake == 1).sum()
-    assert trick.gauges()["swapped"].item() == swapped.item()
+    assert trick.metrics()["swapped"].item() == swapped.item()
     deviation = math.sqrt(2 * MANY * 0.05 * 0.95)
     assert abs(swapped.item() - 2 * MANY * 0.05) < 4 * deviation
     assert (real == 0).sum().item() == pytest.approx(MANY * 0.05, rel=0.1), "both kinds are swapped"
@@ -110,7 +110,7 @@ def test_noisy_labels_swap_in_small_batches_too() -> None:
     for _ in range(4000):
         real, fake = asked(trick, count=4)
         counts.append(int((real == 0).sum() + (fake == 1).sum()))
-        assert trick.gauges()["swapped"].item() == counts[-1]
+        assert trick.metrics()["swapped"].item() == counts[-1]
     assert sum(counts) == pytest.approx(4000 * 8 * 0.05, rel=0.1)
 
 
@@ -147,23 +147,23 @@ def test_flip_is_its_own_inverse() -> None:
 
 @pytest.mark.parametrize("p", [1.01, -0.1])
 def test_what_is_no_probability_is_refused(p: float) -> None:
-    with pytest.raises(Refused, match=r"tricks\.noisy_labels\.p"):
+    with pytest.raises(ConfigError, match=r"tricks\.noisy_labels\.p"):
         NoisyLabels(p=p)
 
 
 @pytest.mark.parametrize("p", [0.5, 1.0])
 def test_noise_that_teaches_the_inverse_is_refused_unless_forced(p: float) -> None:
-    with pytest.raises(Contradiction, match=r"tricks\.noisy_labels: .*rule C10"):
+    with pytest.raises(ConfigErrors, match=r"tricks\.noisy_labels: .*rule C10"):
         built(f"tricks.noisy_labels.p={p}", tricks=["noisy_labels"])
     run = built(f"tricks.noisy_labels.p={p}", "force=[C10]", tricks=["noisy_labels"])
-    assert [f.level for f in run.findings if f.id == "C10"] == [Level.ERROR]
+    assert [f.level for f in run.diagnostics if f.id == "C10"] == [Level.ERROR]
     run = built("tricks.noisy_labels.p=0.49", tricks=["noisy_labels"])
-    assert [f.level for f in run.findings if f.id == "C10"] == [Level.WARNING]
+    assert [f.level for f in run.diagnostics if f.id == "C10"] == [Level.WARNING]
 
 
 @pytest.mark.parametrize("bounds", [[1.0, 0.9], [0.9], [0.1, 0.2, 0.3]])
 def test_soft_labels_refuse_what_is_no_range(bounds: list[float]) -> None:
-    with pytest.raises(Refused, match=r"tricks\.soft_labels\.real"):
+    with pytest.raises(ConfigError, match=r"tricks\.soft_labels\.real"):
         SoftLabels(real=bounds, fake=[0.0, 0.1])
 
 
@@ -182,13 +182,13 @@ def test_instance_noise_fades_to_nothing() -> None:
     images = torch.zeros(100, 1, 16, 16)
     game = game_of(pair_of(instance_noise=trick))
     for step, sigma in ((0, 0.4), (5, 0.2), (10, 0.0), (1000, 0.0)):
-        game.begin(step)
+        game.begin(Progress(step))
         assert trick.view(images).std().item() == pytest.approx(sigma, rel=0.05, abs=1e-9)
 
 
 def test_the_default_instance_noise_reaches_nothing() -> None:
     run = built(tricks=["instance_noise"])
-    run.game.begin(10**9)
+    run.game.begin(Progress(10**9))
     assert trick_of(run, "instance_noise").sigma().item() == 0
 
 
@@ -196,13 +196,17 @@ def test_instance_noise_is_seen_in_both_players_updates_by_reals_and_fakes() -> 
     """A linear discriminator answers 0 to black images, so every score is noise: N(0, sigma |w|)."""
     pair = pair_of(noise=InstanceNoise(sigma=0.2))
     black = torch.zeros(20_000, 1, 2, 2)
-    stage = Stage(20_000, 2)
-    outcome = pair.discriminator_outcome(Update(player="discriminator", stage=stage), black, black)
+    shape = BatchShape(20_000, 2)
+    outcome = pair.discriminator_outcome(
+        Update(player="discriminator", role="discriminator", shape=shape), black, black
+    )
     spread = [pair.judge(black).score.std().item() for _ in range(2)]
     assert spread == [pytest.approx(0.2 * 5, rel=0.03)] * 2
     noisy = outcome.terms["adversarial"].item() - math.log(4)  # E softplus(N(0, 1)) lies above softplus(0)
     assert noisy == pytest.approx(2 * (0.80606 - math.log(2)), rel=0.05)
-    generators = pair.generator_outcome(Update(player="generator", stage=stage), None, black).terms["adversarial"]
+    generators = pair.generator_outcome(Update(player="generator", role="generator", shape=shape), None, black).terms[
+        "adversarial"
+    ]
     assert generators.item() == pytest.approx(0.80606, rel=0.02)
 
 
@@ -232,7 +236,7 @@ def test_the_penalty_of_a_linear_discriminator(weight: float, target: float) -> 
 
 
 def trick_gauge(pair: Pair, name: str) -> float:
-    return pair.gauges()[name].item()
+    return pair.metrics()[name].item()
 
 
 def test_the_norm_is_taken_image_by_image() -> None:
@@ -278,7 +282,7 @@ def test_the_penalty_is_in_full_precision_under_bf16() -> None:
 
 
 def test_the_penalty_refuses_a_discriminator_that_mixes_images() -> None:
-    with pytest.raises(Refused, match=r"tricks\.gp: needs a discriminator that judges each image on its own"):
+    with pytest.raises(ConfigError, match=r"tricks\.gp: needs a discriminator that judges each image on its own"):
         built("model.discriminator.norm=batch", tricks=["gp"])
 
 
@@ -294,7 +298,7 @@ def test_clipping_holds_before_the_first_update_and_after_each() -> None:
 
 
 def bound_of(game: Game) -> float:
-    return max(p.abs().max().item() for p in game.nets("discriminator")[0].parameters())
+    return max(p.abs().max().item() for p in game.pair.discriminator.parameters())
 
 
 def test_clipping_clamps_and_does_not_scale() -> None:
@@ -307,7 +311,7 @@ def test_clipping_clamps_and_does_not_scale() -> None:
 
 @pytest.mark.parametrize("bound", [0.0, -0.01])
 def test_clipping_to_nothing_is_refused(bound: float) -> None:
-    with pytest.raises(Refused, match=r"tricks\.clip\.bound"):
+    with pytest.raises(ConfigError, match=r"tricks\.clip\.bound"):
         WeightClipping(bound=bound)
 
 
@@ -360,13 +364,13 @@ def test_only_the_generators_updates_move_the_average() -> None:
 
 @pytest.mark.parametrize("setting", ["decay=1.0", "decay=-0.1", "decay=2", "warm_up=0", "warm_up=-3"])
 def test_an_average_of_nothing_is_refused(setting: str) -> None:
-    with pytest.raises(Refused, match=rf"tricks\.ema\.{setting.split('=')[0]}"):
+    with pytest.raises(ConfigError, match=rf"tricks\.ema\.{setting.split('=')[0]}"):
         build(composed(*tiny(f"tricks.ema.{setting}", tricks=["ema"])))
 
 
 @pytest.mark.parametrize("setting", ["weight=-1", "target=-1"])
 def test_a_penalty_that_steepens_is_refused(setting: str) -> None:
-    with pytest.raises(Refused, match=r"tricks\.gp"):
+    with pytest.raises(ConfigError, match=r"tricks\.gp"):
         built("model.discriminator.norm=layer", f"tricks.gp.{setting}", tricks=["gp"])
 
 

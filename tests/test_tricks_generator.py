@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ganrun.config.build import build
 from ganrun.config.compose import compose
-from ganrun.core.context import DiscriminatorOutput, Latent, Stage, Update
-from ganrun.core.errors import Refused
+from ganrun.core.context import BatchShape, DiscriminatorOutput, Latent, Update
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.loss import Loss
 from ganrun.core.pair import Pair
@@ -26,8 +26,8 @@ TINY = [
     *("dataset.resolution=16", "batch=4", "steps=6", "game.grid=4", "engine.device=cpu", "engine.precision=fp32"),
     *("model.generator.width=4", "model.discriminator.width=4", "model.generator.latent=8"),
 ]
-G_UPDATE = Update(player="generator", stage=Stage(4, 1))
-D_UPDATE = Update(player="discriminator", stage=Stage(4, 1))
+G_UPDATE = Update(player="generator", role="generator", shape=BatchShape(4, 1))
+D_UPDATE = Update(player="discriminator", role="discriminator", shape=BatchShape(4, 1))
 
 
 @pytest.fixture(autouse=True)
@@ -122,13 +122,13 @@ def test_it_stands_beside_the_adversarial_term_or_in_its_place(instead: bool) ->
     trick = FeatureMatching(weight=1.0, layer=0, distance="squared", instead=instead)
     outcome = pair_of(match=trick).generator_outcome(G_UPDATE, REAL, FAKE)
     assert list(outcome.terms) == (["match"] if instead else ["adversarial", "match"])
-    assert ("replaced/adversarial" in outcome.measures) == instead
-    assert bool(trick.traits.claims) == instead and trick.traits.needs == {Fact.FEATURES}
+    assert ("replaced/adversarial" in outcome.metrics) == instead
+    assert bool(trick.traits.sets) == instead and trick.traits.needs == {Fact.FEATURES}
 
 
 @pytest.mark.parametrize("setting", ["layer=2", "layer=-3", "distance=l2", "weight=0"])
 def test_features_that_are_not_there_are_refused(setting: str) -> None:
-    with pytest.raises(Refused, match=rf"tricks\.feature_matching\.{setting.split('=')[0]}"):
+    with pytest.raises(ConfigError, match=rf"tricks\.feature_matching\.{setting.split('=')[0]}"):
         built("tricks=[feature_matching]", f"tricks.feature_matching.{setting}")
 
 
@@ -191,7 +191,7 @@ def test_pulling_away_is_in_full_precision_under_bf16() -> None:
 
 @pytest.mark.parametrize("trick", [ModeSeeking(weight=1.0, epsilon=1e-5), PullingAway(weight=0.1)])
 def test_one_image_cannot_be_compared(trick: Trick) -> None:
-    with pytest.raises(Refused, match="batch: 1 image"):
+    with pytest.raises(ConfigError, match="batch: 1 image"):
         pair_of(trick=trick).bind(REAL[:1], FAKE[:1])
 
 
@@ -204,7 +204,7 @@ def test_one_image_cannot_be_compared(trick: Trick) -> None:
     ],
 )
 def test_a_term_that_pushes_the_other_way_is_refused(kind: type, settings: dict[str, float]) -> None:
-    with pytest.raises(Refused, match="above 0"):
+    with pytest.raises(ConfigError, match="above 0"):
         kind(**settings)
 
 
@@ -260,7 +260,7 @@ def test_only_the_chosen_teach() -> None:
 
 @pytest.mark.parametrize("setting", ["decay=0", "decay=1.5", "floor=0", "interval=0"])
 def test_an_impossible_k_is_refused(setting: str) -> None:
-    with pytest.raises(Refused, match=rf"tricks\.top_k\.{setting.split('=')[0]}"):
+    with pytest.raises(ConfigError, match=rf"tricks\.top_k\.{setting.split('=')[0]}"):
         built("tricks=[top_k]", f"tricks.top_k.{setting}")
 
 
@@ -329,7 +329,7 @@ def test_history_covers_every_parameter_of_a_real_network() -> None:
 
 @pytest.mark.parametrize("setting", ["weight=0", "decay=1.0", "decay=-0.5"])
 def test_a_history_of_nothing_is_refused(setting: str) -> None:
-    with pytest.raises(Refused, match=rf"tricks\.historical_averaging\.{setting.split('=')[0]}"):
+    with pytest.raises(ConfigError, match=rf"tricks\.historical_averaging\.{setting.split('=')[0]}"):
         built("tricks=[historical_averaging]", f"tricks.historical_averaging.{setting}")
 
 
@@ -349,7 +349,7 @@ def test_the_average_for_samples_follows_its_recursion_by_hand() -> None:
 
 @pytest.mark.parametrize("setting", ["decay=1.0", "decay=-0.1", "warm_up=0", "warm_up=0.5"])
 def test_an_average_of_nothing_is_refused(setting: str) -> None:
-    with pytest.raises(Refused, match=rf"tricks\.ema\.{setting.split('=')[0]}"):
+    with pytest.raises(ConfigError, match=rf"tricks\.ema\.{setting.split('=')[0]}"):
         built("tricks=[ema]", f"tricks.ema.{setting}")
 
 

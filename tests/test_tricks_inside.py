@@ -20,7 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ganrun.config.build import Run, build
 from ganrun.config.compose import compose
 from ganrun.config.groups import CONF
-from ganrun.core.errors import Refused
+from ganrun.core.context import Progress
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.seeding import reseed
 from ganrun.core.traits import Level
@@ -85,10 +86,9 @@ def composed(*overrides: str) -> Any:
 def play(run: Run, first: int, last: int, *, sampling: bool = False) -> None:
     for step in range(first, last):
         reseed(0, "train", step=step)
-        run.engine.begin(step)
+        run.engine.begin(Progress(step))
         for update in run.updates(run.game, step):
-            batch = run.source.draw(update.stage) if run.game.wants_reals(update) else None
-            run.engine.run(update, batch)
+            run.engine.run(update, drawn(run, update))
         if sampling:
             run.game.sample()
 
@@ -132,17 +132,17 @@ class NoSync(TorchDispatchMode):
 def test_no_sync_and_steady_addresses_in_bf16(name, model):
     try:
         run = make(f"{name},ema", "engine.precision=bf16", model=model)
-    except Refused as error:
+    except ConfigError as error:
         assert len(error.lines) == 1 and "model" in error.lines[0]
         assert model == "mlp" and name in ("virtual_batch_norm", "self_attention", "instance_norm", "group_norm")
         return
     before = {key: value.data_ptr() for key, value in run.game.state_dict().items()}
     reseed(0, "train")
-    run.engine.begin(0)
+    run.engine.begin(Progress(0))
     for update in run.updates(run.game, 0):
-        batch = run.source.draw(update.stage)
+        (batches,) = drawn(run, update)
         with NoSync():
-            run.game.play(update, batch)
+            run.game.outcome(update, batches, {})
     play(run, 0, 2)
     assert {key: value.data_ptr() for key, value in run.game.state_dict().items()} == before
     assert run.game.sample().isfinite().all()
@@ -186,7 +186,7 @@ def test_norm_settings_reach_the_discriminator(name):
     groups = {"layer_norm": 1, "instance_norm": 8, "group_norm": 8}  # gcd(32, 8)
     if name in groups:
         assert judge.blocks[1].norm.num_groups == groups[name]
-    assert Fact.PER_SAMPLE not in judge.traits.spoils
+    assert Fact.PER_SAMPLE not in judge.traits.invalidates
 
 
 # Minibatch layers ---------------------------------------------------------------------------------------------------
@@ -258,11 +258,11 @@ def test_minibatch_layers_read_the_batch(name, model):
     """A score depends on its batch mates, the features do not; the traits say so."""
     run = make(name, "model.discriminator.norm=none", "model.discriminator.dropout=0", model=model)
     judge = nets(run)[1].eval()
-    assert Fact.ALONE in judge.traits.spoils and Fact.PER_SAMPLE not in judge.traits.spoils
+    assert Fact.ALONE in judge.traits.invalidates and Fact.PER_SAMPLE not in judge.traits.invalidates
     if name == "minibatch_discrimination":  # calibrated when bound
         layer = judge.head.epilogue
         assert layer.bias.abs().max() > 0 and not torch.allclose(layer.bias, torch.tensor(-1.0))
-    one = run.source.draw(run.game.stage).images
+    one = run.source.draw(run.game.shape).images
     other = torch.cat([one[:1], torch.randn_like(one[1:])])
     (score, features, _), (changed, same, _) = judge(one), judge(other)
     assert score[0] != changed[0]
@@ -271,15 +271,17 @@ def test_minibatch_layers_read_the_batch(name, model):
 
 def test_minibatch_layers_warn_beside_a_penalty_and_check_the_batch():
     run = make("minibatch_stddev,gp", "model.discriminator.norm=none")
-    assert [(f.id, f.level) for f in run.findings] == [("C12", Level.WARNING)]
-    with pytest.raises(Refused, match=r"groups of 4 images do not divide a batch of 6.*Try: batch=8 or .*group=2.*C13"):
+    assert [(f.id, f.level) for f in run.diagnostics] == [("C12", Level.WARNING)]
+    with pytest.raises(
+        ConfigError, match=r"groups of 4 images do not divide a batch of 6.*Try: batch=8 or .*group=2.*C13"
+    ):
         make("minibatch_stddev", "batch=6")
     play(make("minibatch_stddev", "batch=6", "force=[C13]"), 0, 1)
-    with pytest.raises(Refused, match=r"compares images, and the batch has one. Try: batch=2"):
+    with pytest.raises(ConfigError, match=r"compares images, and the batch has one. Try: batch=2"):
         make("minibatch_discrimination", "batch=1", "model.discriminator.norm=none", "model.generator.norm=none")
-    with pytest.raises(Refused, match=r"model.discriminator.epilogue.group: 1, expected"):
+    with pytest.raises(ConfigError, match=r"model.discriminator.epilogue.group: 1, expected"):
         make("minibatch_stddev", "model.discriminator.epilogue.group=1")
-    with pytest.raises(Refused, match="epilogue"):
+    with pytest.raises(ConfigError, match="epilogue"):
         make("minibatch_stddev,minibatch_discrimination")
 
 
@@ -314,7 +316,7 @@ def test_virtual_batch_norm_makes_images_independent(model):
     play(run, 0, 2)
     generator, judge = nets(run)
     assert not [m for net in (generator, judge) for m in net.modules() if "BatchNorm" in type(m).__name__]
-    assert Fact.PER_SAMPLE not in judge.traits.spoils
+    assert Fact.PER_SAMPLE not in judge.traits.invalidates
     noise = torch.randn(5, 100)
     images = generator(noise)
     assert images.shape[0] == 5
@@ -362,7 +364,7 @@ def test_reference_is_not_compared_with_the_batch():
 
 
 def test_virtual_batch_norm_needs_batch_norm():
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ConfigError) as refused:
         make("virtual_batch_norm", "model.generator.norm=none", "model.discriminator.norm=layer",
              "tricks.virtual_batch_norm.role=both")  # fmt: skip
     assert refused.value.lines == [
@@ -371,7 +373,7 @@ def test_virtual_batch_norm_needs_batch_norm():
         for role in ("generator", "discriminator")
     ]
     with pytest.raises(
-        Refused, match=r"tricks.virtual_batch_norm.role: 'critic', expected generator, discriminator, both"
+        ConfigError, match=r"tricks.virtual_batch_norm.role: 'critic', expected generator, discriminator, both"
     ):
         make("virtual_batch_norm", "tricks.virtual_batch_norm.role=critic")
     make("virtual_batch_norm,gp", "tricks.virtual_batch_norm.role=discriminator")  # batch norm would be refused
@@ -443,13 +445,13 @@ def test_attention_finds_its_size():
         for net, place in zip(nets(run), places, strict=True):
             found = [i for i, block in enumerate(net.blocks) if hasattr(block, "attention")]
             assert found == [place], (model, at)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ConfigError) as refused:
         make("self_attention", "tricks.self_attention.at=16")
     assert refused.value.lines == [
         "tricks.self_attention.at: 16, but the maps of model.generator (dcgan) are not of that size, "
         "expected one of 4, 8. Try: tricks.self_attention.at=8"
     ]
-    with pytest.raises(Refused, match=r"model.generator \(mlp\) has no feature maps.*model=dcgan"):
+    with pytest.raises(ConfigError, match=r"model.generator \(mlp\) has no feature maps.*model=dcgan"):
         make("self_attention", model="mlp")
 
 
@@ -459,7 +461,7 @@ def test_generator_dropout_stays_on(model, count):
     generator, judge = nets(run)
     layers = [m for m in generator.modules() if isinstance(m, SteadyDropout)]
     assert len(layers) == count and layers[0] is generator.blocks[0].steady_dropout
-    assert Fact.STEADY in judge.traits.provides - (judge.traits.spoils if model == "dcgan" else frozenset())
+    assert Fact.STEADY in judge.traits.provides - (judge.traits.invalidates if model == "dcgan" else frozenset())
     layer = layers[0].eval()
     made = layer(torch.ones(100_000))
     assert (made == 0).float().mean().item() == pytest.approx(0.5, abs=0.01) and made.max() == 2
@@ -469,7 +471,7 @@ def test_generator_dropout_stays_on(model, count):
         steady.p = 0.0
     assert not torch.equal(grid, run.game.sample())  # on when sampling
     for setting, text in (("p=1.0", "0 < p < 1"), ("blocks=0", "at least 1")):
-        with pytest.raises(Refused, match=text):
+        with pytest.raises(ConfigError, match=text):
             make("generator_dropout", f"tricks.generator_dropout.{setting}")
 
 
@@ -520,7 +522,7 @@ def test_spectral_norm_of_networks(model):
     """Every dense layer and convolution of D, transposed ones by their outputs; G's only when asked."""
     run = make("spectral_norm", "tricks.spectral_norm.role=both", "tricks.spectral_norm.iterations=100",
                "model.discriminator.norm=none", model=model)  # fmt: skip
-    assert not run.findings
+    assert not run.diagnostics
     play(run, 0, 1)
     for net in nets(run):
         for key, layer in base.weighted(net):
@@ -540,10 +542,10 @@ def test_spectral_norm_moves_in_both_players_updates_only():
     vector = judge.blocks[1].conv.parametrizations.weight[0].v
     run.game.sample()
     reseed(0, "train")
-    run.engine.begin(0)
+    run.engine.begin(Progress(0))
     for update in run.updates(run.game, 0):
         before = vector.clone()
-        run.engine.run(update, run.source.draw(update.stage))
+        run.engine.run(update, drawn(run, update))
         assert not torch.equal(vector, before), update.player
     frozen = vector.clone()
     judge.eval()(torch.randn(2, 1, 16, 16))
@@ -553,21 +555,21 @@ def test_spectral_norm_moves_in_both_players_updates_only():
 def test_spectral_norm_keeps_company():
     """It bounds a Wasserstein critic; clipping as well is refused; norms in D and late layers are pointed out."""
     quiet = make("spectral_norm", "model.discriminator.norm=none", loss="wasserstein")
-    assert not quiet.findings
-    with pytest.raises(Refused, match="C2"):
+    assert not quiet.diagnostics
+    with pytest.raises(ConfigError, match="C2"):
         make("spectral_norm", "tricks.spectral_norm.role=generator", loss="wasserstein")
     with pytest.raises(
-        Refused, match=r"tricks.spectral_norm: needs a discriminator whose weights nothing else confines"
+        ConfigError, match=r"tricks.spectral_norm: needs a discriminator whose weights nothing else confines"
     ):
         make("spectral_norm,clip")
     make("spectral_norm,gp", "model.discriminator.norm=none")
-    assert [f.id for f in make("spectral_norm").findings] == ["C42"]
-    found = make("spectral_norm,self_attention", "model.discriminator.norm=none").findings
+    assert [f.id for f in make("spectral_norm").diagnostics] == ["C42"]
+    found = make("spectral_norm,self_attention", "model.discriminator.norm=none").diagnostics
     assert [f.id for f in found] == ["C43"] and "blocks.0.attention.query" in found[0].sentence
-    assert not make("self_attention,spectral_norm", "model.discriminator.norm=none").findings
-    with pytest.raises(Refused, match=r"tricks.spectral_norm and tricks.weight_norm: each sets the form"):
+    assert not make("self_attention,spectral_norm", "model.discriminator.norm=none").diagnostics
+    with pytest.raises(ConfigError, match=r"tricks.spectral_norm and tricks.weight_norm: each sets the form"):
         make("spectral_norm,weight_norm")
-    with pytest.raises(Refused, match=r"tricks.spectral_norm.iterations: 0, expected at least 1"):
+    with pytest.raises(ConfigError, match=r"tricks.spectral_norm.iterations: 0, expected at least 1"):
         make("spectral_norm", "tricks.spectral_norm.iterations=0")
 
 
@@ -642,9 +644,9 @@ def test_starts_under_other_forms():
         run = make(f"{form},orthogonal_init", "model.discriminator.norm=none")
         matrix = nets(run)[1].blocks[1].conv.weight.flatten(1)
         assert torch.allclose(matrix @ matrix.T, torch.eye(len(matrix)), atol=1e-4), form
-    with pytest.raises(Refused, match=r"equalized_lr and tricks.orthogonal_init: each sets the initial weights"):
+    with pytest.raises(ConfigError, match=r"equalized_lr and tricks.orthogonal_init: each sets the initial weights"):
         make("equalized_lr,orthogonal_init")
-    with pytest.raises(Refused, match=r"each sets the initial weights"):
+    with pytest.raises(ConfigError, match=r"each sets the initial weights"):
         make("xavier_init,normal_init")
 
 

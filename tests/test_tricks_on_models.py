@@ -8,7 +8,7 @@ import torch
 from support import EAGER, MATES, built, family, play
 
 from ganrun.config.compose import flat
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.record.grid import grid
 
 MODELS, TRICKS = family("model"), family("tricks")
@@ -28,7 +28,7 @@ def outcome(model: str, trick: str) -> str:
     for loss in losses:
         try:
             run = built(f"tricks=[{trick}]", loss, *eager, model=model)
-        except Refused as refusal:
+        except ConfigError as refusal:
             assert all(refusal.lines) and not any("\n" in line for line in refusal.lines)
             continue
         play(run, 0, 2)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ganrun.config.build import Run, build
 from ganrun.config.compose import compose
-from ganrun.core.context import Context, DiscriminatorOutput, Update
-from ganrun.core.engine import Measures
-from ganrun.core.errors import Refused, Stopped
+from ganrun.core.context import Context, DiscriminatorOutput, Progress, Update
+from ganrun.core.engine import Metrics
+from ganrun.core.errors import ConfigError, Stopped
 from ganrun.core.loss import Loss
 from ganrun.core.pair import Pair
 from ganrun.core.schedule import Constant
@@ -54,7 +54,7 @@ class Log:
         self.played: list[tuple[int, str]] = []  # step from 0, player
         self.every = every
 
-    def add(self, step: int, player: str, measures: Measures) -> None:
+    def add(self, step: int, player: str, metrics: Metrics) -> None:
         self.played.append((step - 1, player))
 
     def due(self, step: int) -> bool:
@@ -128,7 +128,7 @@ def test_rates_fall_in_a_straight_line_to_0_over_the_run() -> None:
     for player, rate in (("generator", 1e-4), ("discriminator", 4e-4)):
         found = [run.engine.players[player].rate(step) / rate for step in (0, 20, 60, 100, 10**6)]
         assert found == [pytest.approx(x, abs=1e-12) for x in (1, 1, 0.5, 0, 0)]
-    run.engine.begin(60)
+    run.engine.begin(Progress(60))
     assert run.engine.players["generator"].optimizer.param_groups[0]["lr"] == pytest.approx(5e-5)
     assert built("tricks=[lr_decay]", "steps=123").settings["optim"]["decay"]["steps"] == 123
 
@@ -143,9 +143,9 @@ def test_sgd_for_d_and_adam_for_g(tricks: str) -> None:
 
 
 def test_sgd_that_another_choice_undoes_is_refused_and_so_is_adams_rate() -> None:
-    with pytest.raises(Refused, match=r"RMSprop.*leaving optim"):
+    with pytest.raises(ConfigError, match=r"RMSprop.*leaving optim"):
         built("tricks=[sgd_discriminator]", "optim=rmsprop")
-    with pytest.raises(Refused, match=r"sgd_discriminator and tricks\.ttur: each sets optim\.discriminator\.lr"):
+    with pytest.raises(ConfigError, match=r"sgd_discriminator and tricks\.ttur: each sets optim\.discriminator\.lr"):
         built("tricks=[sgd_discriminator,ttur]")
     assert (
         built("tricks=[sgd_discriminator]", "optim.discriminator.lr=0.5").engine.players["discriminator"].rate(0) == 0.5
@@ -169,7 +169,7 @@ def test_the_settings_of_the_latent_choose_its_prior() -> None:
     uniform = built("tricks=[uniform_latent]", "game.grid=500").game.grid
     assert isinstance(uniform, Tensor) and uniform.abs().max() <= 1
     assert uniform.var().item() == pytest.approx(1 / 3, rel=0.1)
-    with pytest.raises(Refused, match=r"game\.prior"):
+    with pytest.raises(ConfigError, match=r"game\.prior"):
         built("tricks=[uniform_latent,spherical_latent]")
 
 
@@ -177,7 +177,7 @@ def test_one_class_only() -> None:
     labels = built("tricks=[one_class]").source.examples(64).labels
     assert labels is not None and set(labels.tolist()) == {0}
     assert len(built("tricks=[one_class]").dataset) < len(built("tricks=[]").dataset) / 8
-    with pytest.raises(Refused, match="dataset"):
+    with pytest.raises(ConfigError, match="dataset"):
         built("tricks=[one_class]", "dataset.classes=[eleven]")
 
 
@@ -194,7 +194,7 @@ def test_accuracy_by_hand(loss: type, flip: bool, sign: int, middle: float) -> N
     pair = pair_of(loss(), throttle=trick, **({"flip": Flip()} if flip else {}))
     real, fake = [0.2, 1.0, 3.0, -0.1], [0.3, 0.1, 2.0, -5.0]
     shown(pair, [middle + sign * x for x in real], [middle + sign * x for x in fake])
-    assert pair.gauges()["throttle/accuracy"].item() == pytest.approx(0.5)
+    assert pair.metrics()["throttle/accuracy"].item() == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(("right", "rests"), [(True, True), (False, False)])
@@ -242,7 +242,7 @@ def test_logging_changes_nothing(tricks: str) -> None:
 
 @pytest.mark.parametrize("setting", ["accuracy=1.0", "accuracy=-0.1", "interval=1"])
 def test_an_impossible_throttle_is_refused(setting: str) -> None:
-    with pytest.raises(Refused, match=rf"tricks\.throttle\.{setting.split('=')[0]}"):
+    with pytest.raises(ConfigError, match=rf"tricks\.throttle\.{setting.split('=')[0]}"):
         built("tricks=[throttle]", f"tricks.throttle.{setting}")
 
 
@@ -312,7 +312,7 @@ def test_the_guard_counts_in_the_run_and_keeps_its_patience_in_the_checkpoint() 
 
 @pytest.mark.parametrize("setting", ["share=0", "share=1.0", "patience=0", "decay=1.0"])
 def test_an_impossible_guard_is_refused(setting: str) -> None:
-    with pytest.raises(Refused, match=rf"tricks\.stop_on_collapse\.{setting.split('=')[0]}"):
+    with pytest.raises(ConfigError, match=rf"tricks\.stop_on_collapse\.{setting.split('=')[0]}"):
         built("tricks=[stop_on_collapse]", f"tricks.stop_on_collapse.{setting}")
 
 
@@ -345,15 +345,15 @@ def test_one_plays_its_past_self_stands_in_and_it_is_back_afterwards() -> None:
             kept.append(dict(before))
         plain_begin(step)
 
-    def update(one: Update, batch: Any) -> Measures:
+    def update(one: Update, batch: Any) -> Metrics:
         other = "generator" if one.player == "discriminator" else "discriminator"
         opponent = weights(getattr(pair, other))
         past = any(equal(opponent, copies[other]) for copies in kept[-2:])
         seen.append((len(kept), one.player, past and not equal(opponent, before[other])))
-        measures = plain_run(one, batch)
+        metrics = plain_run(one, batch)
         if seen[-1][2]:
             assert equal(weights(getattr(pair, other)), before[other]), "back as it was"
-        return measures
+        return metrics
 
     run.engine.begin, run.engine.run = begin, update
     log = play(run, 0, 24)
@@ -430,13 +430,13 @@ def test_where_nobody_plays_samples_are_still_of_today() -> None:
 
 
 def test_two_tricks_that_let_players_sit_out_are_refused() -> None:
-    with pytest.raises(Refused, match="who sits out"):
+    with pytest.raises(ConfigError, match="who sits out"):
         built("tricks=[throttle,checkpoint_swap]")
 
 
 @pytest.mark.parametrize("setting", ["interval=1", "keep=0", "p=0", "p=1.0"])
 def test_impossible_past_selves_are_refused(setting: str) -> None:
-    with pytest.raises(Refused, match=rf"tricks\.checkpoint_swap\.{setting.split('=')[0]}"):
+    with pytest.raises(ConfigError, match=rf"tricks\.checkpoint_swap\.{setting.split('=')[0]}"):
         built("tricks=[checkpoint_swap]", f"tricks.checkpoint_swap.{setting}")
 
 

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganrun.core.context import DiscriminatorOutput, Role, Stage, Targets, Update
-from ganrun.core.errors import Refused
+from ganrun.core.context import BatchShape, DiscriminatorOutput, Role, Targets, Update
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.pair import Pair
 from ganrun.core.schedule import Linear, Scheduled
-from ganrun.core.traits import Finding, Level, Traits, facts, findings
+from ganrun.core.traits import Diagnostic, Level, Traits, diagnostics, facts
 from ganrun.core.trick import Trick
 from ganrun.losses.margins import Wasserstein
 from ganrun.losses.targets import NonSaturating
@@ -23,7 +23,7 @@ from ganrun.tricks.labels import AdaptiveSmoothing, Flip, NoisyLabels, OneSidedS
 from ganrun.tricks.penalties import R1, R2, Dragan, Drift, GradientPenalty, WeightClipping
 from ganrun.tricks.regularisers import Consistency, LeCam, flip_and_shift
 
-STAGE = Stage(4, 2)
+STAGE = BatchShape(4, 2)
 WEIGHT = torch.tensor([3.0, 0.0, 4.0, 0.0])  # of a linear D; its norm is 5
 
 
@@ -67,7 +67,9 @@ def pair_of(discriminator: nn.Module | None = None, generator: nn.Module | None 
 
 
 def terms(pair: Pair, real: Tensor, fake: Tensor, *due: str) -> dict[str, Tensor]:
-    return pair.discriminator_outcome(Update(player="discriminator", stage=STAGE, due=frozenset(due)), real, fake).terms
+    return pair.discriminator_outcome(
+        Update(player="discriminator", role="discriminator", shape=STAGE, due=frozenset(due)), real, fake
+    ).terms
 
 
 def norms(*values: float) -> Tensor:
@@ -75,8 +77,8 @@ def norms(*values: float) -> Tensor:
     return (torch.tensor(values) / 2).view(-1, 1, 1, 1).expand(-1, 1, 2, 2).clone()
 
 
-def gauge(pair: Pair, name: str) -> float:
-    return pair.gauges()[name].item()
+def metric_of(pair: Pair, name: str) -> float:
+    return pair.metrics()[name].item()
 
 
 def turn(pair: Pair, step: int) -> None:
@@ -113,7 +115,7 @@ def test_the_penalty_of_a_linear_critic(trick: Any, one_sided: bool, target: flo
     excess = max(excess, 0) if one_sided else excess
     assert found.item() == pytest.approx(10 * excess**2, rel=1e-5)
     torch.testing.assert_close(by_weight(pair, found), 20 * excess * WEIGHT / 5)
-    assert gauge(pair, "mine/slope") == pytest.approx(5 * size)
+    assert metric_of(pair, "mine/slope") == pytest.approx(5 * size)
 
 
 def test_the_one_sided_penalty_leaves_gentle_slopes_alone_image_by_image() -> None:
@@ -153,7 +155,7 @@ def test_r1_and_r2_by_hand() -> None:
     pair = pair_of(bowl(), r1=R1(gamma=10.0, every=1), r2=R2(gamma=10.0, every=1))
     found = terms(pair, norms(0, 2), norms(1, 3))
     assert found["r1"].item() == pytest.approx(10) and found["r2"].item() == pytest.approx(25)
-    assert gauge(pair, "r1/slope") == pytest.approx(1) and gauge(pair, "r2/slope") == pytest.approx(2)
+    assert metric_of(pair, "r1/slope") == pytest.approx(1) and metric_of(pair, "r2/slope") == pytest.approx(2)
     assert by_weight(pair, found["r1"]).item() == pytest.approx(20), "the penalty is w^2 times that: twice it by w"
     assert by_weight(pair, found["r2"]).item() == pytest.approx(50)
 
@@ -313,7 +315,9 @@ def test_orthogonality_is_asked_of_whom_it_is_meant_for(of: str) -> None:
     images = torch.rand(2, 1, 2, 2)
     found = {
         "discriminator": terms(pair, images, images)["o"].item(),
-        "generator": pair.generator_outcome(Update(player="generator", stage=STAGE), None, images).terms["o"].item(),
+        "generator": pair.generator_outcome(Update(player="generator", role="generator", shape=STAGE), None, images)
+        .terms["o"]
+        .item(),
     }
     assert found == {player: 8.0 if of in (player, "both") else 0.0 for player in found}
 
@@ -339,14 +343,14 @@ def test_clipping_shortens_all_tensors_together_and_keeps_their_addresses() -> N
     """1 in each of 8 weights and 2 in each of 4 biases: the norm is sqrt(8 + 16)."""
     pair = pair_of(c=GradientClipping(norm=1.0, of="both"))
     before = with_gradients(pair, "generator")
-    kept = {name: norm.data_ptr() for name, norm in pair.tricks.gauges().items()}
+    kept = {name: norm.data_ptr() for name, norm in pair.tricks.metrics().items()}
     pair.tricks.each(Trick.before, pair, "generator")
-    assert {name: norm.data_ptr() for name, norm in pair.tricks.gauges().items()} == kept
+    assert {name: norm.data_ptr() for name, norm in pair.tricks.metrics().items()} == kept
     weight, bias = (p.grad for p in pair.generator.parameters())
     assert {p.grad.data_ptr() for p in pair.generator.parameters() if p.grad is not None} == set(before)
     torch.testing.assert_close(weight, torch.full((4, 2), 1 / math.sqrt(24)), rtol=1e-5, atol=0)
     torch.testing.assert_close(bias, torch.full((4,), 2 / math.sqrt(24)), rtol=1e-5, atol=0)
-    assert gauge(pair, "c/generator") == pytest.approx(math.sqrt(24)) and gauge(pair, "c/discriminator") == 0
+    assert metric_of(pair, "c/generator") == pytest.approx(math.sqrt(24)) and metric_of(pair, "c/discriminator") == 0
 
 
 def test_a_short_gradient_is_left_as_it_is_and_so_is_the_other_player() -> None:
@@ -354,7 +358,7 @@ def test_a_short_gradient_is_left_as_it_is_and_so_is_the_other_player() -> None:
     with_gradients(pair, "generator")
     pair.tricks.each(Trick.before, pair, "generator")
     assert [p.grad.unique().tolist() for p in pair.generator.parameters() if p.grad is not None] == [[1.0], [2.0]]
-    assert set(pair.tricks.gauges()) == {"c/generator", "c/discriminator", "d/discriminator"}
+    assert set(pair.tricks.metrics()) == {"c/generator", "c/discriminator", "d/discriminator"}
 
 
 def test_weight_decay_adds_its_share_of_every_parameter_to_the_gradient() -> None:
@@ -406,10 +410,10 @@ def test_lecam_over_three_updates_by_hand(rectified: bool) -> None:
     pair = pair_of(sums(), lecam=LeCam(weight=0.3, decay=0.9, rectified=rectified, start=1))
     turn(pair, 0)
     assert terms(pair, scores(1, 3), scores(-1, -1))["lecam"].item() == 0
-    assert (gauge(pair, "lecam/real"), gauge(pair, "lecam/fake")) == (2, -1)
+    assert (metric_of(pair, "lecam/real"), metric_of(pair, "lecam/fake")) == (2, -1)
     turn(pair, 1)
     found = terms(pair, scores(4, -2), scores(1, 3))["lecam"].item()
-    assert gauge(pair, "lecam/real") == pytest.approx(1.9) and gauge(pair, "lecam/fake") == pytest.approx(-0.7)
+    assert metric_of(pair, "lecam/real") == pytest.approx(1.9) and metric_of(pair, "lecam/fake") == pytest.approx(-0.7)
     below = 0 if rectified else 1
     assert found == pytest.approx(0.3 * ((4.7**2 + below * 1.3**2) / 2 + (0.9**2 + below * 1.1**2) / 2), rel=1e-5)
     turn(pair, 2)
@@ -430,10 +434,10 @@ def test_lecam_waits_for_its_start_following_the_scores_of_now() -> None:
     for step in range(5):
         turn(pair, step)
         assert terms(pair, scores(step), scores(-step))["lecam"].item() == 0
-        assert (gauge(pair, "lecam/real"), gauge(pair, "lecam/fake")) == (step, -step)
+        assert (metric_of(pair, "lecam/real"), metric_of(pair, "lecam/fake")) == (step, -step)
     turn(pair, 5)
     assert terms(pair, scores(5), scores(-5))["lecam"].item() > 0
-    assert gauge(pair, "lecam/real") == pytest.approx(4.01)
+    assert metric_of(pair, "lecam/real") == pytest.approx(4.01)
 
 
 def test_lecam_keeps_its_anchors_in_the_checkpoint() -> None:
@@ -515,7 +519,7 @@ def test_consistency_reaches_no_generator() -> None:
 @pytest.mark.parametrize(("side", "shift"), [(1, 0), (1, 4), (4, 4), (8, 9)])
 def test_images_too_small_to_shift_are_refused(side: int, shift: int) -> None:
     images = torch.rand(2, 2, side, side)
-    with pytest.raises(Refused, match=r"tricks\.consistency\.shift"):
+    with pytest.raises(ConfigError, match=r"tricks\.consistency\.shift"):
         pair_of(c=consistency(shift=shift)).bind(images, images)
 
 
@@ -539,8 +543,8 @@ def test_adaptive_smoothing_by_hand_over_steps() -> None:
         kept = (kept + hard_loss(real, fake)) / 2
         smooth = 0.3 * min(max(1 - kept / math.log(4), 0), 1)
         found = terms(pair, scores(real), scores(fake))["adversarial"].item()
-        assert gauge(pair, "a/loss") == pytest.approx(kept, rel=1e-5)
-        assert gauge(pair, "a/smooth") == pytest.approx(smooth, rel=1e-4, abs=1e-6)
+        assert metric_of(pair, "a/loss") == pytest.approx(kept, rel=1e-5)
+        assert metric_of(pair, "a/smooth") == pytest.approx(smooth, rel=1e-4, abs=1e-6)
         target = torch.tensor([1 - smooth])
         asked = F.binary_cross_entropy_with_logits(torch.tensor([real]), target).item()
         assert found == pytest.approx(asked + math.log1p(math.exp(fake)), rel=1e-5), "only reals are asked for less"
@@ -550,7 +554,7 @@ def test_adaptive_smoothing_by_hand_over_steps() -> None:
 def test_adaptive_smoothing_reaches_its_largest_and_no_more() -> None:
     pair = pair_of(sums(), a=adaptive(decay=0.0))
     terms(pair, scores(90), scores(-90))
-    assert gauge(pair, "a/smooth") == pytest.approx(0.3)
+    assert metric_of(pair, "a/smooth") == pytest.approx(0.3)
 
 
 def test_adaptive_smoothing_judges_alike_under_flip() -> None:
@@ -558,7 +562,10 @@ def test_adaptive_smoothing_judges_alike_under_flip() -> None:
     plain, flipped = pair_of(sums(), a=adaptive()), pair_of(sums(), a=adaptive(), flip=Flip())
     terms(plain, scores(3), scores(-2))
     terms(flipped, scores(-3), scores(2))
-    assert gauge(plain, "a/loss") == pytest.approx(gauge(flipped, "a/loss")) and gauge(plain, "a/smooth") > 0.05
+    assert (
+        metric_of(plain, "a/loss") == pytest.approx(metric_of(flipped, "a/loss"))
+        and metric_of(plain, "a/smooth") > 0.05
+    )
 
 
 @pytest.mark.parametrize("order", [0, 1])
@@ -575,8 +582,8 @@ def test_swapped_fakes_are_asked_for_what_reals_are(order: int) -> None:
             assert {round(value, 4) for value in side.tolist()} == {0.0, asked}
 
 
-def remarked(trick: Trick) -> list[Finding]:
-    return list(trick.remarks(Stage(64, 32)))
+def remarked(trick: Trick) -> list[Diagnostic]:
+    return list(trick.diagnostics(BatchShape(64, 32)))
 
 
 def test_what_label_tricks_say_about_themselves() -> None:
@@ -595,7 +602,9 @@ def test_flip_only_negates_the_logit_whatever_is_asked(soft: Trick) -> None:
     losses = []
     for pair, sign in ((plain, 1), (flipped, -1)):
         torch.manual_seed(7)
-        generators = pair.generator_outcome(Update(player="generator", stage=STAGE), None, sign * fake).terms
+        generators = pair.generator_outcome(
+            Update(player="generator", role="generator", shape=STAGE), None, sign * fake
+        ).terms
         losses.append((terms(pair, sign * real, sign * fake)["adversarial"].item(), generators["adversarial"].item()))
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
@@ -605,15 +614,15 @@ def test_flip_only_negates_the_logit_whatever_is_asked(soft: Trick) -> None:
 
 def said(**parts: Any) -> dict[tuple[str, Level], list[str]]:
     found: dict[tuple[str, Level], list[str]] = {}
-    for finding in findings({"model.discriminator": linear(), **parts}):
-        found.setdefault((finding.id, finding.level), []).append(finding.sentence)
+    for diagnostic in diagnostics({"model.discriminator": linear(), **parts}):
+        found.setdefault((diagnostic.id, diagnostic.level), []).append(diagnostic.sentence)
     return found
 
 
 class Couples(Known):
     """As a network with batch norm, minibatch discrimination and dropout says of itself."""
 
-    traits = Traits(provides=Known.traits.provides, spoils=facts(Fact.PER_SAMPLE, Fact.ALONE, Fact.STEADY))
+    traits = Traits(provides=Known.traits.provides, invalidates=facts(Fact.PER_SAMPLE, Fact.ALONE, Fact.STEADY))
 
 
 PENALTIES = {name: LAZY[name](1) for name in ("gp", "dragan", "r1", "r2")}
@@ -700,6 +709,6 @@ BAD: dict[str, Callable[[], Trick]] = {
 
 @pytest.mark.parametrize("where", BAD)
 def test_bad_settings_are_refused_where_they_stand(where: str) -> None:
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(ConfigError) as refusal:
         BAD[where]()
     assert str(refusal.value).startswith(f"{where}: ") and "expected" in str(refusal.value)

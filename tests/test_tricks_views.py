@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from ganrun.config.build import build
 from ganrun.config.compose import compose
-from ganrun.core.context import Context, DiscriminatorOutput, Stage, Update
-from ganrun.core.errors import Refused
+from ganrun.core.context import BatchShape, Context, DiscriminatorOutput, Progress, Update
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.loss import Loss
 from ganrun.core.pair import Pair
 from ganrun.core.schedule import Cosine, Linear, Product, Scheduled, schedule
-from ganrun.core.traits import Level, findings
+from ganrun.core.traits import Level, diagnostics
 from ganrun.core.trick import Trick
 from ganrun.losses.margins import Hinge
 from ganrun.losses.targets import LeastSquares, NonSaturating
@@ -64,7 +64,7 @@ def default(name: str, *overrides: str) -> Trick:
     return trick
 
 
-STAGE = Stage(4, 16)
+STAGE = BatchShape(4, 16)
 
 
 # Noise
@@ -83,19 +83,19 @@ STAGE = Stage(4, 16)
 def test_noise_that_stays_is_warned_of(sigma: float, last: float) -> None:
     trick = InstanceNoise(sigma=sigma)
     assert trick.sigma.schedule.final == pytest.approx(last)
-    found = list(trick.remarks(STAGE))
+    found = list(trick.diagnostics(STAGE))
     assert [(f.id, f.level) for f in found] == [("C29", Level.WARNING)] * (last > 0)
     assert not found or f"{last:g}" in found[0].sentence
 
 
 def test_the_default_noise_goes_without_a_warning() -> None:
-    assert not list(default("instance_noise").remarks(STAGE))
+    assert not list(default("instance_noise").diagnostics(STAGE))
 
 
 @pytest.mark.parametrize("sigma", [-0.1, Linear(start=0.1, end=-0.1, steps=5)])
 @pytest.mark.parametrize("kind", [InstanceNoise, GeneratorNoise])
 def test_a_negative_deviation_is_refused(kind: type, sigma: float) -> None:
-    with pytest.raises(Refused, match="sigma"):
+    with pytest.raises(ConfigError, match="sigma"):
         kind(sigma=sigma)
 
 
@@ -124,10 +124,10 @@ def test_generator_noise_is_behind_every_block_in_training_only() -> None:
 def test_generator_noise_leaves_names_in_checkpoints_alone_and_fades_in_copies_too() -> None:
     plain, noisy = built("tricks=[ema]"), built("tricks=[ema,generator_noise]")
     assert list(plain.game.state_dict()) == list(noisy.game.state_dict())
-    noisy.game.begin(1000)
+    noisy.game.begin(Progress(1000))
     sigmas = [m.value.item() for m in noisy.game.modules() if isinstance(m, Scheduled) and "Linear" in str(m.schedule)]
     assert sigmas == [pytest.approx(0.05)] * 4  # two blocks of G, and of its average
-    with pytest.raises(Refused, match="generator_noise"):
+    with pytest.raises(ConfigError, match="generator_noise"):
         GeneratorNoise(sigma=0.1).modify(nn.Identity(), "generator")
 
 
@@ -145,12 +145,14 @@ def test_a_mirror_image_is_exact_and_half_of_them_are() -> None:
 @pytest.mark.parametrize("name", ["mirror", "diffaugment", "ada"])
 def test_points_have_no_picture_to_move(name: str) -> None:
     trick = default(name)
-    assert [f.level for f in trick.remarks(Stage(4, 1))] == [Level.ERROR] and not list(trick.remarks(STAGE))
+    assert [f.level for f in trick.diagnostics(BatchShape(4, 1))] == [Level.ERROR] and not list(
+        trick.diagnostics(STAGE)
+    )
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0, 2.0])
 def test_a_mirror_that_always_or_never_acts_is_refused(p: float) -> None:
-    with pytest.raises(Refused, match=r"tricks\.mirror\.p"):
+    with pytest.raises(ConfigError, match=r"tricks\.mirror\.p"):
         Mirror(p=p)
 
 
@@ -245,12 +247,12 @@ def test_the_policy_is_what_acts_and_gradients_pass_twice() -> None:
     "setting", ["policy=[colours]", "policy=[]", "translation=0", "cutout=2", "saturation=[2.0]", "contrast=[1.5,0.5]"]
 )
 def test_an_augmentation_that_cannot_be_is_refused(setting: str) -> None:
-    with pytest.raises(Refused, match=setting.split("=")[0]):
+    with pytest.raises(ConfigError, match=setting.split("=")[0]):
         built("tricks=[diffaugment]", f"tricks.diffaugment.{setting}")
 
 
 def test_a_misspelt_policy_gets_the_nearest_name() -> None:
-    with pytest.raises(Refused, match="colour"):
+    with pytest.raises(ConfigError, match="colour"):
         diffaugment("color")
 
 
@@ -483,7 +485,7 @@ def test_p_moves_by_exactly_its_step_every_fourth_update() -> None:
     for _ in range(4):
         shown(pair, [1.0] * 5)
     assert trick.r_t.item() == 1 and trick.p.item() == pytest.approx(before + 0.02)
-    assert {key: value.item() for key, value in pair.gauges().items()} == {"ada/p": trick.p.item(), "ada/r_t": 1}
+    assert {key: value.item() for key, value in pair.metrics().items()} == {"ada/p": trick.p.item(), "ada/r_t": 1}
 
 
 @pytest.mark.parametrize(("score", "end"), [(2.0, 1.0), (-2.0, 0.0)])
@@ -511,19 +513,19 @@ def test_the_sign_is_what_the_loss_and_the_coding_make_of_a_score(
 
 def test_colours_need_one_channel_or_three() -> None:
     images = torch.zeros(2, 1, 16, 16)
-    with pytest.raises(Refused, match="2 channels"):
+    with pytest.raises(ConfigError, match="2 channels"):
         pair_of(ada=ada()).bind(images.expand(2, 2, 16, 16), images)
     pair_of(ada=ada(groups=["blit"])).bind(images.expand(2, 2, 16, 16), images)
 
 
 @pytest.mark.parametrize("setting", ["start=1.5", "interval=0", "images=0", "groups=[]", "groups=[color]"])
 def test_an_impossible_ada_is_refused(setting: str) -> None:
-    with pytest.raises(Refused, match=rf"tricks\.ada\.{setting.split('=')[0]}"):
+    with pytest.raises(ConfigError, match=rf"tricks\.ada\.{setting.split('=')[0]}"):
         built("tricks=[ada]", f"tricks.ada.{setting}")
 
 
 def test_only_one_trick_augments() -> None:
-    found = findings({"tricks.ada": ada(), "loss": NonSaturating(), "tricks.diffaugment": diffaugment("colour")})
+    found = diagnostics({"tricks.ada": ada(), "loss": NonSaturating(), "tricks.diffaugment": diffaugment("colour")})
     assert any(f.id == "C8" and "tricks.ada and tricks.diffaugment" in f.sentence for f in found)
 
 
@@ -570,9 +572,9 @@ def test_half_of_what_d_sees_is_from_the_pool() -> None:
 
 
 def test_a_pool_does_without_labels_and_mixes_generators() -> None:
-    assert Fact.UNLABELLED in Replay.traits.needs and Fact.CURRENT in Replay.traits.spoils
+    assert Fact.UNLABELLED in Replay.traits.needs and Fact.CURRENT in Replay.traits.invalidates
     for size, p in ((0, 0.5), (5, 0.0), (5, 1.1)):
-        with pytest.raises(Refused, match=r"tricks\.replay"):
+        with pytest.raises(ConfigError, match=r"tricks\.replay"):
             Replay(size=size, p=p)
 
 
@@ -582,9 +584,11 @@ def test_only_the_discriminator_meets_the_pool() -> None:
     pair = pair_of(replay=trick)
     old, new = torch.full((4, 1, 2, 2), -1.0), torch.ones(4, 1, 2, 2)
     pair.bind(old, old)
-    update = Update(player="discriminator", stage=Stage(4, 2))
+    update = Update(player="discriminator", role="discriminator", shape=BatchShape(4, 2))
     pair.discriminator_outcome(update, old, old)
-    measures = pair.discriminator_outcome(update, old, new).measures
-    assert -4 <= measures["score/fake"].item() < 4, "some are old: places are drawn with repetition"
-    term = pair.generator_outcome(Update(player="generator", stage=Stage(4, 2)), None, new).terms["adversarial"]
+    metrics = pair.discriminator_outcome(update, old, new).metrics
+    assert -4 <= metrics["score/fake"].item() < 4, "some are old: places are drawn with repetition"
+    term = pair.generator_outcome(
+        Update(player="generator", role="generator", shape=BatchShape(4, 2)), None, new
+    ).terms["adversarial"]
     assert term.item() == pytest.approx(math.log1p(math.exp(-4)))

@@ -5,12 +5,12 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import torch.nn.functional as F
-from support import built, pair_in, pair_of, play
+from support import built, drawn, pair_in, pair_of, play
 from torch import Tensor
 
 from ganrun.config.build import Run
-from ganrun.core.context import Context, Role, Stage, Update
-from ganrun.core.errors import Refused
+from ganrun.core.context import BatchShape, Context, Progress, Role, Update
+from ganrun.core.errors import ConfigError
 from ganrun.core.seeding import reseed
 from ganrun.core.trick import Trick
 from ganrun.core.updates import Alternate
@@ -23,7 +23,7 @@ USUAL: dict[str, Any] = {
     "head_start_every": 0,
     "head_start_discriminator": 1,
     "head_start_generator": 1,
-    "reuse_fakes": False,
+    "share_fakes": False,
     "generator_batch": 1,
 }
 
@@ -47,7 +47,7 @@ class Lazy(Trick):
 
 
 def game_of(**tricks: Trick) -> LatentGame:
-    return LatentGame(pair=pair_of(**tricks), stage=Stage(4, 2), prior="normal", grid=4)
+    return LatentGame(pairs={"main": pair_of(**tricks)}, shape=BatchShape(4, 2), prior="normal", grid=4)
 
 
 def turns(step: int, game: LatentGame | None = None, **settings: Any) -> str:
@@ -62,8 +62,8 @@ def turns(step: int, game: LatentGame | None = None, **settings: Any) -> str:
         ({}, "d g"),
         ({"discriminator": 3}, "d d d g"),
         ({"generator": 2}, "d g g"),
-        ({"reuse_fakes": True}, "d> <g"),
-        ({"reuse_fakes": True, "discriminator": 3, "generator": 2}, "d d d> <g g"),
+        ({"share_fakes": True}, "d> <g"),
+        ({"share_fakes": True, "discriminator": 3, "generator": 2}, "d d d> <g g"),
     ],
 )
 def test_the_discriminator_moves_and_then_the_generator(settings: dict[str, Any], expected: str) -> None:
@@ -97,25 +97,25 @@ def test_the_file_of_the_warm_up_says_the_same() -> None:
 @pytest.mark.parametrize(("counts", "expected"), [((2, 0), "d d"), ((0, 2), "g g")])
 def test_one_player_alone_has_nobody_to_share_fakes_with(counts: tuple[int, int], expected: str) -> None:
     settings = {"head_start_steps": 1, "head_start_discriminator": counts[0], "head_start_generator": counts[1]}
-    assert turns(0, reuse_fakes=True, **settings) == expected
+    assert turns(0, share_fakes=True, **settings) == expected
 
 
 @pytest.mark.parametrize("settings", [{"discriminator": 0}, {"generator": 0}, {"discriminator": -1}])
 def test_a_player_that_never_moves_is_refused(settings: dict[str, int]) -> None:
-    with pytest.raises(Refused, match=rf"updates\.{next(iter(settings))}: .* at least 1"):
+    with pytest.raises(ConfigError, match=rf"updates\.{next(iter(settings))}: .* at least 1"):
         Alternate(**(USUAL | settings))
 
 
 @pytest.mark.parametrize("counts", [(0, 0), (-1, 1)])
 def test_a_head_start_of_nothing_is_refused(counts: tuple[int, int]) -> None:
     settings = {"head_start_discriminator": counts[0], "head_start_generator": counts[1]}
-    with pytest.raises(Refused, match="head start"):
+    with pytest.raises(ConfigError, match="head start"):
         Alternate(**(USUAL | settings))
 
 
 def test_a_trick_may_let_a_player_sit_out() -> None:
     game = game_of(sits=SitsOut())
-    assert [turns(step, game, reuse_fakes=True) for step in range(3)] == ["d> <g", "d", "d> <g"]
+    assert [turns(step, game, share_fakes=True) for step in range(3)] == ["d> <g", "d", "d> <g"]
 
 
 def test_lazy_tricks_are_due_every_so_many_steps_and_count_for_them() -> None:
@@ -125,7 +125,7 @@ def test_lazy_tricks_are_due_every_so_many_steps_and_count_for_them() -> None:
     assert due == [frozenset({"lazy"}), *[frozenset()] * 3, frozenset({"lazy"}), frozenset()]
     images = torch.zeros(4, 1, 2, 2)
     for names, expected in ((due[0], {"adversarial", "lazy"}), (due[1], {"adversarial"})):
-        update = Update(player="discriminator", stage=game.stage, due=names)
+        update = Update(player="discriminator", role="discriminator", shape=game.shape, due=names)
         terms = game.pair.discriminator_outcome(update, images, images).terms
         assert set(terms) == expected
         assert terms.get("lazy", torch.tensor(4.0)).item() == 4.0, "scaled by the steps it stands for"
@@ -133,14 +133,14 @@ def test_lazy_tricks_are_due_every_so_many_steps_and_count_for_them() -> None:
 
 def test_updates_are_hashable_and_equal_when_they_run_the_same_kernels() -> None:
     game = game_of()
-    first, later = (tuple(Alternate(**(USUAL | {"reuse_fakes": True}))(game, step)) for step in (0, 7))
+    first, later = (tuple(Alternate(**(USUAL | {"share_fakes": True}))(game, step)) for step in (0, 7))
     assert first == later and len({*first, *later}) == 2
 
 
 def test_the_stage_of_every_update_is_the_games() -> None:
     game = game_of()
-    game.stage = Stage(6, 2)
-    assert {update.stage for update in Alternate(**(USUAL | {"discriminator": 2}))(game, 0)} == {Stage(6, 2)}
+    game.shape = BatchShape(6, 2)
+    assert {update.shape for update in Alternate(**(USUAL | {"discriminator": 2}))(game, 0)} == {BatchShape(6, 2)}
 
 
 @pytest.mark.parametrize(("overrides", "expected"), [((), 1), (("updates.discriminator=5",), 5)])
@@ -157,7 +157,7 @@ def by_hand(run: Run, reuse: bool) -> tuple[list[Tensor], list[Tensor]]:
     """The gradients of D and of G in the first step, written out: the usual loop of a GAN, with this run's noise."""
     pair, latent = pair_in(run), run.game.grid.shape[1]  # type: ignore[union-attr]
     reseed(run.settings["seed"], "train", step=0)
-    real = run.source.draw(run.game.stage).images
+    real = run.source.draw(run.game.shape).images
     fake = pair.generator(torch.randn(4, latent))
     on_real, on_fake = pair.discriminator(real).score, pair.discriminator(fake.detach()).score
     loss = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
@@ -174,7 +174,7 @@ def by_hand(run: Run, reuse: bool) -> tuple[list[Tensor], list[Tensor]]:
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 def test_a_step_is_the_same_as_written_out_by_hand(reuse: bool, norm: str) -> None:
     """Both players' gradients, on the same fakes: none of D's objective reaches G, and none is added twice."""
-    overrides = (f"updates.reuse_fakes={str(reuse).lower()}", f"model.discriminator.norm={norm}")
+    overrides = (f"updates.share_fakes={str(reuse).lower()}", f"model.discriminator.norm={norm}")
     run = built(*overrides)
     of_d, of_g = by_hand(built(*overrides), reuse)
     play(run, 0, 1)
@@ -186,7 +186,7 @@ def test_a_step_is_the_same_as_written_out_by_hand(reuse: bool, norm: str) -> No
 def test_reusing_fakes_makes_them_once() -> None:
     counts = {}
     for reuse in ("true", "false"):
-        run = built(f"updates.reuse_fakes={reuse}", "updates.discriminator=2")
+        run = built(f"updates.share_fakes={reuse}", "updates.discriminator=2")
         calls: list[int] = []
         pair_in(run).generator.register_forward_hook(lambda *_, calls=calls: calls.append(1))
         play(run, 0, 3)
@@ -199,18 +199,18 @@ def test_fakes_are_handed_on_once_and_not_kept() -> None:
     play(run, 0, 2)
     assert run.game._handed_on is None  # type: ignore[attr-defined]
     with pytest.raises(AssertionError, match="handed"):
-        run.engine.run(Update(player="generator", stage=run.game.stage, takes_over=True), None)
+        run.engine.run(Update(player="generator", role="generator", shape=run.game.shape, takes_over=True), None)
 
 
 @pytest.mark.parametrize("tricks", [[], ["soft_labels", "instance_noise"]])
 def test_the_discriminators_update_leaves_the_generator_alone(tricks: list[str]) -> None:
     """Neither weights nor gradients of G move in D's update, though its graph is kept; nor D's in G's."""
     run = built(tricks=tricks)
-    run.engine.begin(0)
+    run.engine.begin(Progress(0))
     for update in run.updates(run.game, 0):
         other = run.engine.players["generator" if update.player == "discriminator" else "discriminator"]
         before = [p.detach().clone() for p in other.parameters], [g.clone() for g in other.gradients]
-        run.engine.run(update, run.source.draw(update.stage) if run.game.wants_reals(update) else None)
+        run.engine.run(update, drawn(run, update))
         assert all(torch.equal(p, q) for p, q in zip(other.parameters, before[0], strict=True)), update
         assert all(torch.equal(p, q) for p, q in zip(other.gradients, before[1], strict=True)), update
 

@@ -8,7 +8,7 @@ from support import composed, family, host_of_loss
 
 from ganrun.config.build import build
 from ganrun.config.rules import RULES
-from ganrun.core.errors import Contradiction, Refused
+from ganrun.core.errors import ConfigError, ConfigErrors
 from ganrun.core.facts import Fact
 from ganrun.core.pair import Pair
 from ganrun.tricks.verdict import chance, constant_losses
@@ -50,7 +50,7 @@ def test_a_trick_that_reads_the_loss_is_refused_by_rule_without_it(trick: str) -
         host = host_of_loss(loss)
         chosen = [override[8:-1] for override in host if override.startswith("tricks=[") and override != "tricks=[]"]
         others = [override for override in host if not override.startswith("tricks=[")]
-        with pytest.raises((Contradiction, Refused)) as refusal:
+        with pytest.raises((ConfigErrors, ConfigError)) as refusal:
             build(composed(*others, f"tricks=[{','.join([*chosen, trick])}]"))
         assert f"rule {NEEDS[trick].id}" in str(refusal.value) and f"tricks.{trick}" in str(refusal.value)
     assert NEEDS[trick].id in RULES

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ganrun.config.groups import CONF
-from ganrun.core.errors import Refused, nearest
+from ganrun.core.errors import ConfigError, nearest
 
 KINDS = {
     "tricks": "tricks",
@@ -94,7 +94,7 @@ def _read_arguments(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:
 
 def _folder(name: str) -> Path:
     if not name or not Path(name).is_dir():
-        raise Refused("--config-dir", f"no folder {name}".strip(), "a folder that holds YAML files in groups")
+        raise ConfigError("--config-dir", f"no folder {name}".strip(), "a folder that holds YAML files in groups")
     return Path(name)
 
 
@@ -104,7 +104,9 @@ def _kind(word: str) -> str:
     if word in names:
         return names[word]
     close = nearest(word, names)
-    raise Refused("list", f"there is no kind {word}", ", ".join(KINDS), f"ganrun list {names.get(close, '')}".strip())
+    raise ConfigError(
+        "list", f"there is no kind {word}", ", ".join(KINDS), f"ganrun list {names.get(close, '')}".strip()
+    )
 
 
 def _typed(group: str) -> str:

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from ganrun.cli.main import train
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.run.signals import Signals
 
 
@@ -25,7 +25,7 @@ def refusal(arguments: list[str]) -> str | None:
     """Why a run with these arguments would be refused."""
     try:
         train(arguments, Signals(), play=_build)
-    except Refused as error:
+    except ConfigError as error:
         return "\n".join(error.lines)
     return None
 
@@ -33,7 +33,7 @@ def refusal(arguments: list[str]) -> str | None:
 def _build(cfg: Any, hydra: Any, signals: Signals) -> tuple[int, float | None]:
     from ganrun.config.build import build
 
-    build(cfg).source.close()
+    build(cfg).data.close()
     return 0, None
 
 

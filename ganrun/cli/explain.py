@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 from torch import nn
 
-from ganrun.cli.trace import leaves, pairs, play
+from ganrun.cli.trace import leaves, trace
 from ganrun.core.context import Update
+from ganrun.core.engine import chain_of
 from ganrun.core.pair import Pair
 from ganrun.core.traits import Level
 from ganrun.core.trick import Setting, Trick
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from ganrun.config.build import Run
+    from ganrun.data.datasets.base import Dataset
 
 WIDTH = 100  # columns, when the output is not a terminal
 SEEN = 10_000  # steps of which the order of updates is asked
 
-# The seams of `Trick` in the order in which a run passes them, and the player in whose updates they act.
-SEAMS: dict[str, list[tuple[Callable, str]]] = {
-    "once, while the run is built": [(Trick.modify, ""), (Trick.bind, ""), (Trick.study, "")],
+# The hooks of `Trick` in the order in which a run passes them, and the player in whose updates they act.
+HOOKS: dict[str, list[tuple[Callable, str]]] = {
+    "once, while the run is built": [(Trick.modify, ""), (Trick.bind, ""), (Trick.on_data, "")],
     "before each step": [(Trick.begin, ""), (Trick.sits_out, "")],
     "in each update": [
         (Trick.latent, "D and G"),
@@ -45,9 +47,9 @@ SEAMS: dict[str, list[tuple[Callable, str]]] = {
         (Trick.generator_term, "G"),
         (Trick.before, "D and G"),
         (Trick.after, "D and G"),
-        (Trick.gauges, "D"),
+        (Trick.metrics, "D"),
     ],
-    "between steps": [(Trick.figures, ""), (Trick.watch, ""), (Trick.sampler, ""), (Trick.sweeps, "")],
+    "between steps": [(Trick.log_metrics, ""), (Trick.watch, ""), (Trick.sampler, ""), (Trick.traversals, "")],
 }
 
 
@@ -57,7 +59,7 @@ def explain(arguments: Sequence[str]) -> int:
 
     run = build(composed(arguments))
     console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
-    with closing(run.source), console.capture() as captured:
+    with closing(run.data), console.capture() as captured:
         Explanation(run, console).print()
     print("\n".join(line.rstrip() for line in captured.get().strip("\n").split("\n")))
     return 0
@@ -67,16 +69,14 @@ def composed(arguments: Sequence[str]) -> DictConfig:
     """The configuration that training would compose and check; its folder is the one we are in, so none is made."""
     from ganrun.config.compose import hydra_run
     from ganrun.config.overrides import read_options
-    from ganrun.config.validate import check_values
-    from ganrun.core.errors import Refused
+    from ganrun.core.errors import ConfigError
 
     if read_options(list(arguments)).multirun:
-        raise Refused("explain", "a sweep", "one run", "ganrun explain with one value for each key")
+        raise ConfigError("explain", "a sweep", "one run", "ganrun explain with one value for each key")
     found: list[DictConfig] = []
     hydra_run([*arguments, "hydra.run.dir=.", "hydra.output_subdir=null", "hydra.mode=RUN"], found.append)
     if not found:
         raise SystemExit(0)  # Hydra has printed what it was asked for, such as --cfg job
-    check_values(found[0])
     return found[0]
 
 
@@ -85,20 +85,19 @@ class Explanation:
 
     def __init__(self, run: Run, console: Console):
         self.run, self.console = run, console
-        self.played = play(run)
+        self.trace = trace(run)
         self.plays: dict[str, list[int]] = {}  # the updates of a step -> the steps that have them
 
     def print(self) -> None:
         self._run()
-        for name, pair in self.run.game.pairs.items():
-            assert isinstance(pair, Pair)
+        for name, pair in self.run.game.named_pairs().items():
             title = f" of pair {name}" if len(self.run.game.pairs) > 1 else ""
             for role in ("generator", "discriminator"):
                 self._network(f"{role}{title}", getattr(pair, role))
             self._tricks(f"tricks{title}, in the order in which they act", pair)
         self._terms()
         self._updates()
-        self._findings()
+        self._diagnostics()
 
     def _say(self, text: str = "", style: str = "", indent: int = 2) -> None:
         """A paragraph, wrapped and indented; nothing in it is markup."""
@@ -124,16 +123,12 @@ class Explanation:
     def _run(self) -> None:
         """Steps, data and loss: what is played for."""
         run, settings = self.run, self.run.settings
-        span, data = run.dataset.span(), run.dataset
-        labels = f"{len(data.classes)} classes ({_short(data.classes)})" if data.classes else "without labels"
-        loss = pairs(run)[0].loss
-        size = f"{data.channels} x {data.resolution} x {data.resolution}"
+        loss = next(iter(run.game.named_pairs().values())).loss
         length = f"{settings['steps']} steps, {settings['batch']} images an update, seed {settings['seed']}"
         rows = [
             ("run", f"{settings['name']}: {length}"),
             ("engine", f"{run.device}, {'bf16' if run.engine.autocast else 'fp32'}"),
-            ("data", f"{type(data).__name__}: {len(data):,} images of {size}, {labels}"),
-            ("", f"values from {span.low:.3g} to {span.high:.3g}, mean {span.mean:.3g}"),
+            *(row for name, data in run.dataset.streams.items() for row in _data_rows(name, data)),
             ("loss", f"{type(loss).__name__}: {_first_line(loss)}"),
             ("game", f"{type(run.game).__name__}: {_first_line(run.game)}"),
             *((f"optim {name}", _optimizer(player, settings["steps"])) for name, player in run.engine.players.items()),
@@ -142,7 +137,7 @@ class Explanation:
 
     def _network(self, title: str, net: nn.Module) -> None:
         mine = {id(module) for _, module in leaves(net)}
-        layers = [layer for key, layer in self.played.layers.items() if key in mine and layer.kind != "Identity"]
+        layers = [layer for key, layer in self.trace.layers.items() if key in mine and layer.kind != "Identity"]
         parameters = list(net.parameters())
         frozen = sum(p.numel() for p in parameters if not p.requires_grad)
         total = f"{sum(p.numel() for p in parameters):,} parameters" + (
@@ -159,8 +154,8 @@ class Explanation:
         if not pair.tricks:
             self._say("none")
         rows: list[tuple[str, str, str]] = []
-        for moment, seams in SEAMS.items():
-            touched = [(f"  {seam.__name__}", player, self._at(pair, seam)) for seam, player in seams]
+        for moment, hooks in HOOKS.items():
+            touched = [(f"  {hook.__name__}", player, self._at(pair, hook)) for hook, player in hooks]
             touched = [row for row in touched if row[2]]
             rows += [(moment, "", "")] * bool(touched) + touched
         self._columns(rows)
@@ -172,19 +167,19 @@ class Explanation:
                 self._say(f"{name}: {_first_line(trick)}")
 
     @staticmethod
-    def _at(pair: Pair, seam: Callable) -> str:
+    def _at(pair: Pair, hook: Callable) -> str:
         lazy = {name: getattr(trick, "every", 1) for name, trick in pair.tricks.items()}
-        terms = seam in (Trick.discriminator_term, Trick.generator_term)
+        terms = hook in (Trick.discriminator_term, Trick.generator_term)
         return ", ".join(
             f"{name} (every {lazy[name]} steps, times {lazy[name]})" if terms and lazy[name] > 1 else name
-            for name, _ in pair.tricks.at(seam)
+            for name, _ in pair.tricks.at(hook)
         )
 
     def _terms(self) -> None:
         self._title("what each player minimises")
         rows = []
-        for player, outcome in self.played.outcomes.items():
-            instead = [key.partition("/")[2] for key in outcome.measures if key.startswith("replaced/")]
+        for player, outcome in self.trace.outcomes.items():
+            instead = [key.partition("/")[2] for key in outcome.metrics if key.startswith("replaced/")]
             left = f"   (in place of {', '.join(instead)}, which is only logged)" if instead else ""
             rows.append((player, " + ".join(outcome.terms) + left))
         self._columns(rows)
@@ -196,23 +191,23 @@ class Explanation:
             self.plays.setdefault(described(self.run.updates(self.run.game, step)), []).append(step + 1)
         self._columns([(ranges(when, steps, self.run.settings["steps"]), order) for order, when in self.plays.items()])
         if any("*" in order for order in self.plays):
-            self._say("* D's fakes are handed on: they serve G's update too, so they are made once")
+            self._say("* a joint update: G trains on the fakes of D's update, so they are made once")
 
-    def _findings(self) -> None:
+    def _diagnostics(self) -> None:
         words = {Level.ERROR: "forced", Level.WARNING: "warning", Level.NOTE: "note"}
         self._title("warnings and notes")
         rows = [
             (words[f.level], f"{f.sentence} (rule {f.id})")
-            for f in sorted(self.run.findings, key=lambda f: "EWI".index(f.level))
+            for f in sorted(self.run.diagnostics, key=lambda f: "EWI".index(f.level))
         ]
         self._columns(rows) if rows else self._say("none")
 
 
 def described(updates: Sequence[Update]) -> str:
-    """The updates of one step in words: D, D, G as `D x2, G`; a star where fakes are handed on."""
-    words = [u.player[:1].upper() + "*" * u.hands_on for u in updates]
+    """The updates of one step in words: D, D, G as `D x2, G`; a star where fakes are shared."""
+    words = [u.player[:1].upper() + "*" * u.share_fakes for one in updates for u in chain_of(one)]
     runs = [(word, len(list(same))) for word, same in groupby(words)]
-    return ", ".join(f"{word} x{times}" if times > 1 else word for word, times in runs) or "nobody moves"
+    return ", ".join(f"{word} x{times}" if times > 1 else word for word, times in runs) or "no update"
 
 
 def ranges(steps: Sequence[int], seen: int, total: int) -> str:
@@ -230,6 +225,17 @@ def ranges(steps: Sequence[int], seen: int, total: int) -> str:
         words[-1] = f"{parts[-1][0]} on"
     more = f" ... {len(steps)} of the first {seen}" if len(parts) > 3 else ""
     return "steps " + ", ".join(word.removeprefix("step ") for word in words) + more
+
+
+def _data_rows(stream: str, data: Dataset) -> list[tuple[str, str]]:
+    """One stream: how many images of which shape, and their values."""
+    span, size = data.span(), f"{data.channels} x {data.resolution} x {data.resolution}"
+    labels = f"{len(data.classes)} classes ({_short(data.classes)})" if data.classes else "without labels"
+    title = "data" if stream == "images" else f"data {stream}"
+    return [
+        (title, f"{type(data).__name__}: {len(data):,} images of {size}, {labels}"),
+        ("", f"values from {span.low:.3g} to {span.high:.3g}, mean {span.mean:.3g}"),
+    ]
 
 
 def _first_line(part: object) -> str:

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganrun import __version__
-from ganrun.core.errors import BUG, ENVIRONMENT, JOBS_FAILED, REFUSED, STOPPED, EnvironmentFailed, Refused, Stopped
+from ganrun.core.errors import (
+    BUG,
+    CONFIG_ERROR,
+    ENVIRONMENT,
+    JOBS_FAILED,
+    STOPPED,
+    ConfigError,
+    EnvironmentFailed,
+    Stopped,
+)
 from ganrun.run.signals import Interrupted, Signals, behind
 
 if TYPE_CHECKING:
@@ -26,9 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _interruptible(arguments)
         sys.stdout.flush()
         return code
-    except Refused as refusal:
+    except ConfigError as refusal:
         complain(*refusal.lines)
-        return REFUSED
+        return CONFIG_ERROR
     except Stopped as stop:
         complain(str(stop))
         return STOPPED
@@ -83,7 +92,7 @@ def _command(arguments: list[str], signals: Signals) -> int:
         case ["resume", run, *overrides]:
             return _resume(Path(run), overrides, signals)
         case ["resume"]:
-            raise Refused("resume", "no run named", "a run's folder", "ganrun resume outputs/DATE/TIME")
+            raise ConfigError("resume", "no run named", "a run's folder", "ganrun resume outputs/DATE/TIME")
         case ["explain", *overrides]:
             return _explain(overrides)
         case ["list", *rest]:
@@ -113,9 +122,6 @@ def _explain(arguments: list[str]) -> int:
 
 def play(cfg: DictConfig, hydra: Any, signals: Signals) -> tuple[int, float | None]:
     """Train one run in the folder that Hydra made for it."""
-    from ganrun.config.validate import check_values
-
-    check_values(cfg)  # before torch is imported
     from ganrun.run.session import Session
 
     session = Session(signals=signals)

@@ -1,4 +1,4 @@
-"""One update of each player, played to see what every part really does. Nothing learns from it."""
+"""One update of each player, run to see what every part really does. Trains nothing."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ganrun.core.context import Outcome, Update
-from ganrun.core.pair import Pair
+from ganrun.core.context import Outcome, Progress, Update
 
 if TYPE_CHECKING:
     from ganrun.config.build import Run
@@ -27,33 +26,29 @@ class Layer:
 
 
 @dataclass
-class Played:
-    """What one update of each player asked for, and the layers that ran."""
+class Trace:
+    """The outcome of one update of each player, and the layers that ran."""
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     layers: dict[int, Layer] = field(default_factory=dict)  # by the module's id, in the order in which they ran
 
 
-def play(run: Run) -> Played:
+def trace(run: Run) -> Trace:
     """One update of each player, without its optimiser's step: the only way to know what every part really does."""
-    played = Played()
-    nets = [net for pair in pairs(run) for net in (pair.generator, pair.discriminator)]
+    traced = Trace()
+    nets = [net for pair in run.game.named_pairs().values() for net in (pair.generator, pair.discriminator)]
     hooks = [
-        module.register_forward_hook(_notice(played, name, module)) for net in nets for name, module in leaves(net)
+        module.register_forward_hook(_notice(traced, name, module)) for net in nets for name, module in leaves(net)
     ]
-    run.engine.begin(0)
-    for player in run.engine.players:
-        update = Update(player=player, stage=run.updates.stage(run.game, player), due=run.game.due(0))
-        batch = run.source.draw(update.stage) if run.game.wants_reals(update) else None
+    run.engine.begin(Progress())
+    for player, role in run.game.players.items():
+        shape = run.updates.shape(run.game, role)
+        update = Update(player=player, role=role, shape=shape, due=run.game.due(0))
         with torch.autocast(run.device.type, dtype=torch.bfloat16, enabled=run.engine.autocast):
-            played.outcomes[player] = run.game.play(update, batch)
+            traced.outcomes[player] = run.game.outcome(update, run.data.draw(run.game.wanted(update)), {})
     for hook in hooks:
         hook.remove()
-    return played
-
-
-def pairs(run: Run) -> list[Pair]:
-    return [pair for pair in run.game.pairs.values() if isinstance(pair, Pair)]
+    return traced
 
 
 def leaves(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -66,10 +61,10 @@ def leaves(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name or type(module).__name__.lower(), module
 
 
-def _notice(played: Played, name: str, module: nn.Module) -> Callable:
+def _notice(traced: Trace, name: str, module: nn.Module) -> Callable:
     def hook(_: nn.Module, given: Any, output: Any) -> None:
-        if id(module) not in played.layers:
-            played.layers[id(module)] = Layer(name, kind(module), shape(output), count(module))
+        if id(module) not in traced.layers:
+            traced.layers[id(module)] = Layer(name, kind(module), shape(output), count(module))
 
     return hook
 

@@ -1,4 +1,4 @@
-"""Configuration becomes a run, or is refused, in this one place."""
+"""Plain settings become a run: `assemble` makes its parts without data, `open_data` the data, `build` both."""
 
 from __future__ import annotations
 
@@ -7,173 +7,259 @@ import inspect
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
+from ganrun.config.agreement import check_agreement, check_streams
+from ganrun.config.combination import between, diagnostics, set_twice
 from ganrun.config.instantiate import Maker
-from ganrun.config.rules import between, check_force
-from ganrun.config.validate import check_values, resolve
-from ganrun.core.context import Stage
-from ganrun.core.engine import Eager, Player
-from ganrun.core.errors import Refused
-from ganrun.core.facts import Fact
+from ganrun.config.players import Momentum, make_players
+from ganrun.config.rules import check_force
+from ganrun.config.validate import resolve
+from ganrun.core.context import Batch, BatchShape, Condition, Role
+from ganrun.core.engine import Eager
+from ganrun.core.errors import ConfigError
 from ganrun.core.game import Game
 from ganrun.core.loss import Loss
 from ganrun.core.pair import Pair
-from ganrun.core.schedule import Constant, Product, Schedule, at, moves, schedule
+from ganrun.core.ranks import ALONE, Rank
 from ganrun.core.seeding import reseed
-from ganrun.core.traits import Clash, Finding, Level, Traits, clashing, facts, findings
+from ganrun.core.traits import Diagnostic, IncompatibleParts, Level
 from ganrun.core.trick import Trick
 from ganrun.core.updates import Alternate
-from ganrun.data.datasets.base import Dataset
-from ganrun.data.sources.source import Source, open_source
+from ganrun.data.datasets.base import DataSets
+from ganrun.data.sources.open import open_streams
+from ganrun.data.sources.source import Source
+from ganrun.data.sources.streams import Streams
 from ganrun.data.transforms.classes import check_labels
 from ganrun.machine import computes_in_bf16, find_device
 
-PLAYERS = ("discriminator", "generator")
-FAR = 10**12  # a step that no run reaches, where schedules have long ended
+ROLES: tuple[Role, Role] = ("generator", "discriminator")  # in the order in which networks are made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a run is made of, without data: networks, losses and tricks in their game, and what is said of them."""
+
+    game: Game
+    updates: Alternate
+    diagnostics: list[Diagnostic]  # warnings and notes, and errors that `force` overruled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """Everything that a run is made of, ready to play."""
+    """Everything that a run is made of, ready to train."""
 
     settings: Mapping[str, Any]  # the resolved configuration, plain data
     yaml: str  # the same, as text
     device: torch.device
-    dataset: Dataset
-    source: Source
+    dataset: DataSets
+    data: Streams
     game: Game
     engine: Eager
     updates: Alternate
-    findings: list[Finding]  # warnings and notes, and what `force` let pass
+    diagnostics: list[Diagnostic]
+    rank: Rank = ALONE
+
+    @property
+    def source(self) -> Source:
+        """The first stream's source of batches; most games have only one."""
+        return next(iter(self.data.sources.values()))
 
 
 def build(cfg: DictConfig) -> Run:
-    """Assemble a run. Raises Refused, with every contradiction at once, before anything is written."""
-    check_values(cfg)
+    """Build a run. Raises ConfigError, with every contradiction at once, before anything is written.
+
+    What is measured of the data is written into the configuration before it is resolved, once, for the networks to
+    read.
+    """
     load_plugins(cfg.plugins)
     make = Maker(cfg.plugins)
     device = find_device(cfg.engine.device)
-    dataset = _dataset(cfg, make)
+    dataset = open_data(cfg, make)
     settings = resolve(cfg)
-    _unselected(settings["tricks"])
-    check_force(settings["force"])
-    game, found = assemble(settings, make)
-    _agree(game, dataset)
-    source = _source(settings, dataset, device)
-    autocast = computes_in_bf16(settings["engine"]["precision"], device, dataset.resolution)
-    game.to(device=device)
-    for net in (net for player in PLAYERS for net in game.nets(player)):
-        net.to(memory_format=torch.channels_last)
+    parts = assemble(settings, make)
+    check_streams(parts.game, dataset)
+    check_agreement(parts.game, dataset)
+    data = _streams(settings, dataset, device)
+    game = placed_on(parts.game, device)
     reseed(settings["seed"], "bind")
-    game.bind(source.examples(settings["batch"]))
-    game.study(source)
-    engine = Eager(game, _players(settings, make, game), device=device, autocast=autocast)
+    game.bind(data.examples(settings["batch"]))
+    game.on_data(data.sources)
+    autocast = computes_in_bf16(settings["engine"]["precision"], device, dataset.resolution)
     return Run(
         settings=settings,
         yaml=OmegaConf.to_yaml(OmegaConf.create(settings)),
         device=device,
         dataset=dataset,
-        source=source,
+        data=data,
         game=game,
-        engine=engine,
-        updates=make(settings["updates"], "updates"),
-        findings=found,
+        engine=Eager(game, make_players(settings, make, game), device=device, autocast=autocast),
+        updates=parts.updates,
+        diagnostics=parts.diagnostics,
     )
 
 
 def load_plugins(plugins: list[str]) -> None:
-    """Import the modules that the user named; they may live in the current folder."""
+    """Import the modules that the user named; they may live in the current folder. Raises ConfigError."""
     if plugins and "" not in sys.path:
         sys.path.insert(0, "")
     for name in plugins:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise Refused(
+            raise ConfigError(
                 "plugins", f"{name} cannot be imported ({error})", "a module", f"PYTHONPATH=folder that holds {name}"
             ) from error
 
 
-def _dataset(cfg: DictConfig, make: Maker) -> Dataset:
-    """Open the data, and write what was measured of them into the configuration, for the networks to read."""
+def open_data(cfg: DictConfig, make: Maker) -> DataSets:
+    """Open the data, and write what was measured of them into the configuration. Raises ConfigError.
+
+    Channels, resolution and the number of classes are measured; the networks read them there.
+    """
     node: Any = OmegaConf.to_container(cfg.dataset, resolve=True, throw_on_missing=True)
-    told = node.pop("class_count", 0)
-    dataset = make.a(Dataset, node, "dataset")  # type: ignore[type-abstract]
-    check_labels(dataset.labels, len(dataset), dataset.classes)
+    stated = node.pop("class_count", 0)
+    dataset = make.a(DataSets, node, "dataset")  # type: ignore[type-abstract]
+    for one in dataset.streams.values():
+        check_labels(one.labels, len(one), one.classes)
     count = 0 if dataset.labels is None else len(dataset.classes)
-    if told not in (0, count):
-        found = f"{told}, but the data have {count} classes"
-        raise Refused("dataset.class_count", found, "nothing: it is measured", "dataset.classes, which chooses some")
+    if stated not in (0, count):
+        found = f"{stated}, but the data have {count} classes"
+        raise ConfigError(
+            "dataset.class_count", found, "nothing: it is measured", "dataset.classes, which selects some"
+        )
     cfg.dataset.channels, cfg.dataset.resolution = dataset.channels, dataset.resolution
     with open_dict(cfg.dataset):  # a run of before this key has none
         cfg.dataset.class_count = count
     return dataset
 
 
-def _unselected(tricks: Mapping[str, Any]) -> None:
+def assemble(settings: Mapping[str, Any], make: Maker) -> Parts:
+    """Networks, losses, tricks and game, checked against each other, from recorded shapes: needs no data.
+
+    Raises ConfigError for a part that refuses its settings and IncompatibleParts for parts that do not go together.
+    """
+    _check_selected(settings["tricks"])
+    check_force(settings["force"])
+    updates = make.a(Alternate, settings["updates"], "updates")
+    reseed(settings["seed"], "build")
+    kind = make.part(settings["game"]["_target_"], "game")
+    plans = kind.plans if issubclass(kind, Game) else Game.plans
+    tricks = {pair: _tricks(settings, make) for pair in plans}
+    try:
+        game = _make_game(settings, make, tricks)
+    except ConfigError as error:
+        clashes = list(set_twice({f"tricks.{name}": trick for name, trick in next(iter(tricks.values())).items()}))
+        if clashes:  # the conflict itself, not what the networks make of two tricks that set one thing
+            raise IncompatibleParts(clashes) from error
+        raise
+    return Parts(game=game, updates=updates, diagnostics=_diagnostics(game, settings))
+
+
+def placed_on(game: Game, device: torch.device) -> Game:
+    """The game on this device, its networks in the memory format that convolutions are quickest in."""
+    game.to(device=device)
+    for player in game.players:
+        for net in game.networks(player).values():
+            net.to(memory_format=torch.channels_last)
+    return game
+
+
+def blank_batches(settings: Mapping[str, Any], game: Game, device: torch.device) -> dict[str, Batch]:
+    """Grey images with label 0, shaped as the data of a recorded run: tricks allocate their state from them."""
+    data = settings["dataset"]
+    images = torch.zeros(
+        settings["batch"], data["channels"], data["resolution"], data["resolution"], device=device
+    )  # [B, C, H, W]
+    labels = torch.zeros(len(images), dtype=torch.int64, device=device) if data.get("class_count") else None
+    return {name: Batch(images, Condition(labels=labels)) for name in game.streams()}
+
+
+def _tricks(settings: Mapping[str, Any], make: Maker) -> dict[str, Trick]:
+    return {name: make.a(Trick, node, f"tricks.{name}") for name, node in settings["tricks"].items()}
+
+
+def _check_selected(tricks: Mapping[str, Any]) -> None:
     stray = [name for name, node in tricks.items() if not isinstance(node, Mapping) or "_target_" not in node]
     if stray:
         chosen = ",".join([name for name in tricks if name not in stray] + stray)
-        raise Refused(
+        raise ConfigError(
             "tricks", f"settings for tricks that are not selected: {', '.join(stray)}", "", f"'tricks=[{chosen}]'"
         )
 
 
-def assemble(settings: Mapping[str, Any], make: Maker) -> tuple[Game, list[Finding]]:
-    """Networks, loss, tricks and game, checked against each other; with what is to be said about them."""
-    reseed(settings["seed"], "build")
-    tricks = {name: make.a(Trick, node, f"tricks.{name}") for name, node in settings["tricks"].items()}
-    try:
-        game, pair = _make_game(settings, make, tricks)
-    except Refused as refusal:
-        clashes = list(clashing({f"tricks.{name}": trick for name, trick in tricks.items()}))
-        if clashes:  # two tricks that set one thing: what the networks make of both is no news
-            raise Clash(clashes) from refusal
-        raise
-    return game, _findings(game, pair, settings)
+def _make_game(settings: Mapping[str, Any], make: Maker, tricks: Mapping[str, dict[str, Trick]]) -> Game:
+    _check_sets(settings, make, next(iter(tricks.values())))
+    kind = cast(type[Game], make.part(settings["game"]["_target_"], "game"))
+    networks: dict[str, nn.Module] = {}
+    pairs = {name: _pair(settings, make, kind, name, tricks[name], networks) for name in tricks}
+    shape = BatchShape(settings["batch"], settings["dataset"]["resolution"])
+    return make.a(Game, settings["game"], "game", pairs=pairs, shape=shape)  # type: ignore[type-abstract]
 
 
-def _make_game(settings: Mapping[str, Any], make: Maker, tricks: dict[str, Trick]) -> tuple[Game, Pair]:
-    _settings_exist(settings, make, tricks)
+def _pair(
+    settings: Mapping[str, Any],
+    make: Maker,
+    kind: type[Game],
+    name: str,
+    tricks: dict[str, Trick],
+    networks: dict[str, nn.Module],
+) -> Pair:
+    """One pair as its game plans it. A network that an earlier pair has is shared; the others are added."""
+    plan = kind.plans[name]._asdict()
+    shared = frozenset(role for role in ROLES if plan[role] in networks)
+    for role in ROLES:
+        if plan[role] not in networks:
+            place = plan[role] if plan[role] in settings["model"] else role
+            networks[plan[role]] = make.a(nn.Module, settings["model"][place], f"model.{place}")
+    loss = make.a(Loss, settings["loss"], "loss")
     pair = Pair(
-        generator=make.a(nn.Module, settings["model"]["generator"], "model.generator"),
-        discriminator=make.a(nn.Module, settings["model"]["discriminator"], "model.discriminator"),
-        loss=make.a(Loss, settings["loss"], "loss"),
+        generator=networks[plan["generator"]],
+        discriminator=networks[plan["discriminator"]],
+        loss=loss,
         tricks=tricks,
+        shared=shared,
     )
-    stage = Stage(settings["batch"], settings["dataset"]["resolution"])
-    return make.a(Game, settings["game"], "game", pair=pair, stage=stage), pair  # type: ignore[type-abstract]
+    networks.update({plan[role]: getattr(pair, role) for role in ROLES})  # as tricks have modified them
+    return pair
 
 
-def _findings(game: Game, pair: Pair, settings: Mapping[str, Any]) -> list[Finding]:
+def _diagnostics(game: Game, settings: Mapping[str, Any]) -> list[Diagnostic]:
     """What the parts say about each other and about themselves. Errors that `force` does not name are refused."""
-    parts = game.parts(pair) | {"optim.discriminator": Momentum(settings["optim"]["discriminator"])}
-    found = [*findings(parts), *between(pair, settings)]
-    for module in pair.modules():
-        found += getattr(module, "remarks", lambda stage: ())(game.stage)
-    force = settings["force"]
-    refused = [f for f in found if f.level is Level.ERROR and f.id not in force]
+    found: list[Diagnostic] = []
+    for pair in game.named_pairs().values():
+        parts = game.parts(pair) | {"optim.discriminator": Momentum(settings["optim"]["discriminator"])}
+        found += [*diagnostics(parts), *between(pair, settings), *_own(pair, game.shape)]
+    found = list(dict.fromkeys(found))  # pairs with the same tricks say the same
+    refused = [f for f in found if f.level is Level.ERROR and f.id not in settings["force"]]
     if refused:
-        raise Clash(refused)
+        raise IncompatibleParts(refused)
     return found
 
 
-class Momentum:
-    """Whether D's optimiser carries momentum, as its settings say."""
+def _own(pair: Pair, shape: BatchShape) -> list[Diagnostic]:
+    """What networks, their layers and tricks say about themselves, with their places in the configuration."""
+    found = []
+    for name, module in pair.named_modules():
+        for diagnostic in getattr(module, "diagnostics", lambda shape: ())(shape):
+            found.append(diagnostic.at(_place(name)))
+    return found
 
-    def __init__(self, settings: Mapping[str, Any]):
-        self.title = str(settings["_target_"]).rpartition(".")[2]  # what messages call it
-        beta = settings["betas"][0] if "betas" in settings else settings.get("momentum", 0)
-        self.traits = Traits(provides=facts(*[Fact.NO_MOMENTUM] * (beta == 0)))
+
+def _place(module: str) -> str:
+    """Where a module of a pair is configured: discriminator.head.epilogue -> model.discriminator.epilogue."""
+    first, *rest = module.split(".")
+    if first in ROLES:
+        return ".".join(["model", first, *rest[-1:]])
+    return ".".join([first, *rest[:1]])
 
 
-def _settings_exist(settings: Mapping[str, Any], make: Maker, tricks: Mapping[str, Trick]) -> None:
-    """A setting-trick sets only what the chosen parts have: a plain network has no kernels to enlarge."""
+def _check_sets(settings: Mapping[str, Any], make: Maker, tricks: Mapping[str, Trick]) -> None:
+    """A trick of settings alone sets only what the chosen parts have: a plain network has no kernels to enlarge."""
     for name, trick in tricks.items():
         for key in getattr(trick, "sets", ()):
             place, _, last = key.rpartition(".")
@@ -182,73 +268,12 @@ def _settings_exist(settings: Mapping[str, Any], make: Maker, tricks: Mapping[st
                 node = node[word]
             part = make.part(node["_target_"], place) if "_target_" in node else None
             if part and last not in inspect.signature(part).parameters:
-                raise Refused(f"tricks.{name}", f"sets {key}, which {part.__module__.split('.')[-1]} does not have",
-                              "a model that has it", "model=dcgan")  # fmt: skip
+                found = f"sets {key}, which {part.__module__.split('.')[-1]} does not have"
+                raise ConfigError(f"tricks.{name}", found, "a model that has it", "model=dcgan")
 
 
-def _agree(game: Game, dataset: Dataset) -> None:
-    """The generator makes what the data are: channels, resolution, range; batch norm has a batch."""
-    span = dataset.span()
-    for pair in game.pairs.values():
-        for role in PLAYERS:
-            net = getattr(pair, role)
-            for key in ("channels", "resolution"):
-                if getattr(net, key) != getattr(dataset, key):
-                    found = f"{getattr(net, key)}, but the data have {getattr(dataset, key)}"
-                    raise Refused(f"model.{role}.{key}", found, "the same", f"dataset.{key}={getattr(net, key)}")
-            known = getattr(net, "classes", 0)
-            if known and (dataset.labels is None or known != len(dataset.classes)):
-                has = "no labels" if dataset.labels is None else f"{len(dataset.classes)} classes"
-                raise Refused(f"model.{role}.classes", f"{known}, but the data have {has} (rule C24)", "the same",
-                              f"model.{role}.classes=${{dataset.class_count}}")  # fmt: skip
-            if game.stage.images == 1 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules()):
-                raise Refused("batch", f"1 image, and batch norm in model.{role}", "2 or more", "batch=2")
-        low, high = pair.generator.range  # type: ignore[union-attr, misc]
-        if span.low < low - 1e-3 or span.high > high + 1e-3:
-            found = f"values from {span.low:.3g} to {span.high:.3g} (mean {span.mean:.3g})"
-            expected = f"what the generator can make, {low:g} to {high:g}"
-            raise Refused("dataset", found, expected, "model.generator.output=linear")
-
-
-def _source(settings: Mapping[str, Any], dataset: Dataset, device: torch.device) -> Source:
+def _streams(settings: Mapping[str, Any], dataset: DataSets, device: torch.device) -> Streams:
     engine = settings["engine"]
-    return open_source(
+    return open_streams(
         dataset, seed=settings["seed"], device=device, workers=engine["workers"], memory=engine["memory"]
     )
-
-
-def _players(settings: Mapping[str, Any], make: Maker, game: Game) -> dict[str, Player]:
-    optim = settings["optim"]
-    decay = schedule(make(optim["decay"], "optim.decay"))
-    return {player: _player(optim[player], f"optim.{player}", make, game, player, decay) for player in PLAYERS}
-
-
-def _plays_once(kind: Any, where: str) -> None:
-    """Refuse an optimiser such as LBFGS, whose every step needs the loss many times."""
-    closure = inspect.signature(kind.step).parameters.get("closure")
-    if closure is not None and closure.default is inspect.Parameter.empty:
-        found = f"{kind.__name__}, which asks for the loss many times in a step"
-        raise Refused(where, found, "an optimiser that needs its gradient once", f"{where}._target_=torch.optim.Adam")
-
-
-def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player: str, decay: Schedule) -> Player:
-    """An optimiser over all that a player learns; fused where it can be. Its rate is a number times `decay`.
-
-    Any other number of the optimiser may be a schedule too, such as one of Adam's betas.
-    """
-    given = make(node["lr"], f"{where}.lr")
-    rate = Constant(value=given) if isinstance(given, (int, float)) else given
-    if not isinstance(rate, Schedule) or rate(FAR) < 0:
-        raise Refused(f"{where}.lr", str(node["lr"]), "a number from 0 up, or a schedule that stays there")
-    rate = Product(rate, decay)
-    parameters = [p for net in game.nets(player) for p in net.parameters()]
-    extra: dict[str, Any] = {"params": parameters}
-    kind = make.part(node["_target_"], where)
-    if "fused" in inspect.signature(kind).parameters and "fused" not in node:
-        extra["fused"] = True
-    _plays_once(kind, where)
-    settings = {key: make(value, f"{where}.{key}") for key, value in node.items() if key not in ("_target_", "lr")}
-    numbers = {key: value for key, value in settings.items() if moves(value)}
-    first = {key: at(value, 0) for key, value in numbers.items()}
-    optimizer = make.a(torch.optim.Optimizer, {**node, **first, "lr": rate(0)}, where, **extra)
-    return Player(game.nets(player), optimizer, rate, numbers)

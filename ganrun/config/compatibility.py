@@ -19,9 +19,9 @@ from ganrun.config.compose import compose
 from ganrun.config.groups import CONF, Choices
 from ganrun.config.instantiate import Maker
 from ganrun.config.validate import resolve
-from ganrun.core.context import Batch
-from ganrun.core.errors import Refused
-from ganrun.core.traits import Clash, Finding, Level
+from ganrun.core.context import Batch, Condition
+from ganrun.core.errors import ConfigError
+from ganrun.core.traits import Diagnostic, IncompatibleParts, Level
 
 NORMS = ("batch", "layer", "none")  # of the discriminator; in this order
 # Model and pixels; the next where all before refuse. The later ones are for parts that want labels, styles, or an
@@ -33,7 +33,7 @@ SMALL = {"width": 4, "hidden": [8], "latent": 16}
 SEVERITY = {Level.NOTE: 0, Level.WARNING: 1, Level.ERROR: 3}
 
 
-class Host(NamedTuple):
+class BaseConfiguration(NamedTuple):
     """What surrounds the parts in question."""
 
     model: str
@@ -45,16 +45,16 @@ class Host(NamedTuple):
 class Verdict(NamedTuple):
     """What the checker says."""
 
-    host: Host
-    findings: tuple[Finding, ...]
+    host: BaseConfiguration
+    diagnostics: tuple[Diagnostic, ...]
 
     @property
     def refused(self) -> bool:
-        return any(finding.level is Level.ERROR for finding in self.findings)
+        return any(diagnostic.level is Level.ERROR for diagnostic in self.diagnostics)
 
     @property
     def weight(self) -> int:
-        return sum(SEVERITY[finding.level] for finding in self.findings)
+        return sum(SEVERITY[diagnostic.level] for diagnostic in self.diagnostics)
 
 
 class _All(Container[str]):
@@ -69,7 +69,7 @@ def names(group: str) -> list[str]:
     return Choices().options(group)
 
 
-def configuration(loss: str, tricks: Sequence[str], host: Host) -> DictConfig:
+def configuration(loss: str, tricks: Sequence[str], host: BaseConfiguration) -> DictConfig:
     """What `ganrun loss=... tricks=[...]` would compose on this host, without Hydra: a thousand times as often."""
     cfg = _base(host.model).copy()
     assert isinstance(cfg, DictConfig)
@@ -91,14 +91,14 @@ def configuration(loss: str, tricks: Sequence[str], host: Host) -> DictConfig:
     return cfg
 
 
-def settings_of(loss: str, tricks: Sequence[str], host: Host) -> dict[str, Any]:
+def settings_of(loss: str, tricks: Sequence[str], host: BaseConfiguration) -> dict[str, Any]:
     """The same as plain data. Tricks of code add nothing but themselves, so the rest is resolved once."""
     rest = _resolved(loss, tuple(filter(_touches_others, tricks)), host)
     return rest | {"tricks": {name: rest["tricks"].get(name) or _node(name) for name in tricks}}
 
 
 @cache
-def _resolved(loss: str, settings: tuple[str, ...], host: Host) -> dict[str, Any]:
+def _resolved(loss: str, settings: tuple[str, ...], host: BaseConfiguration) -> dict[str, Any]:
     return resolve(configuration(loss, settings, host))
 
 
@@ -138,21 +138,23 @@ def chosen(trick: str) -> list[tuple[str, str]]:
     return [(key.split("/")[-1], str(choice)) for one in node.get("defaults", ()) for key, choice in one.items()]
 
 
-def ask(loss: str, tricks: Sequence[str], host: Host) -> Verdict:
+def ask(loss: str, tricks: Sequence[str], host: BaseConfiguration) -> Verdict:
     """Build and bind everything but the data, and collect what the checker says; what it refuses too."""
     try:
         settings = settings_of(loss, tricks, host) | {"force": _All()}
-        game, found = assemble(settings, Maker())
-        if any(finding.level is Level.ERROR for finding in found):
+        parts = assemble(settings, Maker())
+        found = parts.diagnostics
+        if any(diagnostic.level is Level.ERROR for diagnostic in found):
             return Verdict(host, tuple(dict.fromkeys(found)))  # training would go no further
         data = settings["dataset"]
         shape = settings["batch"], data["channels"], data["resolution"], data["resolution"]
         images = torch.randint(256, shape) / 127.5 - 1  # as pictures are
-        game.bind(Batch(images, torch.zeros(len(images), dtype=torch.int64)))
-    except Clash as clash:
-        return Verdict(host, clash.findings)
-    except Refused as refusal:  # by a part's own constructor, or while it is fitted to the networks
-        return Verdict(host, tuple(Finding("", Level.ERROR, line) for line in refusal.lines))
+        labels = torch.zeros(len(images), dtype=torch.int64)
+        parts.game.bind({name: Batch(images, Condition(labels=labels)) for name in parts.game.streams()})
+    except IncompatibleParts as clash:
+        return Verdict(host, clash.diagnostics)
+    except ConfigError as refusal:  # by a part's own constructor, or while it is fitted to the networks
+        return Verdict(host, tuple(Diagnostic("", Level.ERROR, line) for line in refusal.lines))
     except Exception as error:
         error.add_note(f"loss={loss} tricks={','.join(tricks)} on {host}: neither played nor refused")
         raise
@@ -160,15 +162,15 @@ def ask(loss: str, tricks: Sequence[str], host: Host) -> Verdict:
 
 
 @dataclass(eq=False)
-class Company:
+class CompatibilityChecker:
     """Asks about singles and pairs, and remembers."""
 
     tricks: list[str] = field(default_factory=lambda: names("tricks"))
     losses: list[str] = field(default_factory=lambda: names("loss"))
     _singles: dict[tuple[str, str], Verdict] = field(default_factory=dict)
-    _plain: dict[tuple[str, Host], Verdict] = field(default_factory=dict)
+    _plain: dict[tuple[str, BaseConfiguration], Verdict] = field(default_factory=dict)
 
-    def plain(self, loss: str, host: Host, tricks: Sequence[str] = ()) -> Verdict:
+    def plain(self, loss: str, host: BaseConfiguration, tricks: Sequence[str] = ()) -> Verdict:
         """What is said on this host anyway, so that it is not blamed on those who join."""
         key = (",".join((loss, *tricks)), host)
         if key not in self._plain:
@@ -195,15 +197,17 @@ class Company:
         raise AssertionError(f"no model and no trick makes loss={loss} playable")
 
     def _accepted(self, loss: str, tricks: tuple[str, ...], stand: tuple[str, int]) -> bool:
-        return any(not ask(loss, tricks, Host(*stand, norm, ())).refused for norm in NORMS)
+        return any(not ask(loss, tricks, BaseConfiguration(*stand, norm, ())).refused for norm in NORMS)
 
-    def rounds(self, loss: str, tricks: Iterable[str], stands: Iterable[tuple[str, int]]) -> Iterator[list[Host]]:
+    def rounds(
+        self, loss: str, tricks: Iterable[str], stands: Iterable[tuple[str, int]]
+    ) -> Iterator[list[BaseConfiguration]]:
         """Hosts that differ in the norm alone; first without company, if one of these tricks is what the loss needs."""
         named, needed = set(tricks), self.companions(loss)
         alone = needed == ((),) or any({*companions} <= named for companions in needed)
         for model, resolution in stands:
             for companions in [()] * alone + [c for c in needed if c and not {*c} & named]:
-                yield [Host(model, resolution, norm, companions) for norm in NORMS]
+                yield [BaseConfiguration(model, resolution, norm, companions) for norm in NORMS]
 
     def best(
         self,
@@ -218,7 +222,7 @@ class Company:
             verdicts = []
             for host in hosts:
                 verdicts.append(ask(loss, [*host.companions, *tricks], host))
-                if all(finding.sentence in known for finding in verdicts[-1].findings):
+                if all(diagnostic.sentence in known for diagnostic in verdicts[-1].diagnostics):
                     return verdicts[-1]
             least = min([*([least] if least else []), *verdicts], key=lambda verdict: verdict.weight)
             if not least.refused or self._incurable(verdicts):
@@ -229,7 +233,7 @@ class Company:
     @staticmethod
     def _incurable(verdicts: Sequence[Verdict]) -> bool:
         """Whether the same rule refuses with every norm, and neither the company nor another model cures it."""
-        errors = [{f.sentence for f in v.findings if f.id and f.level is Level.ERROR} for v in verdicts]
+        errors = [{f.sentence for f in v.diagnostics if f.id and f.level is Level.ERROR} for v in verdicts]
         companions = verdicts[0].host.companions
         cures = (*companions, "Try: model=")
         return any(not any(words in sentence for words in cures) for sentence in set.intersection(*errors))
@@ -243,16 +247,16 @@ class Company:
     def own(self, trick: str) -> set[str]:
         """What is said of this trick whatever the loss: that is no matter of company."""
         verdicts = [self.with_loss(trick, loss) for loss in self.losses]
-        said = [{f.sentence for f in verdict.findings if f.level is not Level.ERROR} for verdict in verdicts]
+        said = [{f.sentence for f in verdict.diagnostics if f.level is not Level.ERROR} for verdict in verdicts]
         return set.intersection(*said)
 
-    def loss_cell(self, trick: str, loss: str) -> list[Finding]:
+    def loss_cell(self, trick: str, loss: str) -> list[Diagnostic]:
         """What this loss adds to what is said of this trick."""
         verdict = self.with_loss(trick, loss)
-        known = self.own(trick) | {f.sentence for f in self.plain(loss, verdict.host).findings}
-        return [finding for finding in verdict.findings if finding.sentence not in known]
+        known = self.own(trick) | {f.sentence for f in self.plain(loss, verdict.host).diagnostics}
+        return [diagnostic for diagnostic in verdict.diagnostics if diagnostic.sentence not in known]
 
-    def pair_cell(self, one: str, other: str) -> list[Finding]:
+    def pair_cell(self, one: str, other: str) -> list[Diagnostic]:
         """What these two tricks add to what is said of each, with the first loss that takes each of them."""
         both = [loss for loss in self._ordered() if not self.refuses(one, loss) and not self.refuses(other, loss)]
         either = [loss for loss in self._ordered() if not (self.refuses(one, loss) and self.refuses(other, loss))]
@@ -260,11 +264,13 @@ class Company:
         alone = self.own(one) | self.own(other)
         stands = [max((self.with_loss(trick, loss).host[:2] for trick in (one, other)), key=STANDS.index)]
         verdict = self.best(loss, [one, other], alone, stands)
-        if all(finding.sentence in alone for finding in verdict.findings):
+        if all(diagnostic.sentence in alone for diagnostic in verdict.diagnostics):
             return []
-        known = {f.sentence for trick in (one, other) for f in self.plain(loss, verdict.host, (trick,)).findings}
-        wrong = {f.sentence for f in verdict.findings if f.level is Level.ERROR}  # even if one alone errs on this host
-        return [f for f in verdict.findings if f.sentence in wrong or f.sentence not in known or not both]
+        known = {f.sentence for trick in (one, other) for f in self.plain(loss, verdict.host, (trick,)).diagnostics}
+        wrong = {
+            f.sentence for f in verdict.diagnostics if f.level is Level.ERROR
+        }  # even if one alone errs on this host
+        return [f for f in verdict.diagnostics if f.sentence in wrong or f.sentence not in known or not both]
 
     def refuses(self, trick: str, loss: str) -> bool:
         return self.with_loss(trick, loss).refused
@@ -280,13 +286,13 @@ class Company:
         )
 
 
-def mark(found: Iterable[Finding]) -> str:
+def mark(found: Iterable[Diagnostic]) -> str:
     """A cell: the worst level and its rules, as `E C1`; empty when there is nothing to say."""
     listed = list(found)
     if not listed:
         return ""
-    level = max((finding.level for finding in listed), key=SEVERITY.__getitem__)
-    rules = {finding.id: None for finding in listed if finding.level is level and finding.id}
+    level = max((diagnostic.level for diagnostic in listed), key=SEVERITY.__getitem__)
+    rules = {diagnostic.id: None for diagnostic in listed if diagnostic.level is level and diagnostic.id}
     return " ".join([level.value, *sorted(rules, key=rule_number)])
 
 

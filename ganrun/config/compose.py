@@ -19,7 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ganrun.config.groups import CONF, Choices, written
 from ganrun.config.overrides import check, hydras_order, own_folders, read_options, read_overrides
-from ganrun.core.errors import Refused, nearest
+from ganrun.config.validate import check_values
+from ganrun.core.errors import ConfigError, nearest
 
 
 class FolderMade(Callback):
@@ -104,6 +105,7 @@ def _composed(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
 
         typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)  # as typed: nothing is resolved yet
         leave_out(cfg, typed)
+        check_values(cfg)  # before anything imports torch
         return task(cfg)
 
     return play
@@ -119,55 +121,61 @@ def leave_out(cfg: DictConfig, typed: Iterable[str]) -> None:
                 del cfg.tricks[name]
 
 
-def _in_one_line(error: Exception, overrides: list[Override], choices: Choices) -> Refused | None:
+def _in_one_line(error: Exception, overrides: list[Override], choices: Choices) -> ConfigError | None:
     """What Hydra complains of; None when it is not the configuration."""
     match error:
         case MissingConfigException():
             place, expected = error.missing_cfg_file or "configuration", ", ".join(error.options or [])
             remedy = "ganrun --info searchpath, which lists the folders"
-            return Refused(place, "there is no such file", expected or "a YAML file of a group", remedy)
+            return ConfigError(place, "there is no such file", expected or "a YAML file of a group", remedy)
         case ConfigCompositionException():
             return _no_such_key(error, overrides, choices)
         case OSError():
             if error.filename is None or not FolderMade.concerns(Path(os.fsdecode(error.filename))):
                 return None
             found = (error.strerror or str(error)).lower()
-            return Refused(str(error.filename), found, "a folder that can be written", "hydra.run.dir=another/folder")
+            return ConfigError(
+                str(error.filename), found, "a folder that can be written", "hydra.run.dir=another/folder"
+            )
         case _:
-            return Refused("configuration", str(error))
+            return ConfigError("configuration", str(error))
 
 
-def _no_such_key(error: ConfigCompositionException, overrides: list[Override], choices: Choices) -> Refused:
+def _no_such_key(error: ConfigCompositionException, overrides: list[Override], choices: Choices) -> ConfigError:
     """A key that the configuration does not have, with the most similar one that it has."""
     found = re.search(r"Could not (override|delete|append)[^']*'([^']+)'", str(error))
     if not found:
-        return Refused("configuration", str(error).split("\n")[0])
+        return ConfigError("configuration", str(error).split("\n")[0])
     key = found[2].split("=")[0].lstrip("~+").split("@")[0]
     known = _known_keys(overrides, choices)
     if found[1] == "append" and key in known:
-        return Refused(f"+{key}", "it is there already", "a new key", f"{key}=..., without the +")
+        return ConfigError(f"+{key}", "it is there already", "a new key", f"{key}=..., without the +")
     if key.startswith("hydra"):
-        return Refused(key, "there is no such setting", "", "ganrun --cfg hydra, which lists those of Hydra")
+        return ConfigError(key, "there is no such setting", "", "ganrun --cfg hydra, which lists those of Hydra")
     chosen = list(dict.fromkeys(name.split(".")[1] for name in known if name.startswith("tricks.")))
     trick = key.split(".")[1] if key.startswith("tricks.") else ""
     if trick and trick not in chosen and found[1] == "delete":
-        return Refused(f"~{key}", f"{trick} is not among the tricks", ", ".join(chosen), "the same without it")
+        return ConfigError(f"~{key}", f"{trick} is not among the tricks", ", ".join(chosen), "the same without it")
     if trick and trick not in chosen:
         return _not_chosen(key, trick, chosen, choices)
     close = nearest(key, [*known, *choices.groups])
-    return Refused(
+    return ConfigError(
         key, "there is no such setting", "", f"{close}=..." if close else "ganrun --cfg job, which lists all"
     )
 
 
-def _not_chosen(key: str, trick: str, chosen: list[str], choices: Choices) -> Refused:
+def _not_chosen(key: str, trick: str, chosen: list[str], choices: Choices) -> ConfigError:
     """A setting of a trick that is not played."""
     options = choices.options("tricks")
     name = trick if trick in options else nearest(trick, options)
     among = f"the tricks are {', '.join(chosen)}" if chosen else "there are no tricks"
     if not name:
-        return Refused(key, f"there is no trick {trick}", ", ".join(options), "ganrun --help, which lists the tricks")
-    return Refused(key, f"{trick} is not among the tricks", f"one that is: {among}", written("tricks", [*chosen, name]))
+        return ConfigError(
+            key, f"there is no trick {trick}", ", ".join(options), "ganrun --help, which lists the tricks"
+        )
+    return ConfigError(
+        key, f"{trick} is not among the tricks", f"one that is: {among}", written("tricks", [*chosen, name])
+    )
 
 
 def _known_keys(overrides: list[Override], choices: Choices) -> list[str]:

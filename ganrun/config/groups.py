@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from ganrun.core.errors import Refused, nearest
+from ganrun.core.errors import ConfigError, nearest
 
 
 def conf_folder() -> Path:
@@ -48,16 +48,16 @@ class Choices:
         options = self.options(group)
         if choice in (None, "") and group != "experiment":
             remedy = f"{group}=[]" if group == "tricks" else f"{group}={self.default(group)}"
-            raise Refused(group, "no choice", ", ".join(options), remedy)
+            raise ConfigError(group, "no choice", ", ".join(options), remedy)
         names = [str(name) for name in choice] if isinstance(choice, list) else [str(choice)]
         for position, name in enumerate(names):
             if name in names[:position]:
-                raise Refused(group, f"{name} twice", "each once", written(group, dict.fromkeys(names)))
+                raise ConfigError(group, f"{name} twice", "each once", written(group, dict.fromkeys(names)))
             if name not in options and choice is not None:
                 close = nearest(name, options)
                 better = [close if other == name else other for other in names]
                 remedy = written(group, better) if close else f"ganrun --help, which lists every {group}"
-                raise Refused(group, f"there is no {name}", ", ".join(options), remedy)
+                raise ConfigError(group, f"there is no {name}", ", ".join(options), remedy)
 
 
 def written(group: str, names: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from ganrun.core.errors import Refused, nearest
+from ganrun.core.errors import ConfigError, nearest
 
 T = TypeVar("T")
 OWN = ("ganrun", "torch.optim")  # the roots from which a configuration may name a class
@@ -26,6 +26,7 @@ class Maker:
 
     def __init__(self, plugins: Sequence[str] = ()):
         self.roots = (*OWN, *plugins)
+        self._parts: dict[str, type] = {}  # target -> class, looked up once
 
     def __call__(self, node: Any, where: str, **extra: Any) -> Any:
         """The object that `node` describes; `where` is its place in the configuration, for messages."""
@@ -40,7 +41,7 @@ class Maker:
     def a(self, kind: type[T], node: Any, where: str, **extra: Any) -> T:
         """The object that `node` describes, which must be of this kind."""
         if not issubclass(self.part(node["_target_"], where), kind):
-            raise Refused(where, str(node["_target_"]), f"a {kind.__name__} ({kind.__module__}.{kind.__name__})")
+            raise ConfigError(where, str(node["_target_"]), f"a {kind.__name__} ({kind.__module__}.{kind.__name__})")
         return self(node, where, **extra)
 
     def _call(self, node: Mapping, where: str, extra: dict[str, Any]) -> Any:
@@ -51,25 +52,31 @@ class Maker:
         check_types(part, settings, where)
         try:
             return part(**settings, **extra)
-        except Refused:
-            raise
+        except ConfigError as error:
+            raise error.at(where) from error
         except ValueError as error:
-            raise Refused(where, str(error)) from error
+            raise ConfigError(where, str(error)) from error
 
     def part(self, target: Any, where: str) -> type:
-        """The class that a dotted name stands for."""
-        target = str(target)
+        """The class that a dotted name stands for. Raises ConfigError when a configuration may not name it."""
+        name = str(target)
+        if name not in self._parts:
+            self._parts[name] = self._find(name, where)
+        return self._parts[name]
+
+    def _find(self, target: str, where: str) -> type:
         if not any(target.startswith(f"{root}.") for root in self.roots):
-            raise Refused(where, f"{target} may not be built from a configuration", "a class of ganrun, of torch.optim "
-                          "or of a plug-in", f"plugins=[{target.split('.')[0]}] if that module is yours")  # fmt: skip
+            expected = "a class of ganrun, of torch.optim or of a plug-in"
+            remedy = f"plugins=[{target.split('.')[0]}] if that module is yours"
+            raise ConfigError(where, f"{target} may not be built from a configuration", expected, remedy)
         module, _, name = target.rpartition(".")
         try:
             part = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as error:
-            raise Refused(where, f"{target} cannot be imported ({error})", "the dotted name of a class") from error
+            raise ConfigError(where, f"{target} cannot be imported ({error})", "the dotted name of a class") from error
         home = getattr(part, "__module__", "")
         if not inspect.isclass(part) or not any(f"{home}.".startswith(f"{root}.") for root in self.roots):
-            raise Refused(where, f"{target} is not a class of ganrun, of torch.optim or of a plug-in")
+            raise ConfigError(where, f"{target} is not a class of ganrun, of torch.optim or of a plug-in")
         return part
 
 
@@ -83,10 +90,10 @@ def check_signature(part: type, given: Mapping[str, Any], where: str, known: set
         if key not in names:
             close = nearest(key, names)
             remedy = f"{where}.{close}" if close else f"'~{where}.{key}', if another choice has left it there"
-            raise Refused(f"{where}.{key}", f"{part.__name__} has no such setting", ", ".join(names), remedy)
+            raise ConfigError(f"{where}.{key}", f"{part.__name__} has no such setting", ", ".join(names), remedy)
     for name in names:
         if parameters[name].default is inspect.Parameter.empty and name not in given:
-            raise Refused(f"{where}.{name}", "not set", f"a value: {part.__name__} needs it")
+            raise ConfigError(f"{where}.{name}", "not set", f"a value: {part.__name__} needs it")
 
 
 def check_types(part: type, settings: Mapping[str, Any], where: str) -> None:
@@ -97,7 +104,7 @@ def check_types(part: type, settings: Mapping[str, Any], where: str) -> None:
         return
     for key, value in settings.items():
         if key in hints and not fits(value, hints[key]):
-            raise Refused(f"{where}.{key}", repr(value), in_words(hints[key]))
+            raise ConfigError(f"{where}.{key}", repr(value), in_words(hints[key]))
 
 
 WORDS = {

@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import Override, Sweep
 from hydra.errors import OverrideParseException
 
 from ganrun.config.groups import COMMANDS, Choices, written
-from ganrun.core.errors import Refused, nearest
+from ganrun.core.errors import ConfigError, nearest
 
 
 def hydras_order(arguments: list[str], overrides: list[str]) -> list[str]:
@@ -28,19 +28,19 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     from hydra._internal.utils import get_args_parser
 
     def refuse(message: str) -> NoReturn:
-        raise Refused("ganrun", message, "KEY=VALUE and the options of Hydra", "ganrun --help")
+        raise ConfigError("ganrun", message, "KEY=VALUE and the options of Hydra", "ganrun --help")
 
     try:
         os.getcwd()
     except OSError as error:
-        raise Refused("the current folder", "is not there any more", "one that is", "cd") from error
+        raise ConfigError("the current folder", "is not there any more", "one that is", "cd") from error
     parser = get_args_parser()
     parser.error = refuse  # type: ignore[method-assign]
     options = parser.parse_intermixed_args(arguments)
     if options.experimental_rerun is not None:
-        raise Refused("--experimental-rerun", "a pickle may run any code", "a run's folder", "ganrun resume RUN")
+        raise ConfigError("--experimental-rerun", "a pickle may run any code", "a run's folder", "ganrun resume RUN")
     if options.config_dir is not None and not Path(options.config_dir).is_dir():
-        raise Refused("--config-dir", f"no folder {options.config_dir}", "a folder that holds YAML files in groups")
+        raise ConfigError("--config-dir", f"no folder {options.config_dir}", "a folder that holds YAML files in groups")
     return options
 
 
@@ -65,14 +65,14 @@ def read_overrides(arguments: list[str]) -> list[Override]:
     return overrides
 
 
-def _unreadable(argument: str) -> Refused:
+def _unreadable(argument: str) -> ConfigError:
     key, equals, value = argument.partition("=")
     if not equals and not argument.startswith(("~", "+", "-")):
         close = nearest(argument, COMMANDS)
         expected = f"one of the commands {', '.join(COMMANDS)}, or KEY=VALUE"
-        return Refused(argument, "neither a command nor KEY=VALUE", expected, f"ganrun {close or '--help'}")
+        return ConfigError(argument, "neither a command nor KEY=VALUE", expected, f"ganrun {close or '--help'}")
     quoted = f"'{key}=\"{value}\"'" if value and not set(value) & set("'\"[]{}(),") else "'tricks=[soft_labels,flip]'"
-    return Refused(argument, "cannot be read", "KEY=VALUE", f"quotes, as in {quoted}")
+    return ConfigError(argument, "cannot be read", "KEY=VALUE", f"quotes, as in {quoted}")
 
 
 def check(override: Override, choices: Choices) -> None:
@@ -80,15 +80,15 @@ def check(override: Override, choices: Choices) -> None:
     key, line = override.key_or_group, str(override.input_line)
     trick = key.removeprefix("tricks.")
     if override.is_delete() and trick != key and choices.is_setting(trick):
-        raise Refused(line, f"{trick} is a setting; what it has set would stay", "", "'tricks=[...]' without it")
+        raise ConfigError(line, f"{trick} is a setting; what it has set would stay", "", "'tricks=[...]' without it")
     if key not in choices.groups:
         return
     options = choices.options(key)
     if override.is_delete() and key != "experiment":
         remedy = written(key, [] if key == "tricks" else [choices.default(key)])
-        raise Refused(line, f"a run without {key}", ", ".join(options), remedy)
+        raise ConfigError(line, f"a run without {key}", ", ".join(options), remedy)
     if override.is_add() and key != "tricks":
-        raise Refused(line, f"{key} is chosen already", ", ".join(options), line.lstrip("+"))
+        raise ConfigError(line, f"{key} is chosen already", ", ".join(options), line.lstrip("+"))
     value = override.value()
     sweep = isinstance(value, Sweep)
     for choice in getattr(value, "list", None) or [] if sweep else [value]:

@@ -8,9 +8,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from ganrun import __version__
 from ganrun.config.compose import flat, leaves
 from ganrun.config.overrides import read_overrides
-from ganrun.core.errors import Refused, nearest
+from ganrun.core.errors import ConfigError, nearest
+from ganrun.record.checkpoint import OLD
 from ganrun.record.folder import RunFolder, is_run
 
 # What leaves the run the same run. Data may move: what they hold is compared with what the run was trained on.
@@ -32,8 +34,8 @@ def reopen(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]
     _apply(cfg, overrides)
     missing = [name for name in wanted if name not in cfg.plugins]
     if missing:
-        raise Refused("plugins", f"this run used {', '.join(missing)}", "to be told again that this code may run",
-                      f"ganrun resume {run} 'plugins=[{','.join(wanted)}]'")  # fmt: skip
+        found, expected = f"this run used {', '.join(missing)}", "them to be listed again: a file makes no code run"
+        raise ConfigError("plugins", found, expected, f"ganrun resume {run} 'plugins=[{','.join(wanted)}]'")
     return cfg, _changes(before, flat(OmegaConf.to_container(cfg)))
 
 
@@ -49,14 +51,25 @@ def earlier_overrides(run: Path) -> list[str]:
 def _read(run: Path) -> DictConfig:
     if not is_run(run):
         RunFolder.open(run).close()  # knows what may have been meant
+    _check_version(run)
     path = run / "config.yaml"
     try:
         cfg = OmegaConf.load(path)
     except Exception as error:  # whatever YAML makes of a damaged file
-        raise Refused(str(path), f"cannot be read ({str(error).splitlines()[0]})", "the YAML of a run") from error
+        raise ConfigError(str(path), f"cannot be read ({str(error).splitlines()[0]})", "the YAML of a run") from error
     if not isinstance(cfg, DictConfig) or "model" not in cfg:
-        raise Refused(str(path), "not a run's configuration", "the YAML that a run wrote")
+        raise ConfigError(str(path), "not a run's configuration", "the YAML that a run wrote")
     return cfg
+
+
+def _check_version(run: Path) -> None:
+    """A run's configuration names the classes of the version that wrote it."""
+    try:
+        written = str(json.loads((run / "environment.json").read_text())["ganrun"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # nothing is known; the configuration is checked in any case
+    if written.startswith("0.1."):
+        raise ConfigError(str(run), f"a run of ganrun {written}", f"one of {__version__}", OLD)
 
 
 def _apply(cfg: DictConfig, overrides: list[str]) -> None:
@@ -64,11 +77,11 @@ def _apply(cfg: DictConfig, overrides: list[str]) -> None:
         key, known = override.key_or_group, list(leaves(OmegaConf.to_container(cfg)))
         if key not in known:
             close = nearest(key, known)
-            raise Refused(key, "there is no such setting in this run", "", f"{close}=..." if close else "")
+            raise ConfigError(key, "there is no such setting in this run", "", f"{close}=..." if close else "")
         if override.is_delete() or override.is_sweep_override():
-            raise Refused(str(override.input_line), "one value is wanted on resume", f"{key}=VALUE")
+            raise ConfigError(str(override.input_line), "one value is wanted on resume", f"{key}=VALUE")
         if OmegaConf.is_dict(OmegaConf.select(cfg, key)) and not below(key, WARNED):
-            raise Refused(
+            raise ConfigError(
                 "resume", f"{override.input_line} would make it another run", CHANGEABLE, "a new run with ganrun"
             )
         with open_dict(cfg):
@@ -81,7 +94,9 @@ def _changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, str]:
     }
     refused = [f"{key}: {change}" for key, change in changed.items() if not below(key, FREE + WARNED)]
     if refused:
-        raise Refused("resume", f"{'; '.join(refused)} would make it another run", CHANGEABLE, "a new run with ganrun")
+        raise ConfigError(
+            "resume", f"{'; '.join(refused)} would make it another run", CHANGEABLE, "a new run with ganrun"
+        )
     return {key: change for key, change in changed.items() if key != "plugins"}
 
 

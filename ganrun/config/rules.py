@@ -1,18 +1,12 @@
-"""The rules about what may be combined with what: their sentences, and the few that no part can state alone."""
+"""The numbered rules of what may be combined with what: rows of docs/compatibility.md, and what `force` takes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-
-from ganrun.core.errors import Refused, nearest
-from ganrun.core.facts import Fact
-from ganrun.core.pair import Pair
-from ganrun.core.traits import Finding, Level
-from ganrun.core.trick import Trick
+from ganrun.core.errors import ConfigError, nearest
+from ganrun.core.traits import Diagnostic, Level
 
 
 class Rule(NamedTuple):
@@ -68,6 +62,7 @@ RULES: dict[str, Rule] = {
     "C44": Rule("E", "A trick that reads whether D is right needs a loss under which some score means undecided."),
     "C45": Rule("E", "That D has won can be told only from a loss that it cannot bring below 0."),
     "C46": Rule("E", "The best fakes can be chosen only where each is judged alone, not against a real of its own."),
+    "C51": Rule("E", "Tricks on images of one size cannot act on a pyramid of several.", False),
     "C50": Rule("E", "Tricks on styles need a generator that maps noise to a style for each of its layers.", False),
 }
 
@@ -75,46 +70,21 @@ RULES: dict[str, Rule] = {
 def check_force(force: Any) -> None:
     """`force` is a list of rules that exist and that a run can be played against."""
     if not isinstance(force, list):
-        raise Refused("force", repr(force), "a list of rules", f"'force=[{force}]'")
+        raise ConfigError("force", repr(force), "a list of rules", f"'force=[{force}]'")
     for rule in force:
         if rule not in RULES:
             close = nearest(str(rule), RULES)
-            raise Refused(
+            raise ConfigError(
                 "force", f"there is no rule {rule}", "rules of docs/compatibility.md", f"'force=[{close or 'C1'}]'"
             )
         if not RULES[rule].forcible:
-            raise Refused("force", f"{rule} cannot be forced: no run could be made", "", "leaving it out")
+            raise ConfigError("force", f"{rule} cannot be forced: no run could be made", "", "leaving it out")
 
 
-def between(pair: Pair, settings: Mapping[str, Any]) -> Iterable[Finding]:
-    """What is worth knowing about parts together, though each of them may do as it does."""
-    softening = [name for name, _ in pair.tricks.at(Trick.targets)]
-    updates = settings["updates"]
-    ahead = updates.get("discriminator", 1) > updates.get("generator", 1)
-    if ahead and not softening and Fact.PROBABILITY in pair.loss.traits.provides:
-        counts = f"{updates['discriminator']} updates of D for {updates['generator']} of G"
-        text = f"updates: {counts}, with hard labels and a cross-entropy, may make D too sure for G to learn from"
-        yield Finding("C28", Level.NOTE, f"{text}. Try: a trick that softens labels, or updates.discriminator=1")
-    if _may_ignore_labels(pair):
-        text = "model.discriminator: without a norm, and with a gradient penalty, it may come to ignore the label"
-        yield Finding("C34", Level.WARNING, f"{text}. Try: model.discriminator.norm=layer")
-
-
-def _may_ignore_labels(pair: Pair) -> bool:
-    """What WGAN-GP's code warns of (gan_cifar_resnet.py): a critic that is given labels, and has no norm."""
-    critic: Any = pair.discriminator
-    tricks: list[Any] = list(pair.tricks.values())
-    reads = getattr(critic, "classes", 0) and Fact.CLASS_HEAD not in critic.traits.provides
-    normed = any(isinstance(layer, _BatchNorm | nn.GroupNorm | nn.LayerNorm) for layer in critic.modules())
-    penalty = {Fact.LIPSCHITZ, Fact.PER_SAMPLE}  # bounds slopes, and asks for those of each image
-    penalised = any(penalty <= trick.traits.provides | trick.traits.needs for trick in tricks)
-    return bool(reads) and not normed and penalised and Fact.LIPSCHITZ in pair.loss.traits.needs
-
-
-def said(found: Iterable[Finding]) -> dict[str, Any]:
-    """Findings for a run's record; `forced` are the rules that it was played against."""
+def recorded(found: Iterable[Diagnostic]) -> dict[str, Any]:
+    """Diagnostics for a run's record; `forced` are the error rules that `force` overruled."""
     listed = list(found)
     return {
-        "forced": sorted({finding.id for finding in listed if finding.level is Level.ERROR}),
-        "findings": [{"rule": f.id, "level": f.level.value, "sentence": f.sentence} for f in listed],
+        "forced": sorted({diagnostic.id for diagnostic in listed if diagnostic.level is Level.ERROR}),
+        "diagnostics": [{"rule": f.id, "level": f.level.value, "sentence": f.sentence} for f in listed],
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
@@ -10,45 +10,66 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganrun.core.context import Batch, Update
+from ganrun.core.context import Batches, Fakes, Metrics, Outcome, Progress, Update, UpdateResult
 from ganrun.core.game import Game
 from ganrun.core.schedule import Schedule, at
 
-Measures = dict[str, Tensor]  # each [] in float32, on the device
-
 
 class Player:
-    """A set of networks that learn together, with the optimiser that moves them.
-
-    Every parameter gets its gradient tensor here, once: gradients keep their addresses, so an update can be captured.
-    """
+    """A set of networks that are trained together, with their optimiser."""
 
     def __init__(
         self,
-        nets: list[nn.Module],
+        networks: Mapping[str, nn.Module],
         optimizer: torch.optim.Optimizer,
         rate: Schedule,
         numbers: Mapping[str, Any] = MappingProxyType({}),
     ):
         """`numbers` are other settings of the optimiser that follow the step, such as betas, by name."""
-        self.nets, self.optimizer, self.rate, self.numbers = nets, optimizer, rate, numbers
-        named = [(name, p) for net in nets for name, p in net.named_parameters() if p.requires_grad]
+        self.networks, self.optimizer, self.rate, self.numbers = networks, optimizer, rate, numbers
+        several = len(networks) > 1  # their parameters need the network's name to be told apart
+        named = [
+            (f"{net}.{name}" if several else name, p)
+            for net, network in networks.items()
+            for name, p in network.named_parameters()
+            if p.requires_grad
+        ]
         self.names = [name for name, _ in named]
         self.parameters = [p for _, p in named]
-        for p in self.parameters:
-            p.grad = torch.zeros_like(p)
-        self.gradients = [p.grad for p in self.parameters if p.grad is not None]
+        self.gradients: list[Tensor] = []  # of the update at hand
 
     def learns(self, learning: bool) -> None:
-        """Open or close the parameters this player learns; those frozen on purpose stay frozen."""
+        """Open or close the parameters this player trains; those frozen on purpose stay frozen."""
         for parameter in self.parameters:
             parameter.requires_grad_(learning)
 
-    def begin(self, step: int) -> None:
-        """Turn the learning rate, and what else follows the step, to its value at this step."""
+    def begin(self, now: Progress) -> None:
+        """Set the learning rate, and what else follows the step, to its value at this step."""
+        rate = self.rate(*now)
+        numbers = {name: at(number, *now) for name, number in self.numbers.items()}
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(step)
-            group.update({name: at(number, step) for name, number in self.numbers.items()})
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+            group.update(numbers)
+
+    def clear(self, *, keep_addresses: bool) -> None:
+        """Forget the gradients of the update before: fill them with zeros where they must stay where they are."""
+        if keep_addresses and self.gradients:
+            torch._foreach_zero_(self.gradients)
+            return
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def collect(self) -> None:
+        """Note the gradients of this update. A parameter that has none gets zeros: optimisers then treat all alike."""
+        gradients = []
+        for parameter in self.parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            gradients.append(parameter.grad)
+        self.gradients = gradients
 
     def layers(self, player: str) -> dict[str, list[str]]:
         """Layer -> the names, among `norms`, of its parameters; in depth order."""
@@ -57,51 +78,73 @@ class Player:
             layers.setdefault(name.rpartition(".")[0] or name, []).append(f"gradient/{player}/{name}")
         return layers
 
-    def norms(self, player: str) -> Measures:
-        """The gradient norm of every parameter tensor, in one fused call."""
+    def norms(self, player: str) -> Metrics:
+        """The gradient norm of every parameter tensor, [] each, in one fused call."""
         norms = torch._foreach_norm(self.gradients)
         return {f"gradient/{player}/{name}": norm for name, norm in zip(self.names, norms, strict=True)}
 
 
 class Eager:
-    """Plays updates one operation at a time. The reference that every other engine must match."""
+    """Runs updates one operation at a time. The reference that every other engine must match."""
+
+    keep_addresses: bool  # of gradients, as an engine that captures updates needs
 
     def __init__(self, game: Game, players: Mapping[str, Player], *, device: torch.device, autocast: bool):
         self.game, self.players, self.device, self.autocast = game, players, device, autocast
+        self.keep_addresses = device.type == "cuda"
 
-    def begin(self, step: int) -> None:
-        """Turn every number that follows the step."""
-        self.game.begin(step)
+    def begin(self, now: Progress) -> None:
+        """Set every number that follows the step."""
+        self.game.begin(now)
         for player in self.players.values():
-            player.begin(step)
+            player.begin(now)
 
-    def run(self, update: Update, batch: Batch | None) -> Measures:
-        """One optimiser step. Nothing here waits for the device."""
+    def run(self, update: Update, batches: Sequence[Batches]) -> list[UpdateResult]:
+        """One optimiser step, or those of a joint update, each on its own batches. Nothing here waits for the device.
+
+        What updates share lives in here, never longer.
+        """
+        results: list[UpdateResult] = []
+        fakes: Mapping[str, Fakes] = {}
+        for one, own in zip(chain_of(update), batches, strict=True):
+            result, fakes = self._one(one, own, fakes)
+            results.append(result)
+        return results
+
+    def _one(
+        self, update: Update, batches: Batches, fakes: Mapping[str, Fakes]
+    ) -> tuple[UpdateResult, Mapping[str, Fakes]]:
         player = self.players[update.player]
-        torch._foreach_zero_(player.gradients)  # in place: gradients keep their addresses
+        player.clear(keep_addresses=self.keep_addresses)
         with self._only(update):
-            measures = self.learn(update, batch)
-        measures |= player.norms(update.player)
+            outcome = self.learn(update, batches, fakes)
+        player.collect()
+        losses = {f"loss/{update.player}/{name}": term.detach() for name, term in outcome.terms.items()}
+        metrics = losses | outcome.metrics | player.norms(update.player)
         self.game.before(update)
         player.optimizer.step()
-        return measures | self.game.after(update)
+        metrics |= self.game.after(update)
+        values = torch.stack(tuple(metrics.values()))  # now: some are buffers that later updates change
+        return UpdateResult(
+            update=update, names=tuple(metrics), values=values, observed=outcome.observed
+        ), outcome.fakes
 
-    def learn(self, update: Update, batch: Batch | None) -> Measures:
+    def learn(self, update: Update, batches: Batches, fakes: Mapping[str, Fakes] = MappingProxyType({})) -> Outcome:
         """Add the gradients of this update's objective."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            outcome = self.game.play(update, batch)
+            outcome = self.game.outcome(update, batches, fakes)
         torch.stack(list(outcome.terms.values())).sum().backward()
-        losses = {f"loss/{update.player}/{name}": term.detach() for name, term in outcome.terms.items()}
-        return losses | outcome.measures
+        return outcome
 
     @contextmanager
     def _only(self, update: Update) -> Iterator[None]:
         """Let gradients reach this player's parameters and no other's.
 
-        An update that hands its fakes on leaves the others open: their graph serves the update that follows, and the
-        discriminator's own side sees those fakes detached.
+        An update that shares its fakes leaves open the player that trains on them next: their graph serves that
+        update, and the discriminator's own side sees those fakes detached.
         """
-        others = [] if update.hands_on else [p for name, p in self.players.items() if name != update.player]
+        trained = {update.player} | ({update.then.player} if update.then else set())
+        others = [player for name, player in self.players.items() if name not in trained]
         for other in others:
             other.learns(False)
         try:
@@ -109,3 +152,11 @@ class Eager:
         finally:
             for other in others:
                 other.learns(True)
+
+
+def chain_of(update: Update) -> Iterator[Update]:
+    """The updates of a joint update, in order; a plain update alone."""
+    one: Update | None = update
+    while one is not None:
+        yield one
+        one = one.then

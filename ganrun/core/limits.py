@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from ganrun.core.errors import Refused, nearest
+from ganrun.core.errors import ConfigError, nearest
 
 
 def choice(where: str, value: object, known: Iterable[str]) -> None:
@@ -10,7 +10,7 @@ def choice(where: str, value: object, known: Iterable[str]) -> None:
     names = list(known)
     if value not in names:
         close = nearest(str(value), names)
-        raise Refused(where, str(value), f"one of {', '.join(names)}", f"{where}={close or names[0]}")
+        raise ConfigError(where, str(value), f"one of {', '.join(names)}", f"{where}={close or names[0]}")
 
 
 def whole(where: str, value: object, low: int, high: int | None = None) -> None:
@@ -18,7 +18,7 @@ def whole(where: str, value: object, low: int, high: int | None = None) -> None:
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     if not is_whole or value < low or (high is not None and value > high):  # type: ignore[operator]
         span = f"at least {low}" if high is None else f"from {low} to {high}"
-        raise Refused(where, str(value), f"a whole number {span}")
+        raise ConfigError(where, str(value), f"a whole number {span}")
 
 
 def number(where: str, value: object, low: float, below: float = float("inf")) -> None:
@@ -26,7 +26,7 @@ def number(where: str, value: object, low: float, below: float = float("inf")) -
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not low <= value < below:  # type: ignore[operator]
         span = f"at least {low:g}" + ("" if below == float("inf") else f" and below {below:g}")
-        raise Refused(where, str(value), f"a number of {span}")
+        raise ConfigError(where, str(value), f"a number of {span}")
 
 
 def classes(where: str, value: object, low: int = 1) -> None:
@@ -35,7 +35,7 @@ def classes(where: str, value: object, low: int = 1) -> None:
         found = "1 class, so nothing to tell apart" if value else "0 classes, which is what data without labels have"
         narrowed = "more of dataset.classes (which one_class sets to one)"
         remedy = f"{narrowed if value else 'labelled data such as dataset=digits'}, or model=dcgan"
-        raise Refused(where, f"{found} (rule C24)", f"at least {low}", remedy)
+        raise ConfigError(where, f"{found} (rule C24)", f"at least {low}", remedy)
     whole(where, value, low)
 
 
@@ -45,7 +45,7 @@ def resolution(where: str, value: int, possible: Sequence[int]) -> None:
         close = min(possible, key=lambda other: abs(other - value)) if isinstance(value, int) else possible[0]
         sizes = ", ".join(map(str, possible))
         remedy = f"dataset.resolution={close}, or model=mlp, which takes any size"
-        raise Refused(where, str(value), f"one of {sizes} (pixels)", remedy)
+        raise ConfigError(where, str(value), f"one of {sizes} (pixels)", remedy)
 
 
 def resizing_kernel(where: str, value: int) -> None:
@@ -56,4 +56,6 @@ def resizing_kernel(where: str, value: int) -> None:
 def odd_kernel(where: str, value: int) -> None:
     """Refuse a kernel that cannot keep the size of an image with the same border on every side."""
     if value not in (3, 5, 7):
-        raise Refused(where, str(value), "one of 3, 5, 7 (this convolution keeps the size of its image)", f"{where}=5")
+        raise ConfigError(
+            where, str(value), "one of 3, 5, 7 (this convolution keeps the size of its image)", f"{where}=5"
+        )

@@ -29,10 +29,10 @@ class Loss(nn.Module):
         """What the generator minimises. `targets` are hard: they only say which number stands for real. Returns []"""
         raise NotImplementedError
 
-    def answer(self, score: Tensor) -> Tensor | None:
+    def probability(self, score: Tensor) -> Tensor | None:
         """A score in the units of the targets, where the loss has any. [B] -> [B]"""
         return None
 
-    def gauges(self) -> Mapping[str, Tensor]:
+    def metrics(self) -> Mapping[str, Tensor]:
         """Numbers worth a curve after each discriminator update, as device tensors. Each []"""
         return {}

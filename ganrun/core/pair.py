@@ -8,75 +8,112 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ganrun.core.context import Context, DiscriminatorOutput, Latent, Outcome, Targets, Update
+from ganrun.core.context import (
+    UNCONDITIONAL,
+    Condition,
+    Context,
+    DiscriminatorOutput,
+    Latent,
+    Metrics,
+    Observed,
+    Outcome,
+    Role,
+    Targets,
+    Update,
+)
+from ganrun.core.images import Images, detached, largest
 from ganrun.core.loss import Loss
 from ganrun.core.modes import evaluating
 from ganrun.core.trick import Trick, Tricks
 
 
 class Pair(nn.Module):
-    """The adversarial contest itself: who scores what, and which terms each side minimises.
+    """One generator against one discriminator: which scores are computed, and which terms each side minimises.
 
     Every game is made of pairs, so a trick that works in one game works in all of them,
     and each pair owns its tricks, so two pairs never share a pool, an average or a k.
     """
 
-    shown: Tensor | None = None  # [B] labels of the batch that tricks are being bound to
+    condition: Condition = UNCONDITIONAL  # of the batch that tricks are being bound to
 
     def __init__(
-        self, *, generator: nn.Module, discriminator: nn.Module, loss: Loss, tricks: Mapping[str, Trick]
+        self,
+        *,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        loss: Loss,
+        tricks: Mapping[str, Trick],
+        shared: frozenset[Role] = frozenset(),
     ) -> None:
+        """`shared` are the roles whose network an earlier pair has too, and has let its own tricks modify."""
         super().__init__()
         self.tricks = Tricks(tricks)
         self.loss = loss
-        self.generator: nn.Module = self.tricks.fold(Trick.modify, generator, "generator")
-        self.discriminator: nn.Module = self.tricks.fold(Trick.modify, discriminator, "discriminator")
+        self.generator = self._modified(generator, "generator", shared)
+        self.discriminator = self._modified(discriminator, "discriminator", shared)
 
-    def judge(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
-        """Score images as the discriminator sees them, through every view. [B, C, H, W] -> score [B]"""
-        return self.discriminator(self.tricks.fold(Trick.view, images), labels).float()
+    def _modified(self, net: nn.Module, role: Role, shared: frozenset[Role]) -> nn.Module:
+        if role in shared:
+            return net
+        modified: nn.Module = self.tricks.fold(Trick.modify, net, role)
+        return modified
+
+    def judge(self, images: Images, condition: Condition = UNCONDITIONAL) -> DiscriminatorOutput:
+        """Score images as the discriminator sees them, through every view. [B, C, H, W] -> score [B] in float32"""
+        return self.discriminator(self.tricks.fold(Trick.view, images), condition.tensor).float()
 
     def discriminator_outcome(
-        self, update: Update, real: Tensor, fake: Tensor, *, labels: Tensor | None = None, latent: Latent | None = None
+        self,
+        update: Update,
+        real: Images,
+        fake: Images,
+        *,
+        condition: Condition = UNCONDITIONAL,
+        latent: Latent | None = None,
     ) -> Outcome:
-        """The discriminator's side: reals and fakes are judged in two calls, so that no batch statistic mixes them."""
+        """The discriminator's side, on reals and fakes [B, C, H, W].
+
+        They are judged in two calls, so that no batch statistic mixes them.
+        """
         grad = self.tricks.differentiate(update.due)
-        real = self.tricks.fold(Trick.reals, real).detach().requires_grad_(grad)
-        fake = self.tricks.fold(Trick.replay, fake.detach()).detach().requires_grad_(grad)
-        on_real, on_fake = self.judge(real, labels), self.judge(fake, labels)
+        real = detached(self.tricks.fold(Trick.reals, real), differentiable=grad)
+        fake = detached(self.tricks.fold(Trick.replay, detached(fake)), differentiable=grad)
+        on_real, on_fake = self.judge(real, condition), self.judge(fake, condition)
         context = Context(
-            pair=self, real=real, fake=fake, on_real=on_real, on_fake=on_fake, labels=labels, latent=latent
+            pair=self, real=real, fake=fake, on_real=on_real, on_fake=on_fake, condition=condition, latent=latent
         )
         self.tricks.each(Trick.observe, context)
         hard = Targets.clean(on_real.score, on_fake.score)
         targets = self.tricks.fold(Trick.encode, self.tricks.fold(Trick.targets, hard))
         adversarial = self.loss.discriminator(on_real.score, on_fake.score, targets)
         terms = {"adversarial": adversarial} | self.tricks.terms(Trick.discriminator_term, context, update.due)
-        return Outcome(terms, self._measures(on_real.score, on_fake.score, hard))
+        metrics = self._score_metrics(on_real.score, on_fake.score, hard)
+        return Outcome(terms=terms, metrics=metrics, observed={"": observed(context)})
 
     def generator_outcome(
         self,
         update: Update,
-        real: Tensor | None,
-        fake: Tensor,
+        real: Images | None,
+        fake: Images,
         *,
-        labels: Tensor | None = None,
+        condition: Condition = UNCONDITIONAL,
         latent: Latent | None = None,
     ) -> Outcome:
-        """The generator's side. Reals are judged only when the loss or a due trick compares with them."""
+        """The generator's side, on [B, C, H, W]. Reals are judged only when the loss or a due trick compares them."""
         real = self.tricks.fold(Trick.reals, real) if real is not None else None
-        on_real = self.judge(real, labels) if real is not None and self.paired(update) else None
-        on_fake = self.judge(fake, labels)
+        on_real = self.judge(real, condition) if real is not None and self.paired(update) else None
+        on_fake = self.judge(fake, condition)
         context = Context(
-            pair=self, real=real, fake=fake, on_real=on_real, on_fake=on_fake, labels=labels, latent=latent
+            pair=self, real=real, fake=fake, on_real=on_real, on_fake=on_fake, condition=condition, latent=latent
         )
         chosen = self.tricks.fold(Trick.choose, on_fake.score)
         targets = self.tricks.fold(Trick.encode, Targets.clean(chosen, chosen))
         adversarial = self.loss.generator(chosen, on_real.score if on_real else None, targets)
         terms = self.tricks.terms(Trick.generator_term, context, update.due)
+        seen = {"": observed(context)}
         if self.tricks.replaces():
-            return Outcome(terms, {"replaced/adversarial": adversarial.detach()})
-        return Outcome({"adversarial": adversarial} | terms, {})
+            return Outcome(terms=terms, metrics={"replaced/adversarial": adversarial.detach()}, observed=seen)
+        return Outcome(terms={"adversarial": adversarial} | terms, metrics={}, observed=seen)
 
     def paired(self, update: Update) -> bool:
         """Whether the generator's side of this update compares with reals."""
@@ -90,27 +127,38 @@ class Pair(nn.Module):
             yield net
 
     @torch.no_grad()
-    def bind(self, real: Tensor, fake: Tensor, labels: Tensor | None = None) -> None:
-        """Let every trick allocate its state from one batch of reals and fakes."""
-        self.shown = labels
+    def bind(self, real: Images, fake: Images, condition: Condition = UNCONDITIONAL) -> None:
+        """Let every trick allocate its state from one batch of reals and fakes, [B, C, H, W] each."""
+        self.condition = condition
         self.tricks.each(Trick.bind, self, real, fake)
-        self.shown = None
+        self.condition = UNCONDITIONAL
 
     @torch.no_grad()
-    def gauges(self) -> dict[str, Tensor]:
-        """The numbers that the loss and the tricks want logged."""
-        return {f"loss/{key}": value for key, value in self.loss.gauges().items()} | self.tricks.gauges()
+    def metrics(self) -> Metrics:
+        """The numbers that the loss and the tricks want logged after each discriminator update. Each []"""
+        return {f"loss/{key}": value for key, value in self.loss.metrics().items()} | self.tricks.metrics()
 
     @torch.no_grad()
-    def _measures(self, real: Tensor, fake: Tensor, hard: Targets) -> dict[str, Tensor]:
+    def _score_metrics(self, real: Tensor, fake: Tensor, hard: Targets) -> Metrics:
         """Mean scores and, where the loss has targets, D(x) and D(G(z)): always the probability of being real."""
-        measures = {"score/real": real.mean(), "score/fake": fake.mean()}
+        metrics = {"score/real": real.mean(), "score/fake": fake.mean()}
         code = self.tricks.fold(Trick.encode, hard)
         for name, score, one, zero in (
             ("balance/D(x)", real, code.real, 1 - code.real),
             ("balance/D(G(z))", fake, 1 - code.fake, code.fake),
         ):
-            answer = self.loss.answer(score)
-            if answer is not None:
-                measures[name] = ((answer - zero) / (one - zero)).clamp(0, 1).mean()
-        return measures
+            probability = self.loss.probability(score)
+            if probability is not None:
+                metrics[name] = ((probability - zero) / (one - zero)).clamp(0, 1).mean()
+        return metrics
+
+
+def observed(context: Context) -> Observed:
+    """What callbacks may see of an update: [B, C, H, W] at the largest scale and scores [B], without gradients."""
+    compared = context.real is not None and context.on_real is not None
+    return Observed(
+        fake=largest(context.fake).detach(),
+        fake_score=context.on_fake.score.detach(),
+        real=largest(context.real).detach() if context.real is not None and compared else None,
+        real_score=context.on_real.score.detach() if context.on_real is not None and compared else None,
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from ganrun.core.context import Update
-from ganrun.core.engine import Eager
+from ganrun.core.callbacks import Callback, Data
+from ganrun.core.context import Progress, Update, UpdateResult
+from ganrun.core.engine import Eager, chain_of
 from ganrun.core.game import Game
+from ganrun.core.ranks import ALONE, Rank
 from ganrun.core.seeding import reseed
 
 
@@ -16,26 +17,28 @@ def train(
     game: Game,
     engine: Eager,
     updates: Callable[[Game, int], list[Update]],
-    data: Any,  # draws batches of any stage
-    log: Any,  # keeps every update's measures on the device; writes them when due
-    saver: Any,  # writes grids and checkpoints when due; knows of signals
+    data: Data,
+    callbacks: Sequence[Callback],
     seed: int,
-    first: int,
+    start: Progress,
     steps: int,
-) -> int:
-    """Play until `steps` steps are done, each a few updates; `first` were done before.
+    rank: Rank = ALONE,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Progress:
+    """Train until `steps` steps are done, each a few updates; those of `start` were done before.
 
-    Returns the step reached: fewer than `steps` when a signal asked the run to stop.
+    Returns how far the run came: fewer than `steps` steps when it was interrupted. Raises Stopped when a callback or
+    a trick ends the run.
     """
-    step = first
-    while step < steps and not saver.interrupted:
-        reseed(seed, "train", step=step)
-        engine.begin(step)
-        for update in updates(game, step):
-            batch = data.draw(update.stage) if game.wants_reals(update) else None
-            log.add(step + 1, update.player, engine.run(update, batch))
-        step += 1
-        if log.due(step) or step == steps:
-            game.watch(step, log.flush(step))  # the only point where the host waits for the device
-        saver.after(step)
-    return step
+    now, stop = start, interrupted()
+    while now.step < steps and not stop:
+        reseed(seed, "train", rank.number, now.step)
+        engine.begin(now)
+        results: list[UpdateResult] = []
+        for update in updates(game, now.step):
+            results += engine.run(update, [data.draw(game.wanted(one)) for one in chain_of(update)])
+        now = Progress(now.step + 1, now.images + game.shape.images)
+        stop = interrupted()  # asked once a step, so that the last step is the last to its callbacks too
+        for callback in callbacks:
+            callback.after_step(now, results, last=stop or now.step == steps)
+    return now

@@ -1,13 +1,13 @@
-"""Refusal by two rules: every need is provided and not spoiled; a claim has one owner."""
+"""What parts state about themselves, and what is said about them before a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from ganrun.core.errors import Contradiction
+from ganrun.core.errors import ConfigErrors, placed
 from ganrun.core.facts import Fact
 
 
@@ -17,101 +17,52 @@ class Traits:
 
     provides: frozenset[Fact] = frozenset()  # facts this part makes true
     needs: frozenset[Fact] = frozenset()  # facts that must hold for this part to mean anything
-    spoils: frozenset[Fact] = frozenset()  # facts this part makes false
-    claims: frozenset[str] = frozenset()  # things only one part may set, e.g. "targets.real"
+    invalidates: frozenset[Fact] = frozenset()  # facts this part makes false
+    sets: frozenset[str] = frozenset()  # things only one part may set, e.g. "the targets of reals"
     prefers: frozenset[Fact] = frozenset()  # facts without which this part works, but not as it should
 
 
 class Part(Protocol):
+    """Anything with traits: a network, a loss, a game, a trick."""
+
     @property
-    def traits(self) -> Traits: ...
+    def traits(self) -> Traits:
+        """What this part states about itself."""
 
 
 def facts(*names: Fact) -> frozenset[Fact]:
+    """These facts, as `Traits` takes them."""
     return frozenset(names)
 
 
-def claims(*names: str) -> frozenset[str]:
+def keys(*names: str) -> frozenset[str]:
+    """These names of what only one part may set, as `Traits` takes them."""
     return frozenset(names)
 
 
 class Level(StrEnum):
-    """How bad a finding is."""
+    """How severe a diagnostic is."""
 
     ERROR = "E"  # refused
-    WARNING = "W"  # trains, and says so once
+    WARNING = "W"  # trains, with a warning once
     NOTE = "I"  # worth knowing
 
 
-class Finding(NamedTuple):
-    """Something to say about a combination before it runs."""
+class Diagnostic(NamedTuple):
+    """One remark about a combination of parts before it runs."""
 
     id: str  # of docs/compatibility.md, e.g. C1; what `force` takes
     level: Level
     sentence: str
 
-
-class Clash(Contradiction):
-    """Parts that cannot play together, by these findings."""
-
-    def __init__(self, found: Iterable[Finding]):
-        self.findings = tuple(found)
-        super().__init__(f"{finding.sentence} (rule {finding.id})" for finding in self.findings)
+    def at(self, place: str) -> Diagnostic:
+        """The same remark of a part at this place of the configuration, which the part does not know."""
+        return self._replace(sentence=f"{place}: {placed(self.sentence, place)}")
 
 
-def findings(parts: Mapping[str, Part]) -> list[Finding]:
-    """What the traits of these parts say about each other: two rules that refuse and one that warns."""
-    provided, spoiled = _owners(parts, "provides"), _owners(parts, "spoils")
-    found = []
-    for name, part in parts.items():
-        for kind, level in (("needs", Level.ERROR), ("prefers", Level.WARNING)):
-            for fact in sorted(getattr(part.traits, kind)):
-                why = _missing(fact, provided, spoiled, parts)
-                if why:
-                    sentence = f"{_titled([name], parts)[0]}: {kind} {fact.sentence}; {why}. Try: {fact.remedy}"
-                    found.append(Finding(fact.id, level, sentence))
-    return [*found, *clashing(parts)]
+class IncompatibleParts(ConfigErrors):
+    """Parts that cannot be combined, with the diagnostics that say why."""
 
-
-def clashing(parts: Mapping[str, Part]) -> Iterable[Finding]:
-    """What several of these parts claim at once."""
-    for claim, owners in _owners(parts, "claims").items():
-        if len(owners) > 1:
-            yield Finding("C8", Level.ERROR, f"{_and(owners)}: each sets {claim}. Try: keeping one of them")
-
-
-def contradictions(parts: Mapping[str, Part]) -> list[str]:
-    """Every reason why these parts cannot play together, a sentence each; empty when they can."""
-    return [finding.sentence for finding in findings(parts) if finding.level is Level.ERROR]
-
-
-def _missing(
-    fact: Fact, provided: Mapping[str, list[str]], spoiled: Mapping[str, list[str]], parts: Mapping[str, Part]
-) -> str:
-    """Why this fact does not hold; empty when it does."""
-    if fact in spoiled:
-        return f"{_and(_titled(spoiled[fact], parts))} takes that away"
-    if fact in provided:
-        return ""
-    return f"{_titled([fact.giver], parts)[0]} is not one" if fact.giver in parts else "nothing here is that"
-
-
-def _titled(names: Iterable[str], parts: Mapping[str, Part]) -> list[str]:
-    """Parts as a user knows them: the name in the configuration, and what was chosen there."""
-    kinds = {n: type(parts[n]) for n in names}
-    chosen = {n: k.__module__.rpartition(".")[2] if n.startswith("model.") else k.__name__ for n, k in kinds.items()}
-    chosen |= {n: parts[n].title for n in kinds if hasattr(parts[n], "title")}  # type: ignore[attr-defined]
-    return [n if n.startswith("tricks.") else f"{n} ({chosen[n]})" for n in kinds]
-
-
-def _owners(parts: Mapping[str, Part], kind: str) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for name, part in parts.items():
-        for fact in sorted(getattr(part.traits, kind)):
-            found.setdefault(fact, []).append(name)
-    return found
-
-
-def _and(names: Iterable[str]) -> str:
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
+    def __init__(self, found: Iterable[Diagnostic]):
+        self.diagnostics = tuple(found)
+        super().__init__(f"{diagnostic.sentence} (rule {diagnostic.id})" for diagnostic in self.diagnostics)

@@ -1,24 +1,22 @@
-"""Where tricks act. A trick overrides the seams it touches; the contest calls every seam it passes."""
+"""Where tricks act. A trick overrides the hooks it needs; a pair calls every hook at its moment of the update."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ganrun.core.context import Context, Examples, Latent, Role, Stage, Targets, Terms
-from ganrun.core.traits import Finding, Traits
-
-if TYPE_CHECKING:
-    from ganrun.core.pair import Pair
+from ganrun.core.context import BatchShape, Context, Examples, Latent, Metrics, PairView, Role, Targets, Terms
+from ganrun.core.errors import ConfigError
+from ganrun.core.traits import Diagnostic, Traits
 
 
 class Trick(nn.Module):
-    """Override the seams you touch; every other seam does nothing.
+    """A stabilisation trick: override the hooks you need; every other hook does nothing.
 
-    Seams between `latent` and `after` run inside an update, which may be compiled or captured:
+    Hooks between `latent` and `after` run inside an update, which may be compiled or captured:
     tensors in, tensors out, no host sync, no branch on a tensor, all state in buffers.
     Buffers are checkpointed because a trick is a submodule of its pair.
     """
@@ -38,10 +36,10 @@ class Trick(nn.Module):
         """Reparametrise or swap layers before optimisers exist. Never changes a tensor's shape."""
         return net
 
-    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+    def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
         """Allocate state whose shape depends on the nets or the data."""
 
-    def study(self, pair: Pair, examples: Examples) -> None:
+    def on_data(self, pair: PairView, examples: Examples) -> None:
         """Look at the data once, after `bind`: a few labelled images, or those that are kept out of training."""
 
     # In every update.
@@ -87,18 +85,18 @@ class Trick(nn.Module):
         """A term that the generator minimises too. []"""
         raise NotImplementedError
 
-    def before(self, pair: Pair, player: Role) -> None:
+    def before(self, pair: PairView, player: Role) -> None:
         """Change a player's gradients, in place, before its optimiser's step. Without gradients."""
 
-    def after(self, pair: Pair, player: Role) -> None:
+    def after(self, pair: PairView, player: Role) -> None:
         """Project parameters or average them, in place, after the optimiser's step. Without gradients."""
 
-    def gauges(self) -> Mapping[str, Tensor]:
+    def metrics(self) -> Mapping[str, Tensor]:
         """Numbers worth a curve after each discriminator update, as device tensors. Each []"""
         return {}
 
     # On the host, between updates.
-    def begin(self, pair: Pair, step: int) -> None:
+    def begin(self, pair: PairView, step: int) -> None:
         """What this step needs done before its first update, such as putting past weights in. Without gradients."""
 
     def sits_out(self, step: int, player: Role) -> bool:
@@ -109,19 +107,19 @@ class Trick(nn.Module):
         """The generator to draw samples from."""
         return net
 
-    def figures(self, pair: Pair) -> Mapping[str, float]:
+    def log_metrics(self, pair: PairView) -> Mapping[str, float]:
         """Numbers measured at each log, where the host waits anyway, such as the error on images kept out."""
         return {}
 
     def watch(self, step: int, means: Mapping[str, float]) -> None:
         """Read the means logged since the last call; raise `Stopped` to end the run."""
 
-    def sweeps(self, noise: Tensor) -> Mapping[str, Tensor]:
+    def traversals(self, noise: Tensor) -> Mapping[str, Tensor]:
         """Latents of further pictures beside the grid, from the grid's own [N, Z]. Name -> [rows, columns, Z]"""
         return {}
 
     # Before anything starts.
-    def remarks(self, stage: Stage) -> Iterable[Finding]:
+    def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
         """What is wrong, doubtful or worth knowing about this trick's own settings."""
         return ()
 
@@ -135,51 +133,68 @@ class Setting(Trick):
     def __init__(self, *, sets: list[str]):
         super().__init__()
         self.sets = list(sets)
-        self.traits = Traits(claims=frozenset(sets))
+        self.traits = Traits(sets=frozenset(sets))
 
 
 class Tricks(nn.ModuleDict):
-    """The tricks of one pair, in the order the configuration lists them. A seam is named by its method on `Trick`."""
+    """The tricks of one pair, in the order the configuration lists them. A hook is named by its method on `Trick`."""
 
-    def fold(self, seam: Callable, value: Any, *args: Any) -> Any:
-        """Thread a value through every trick at this seam."""
-        for _, method in self.at(seam):
-            value = method(value, *args)
+    def __init__(self, tricks: Mapping[str, Trick]):
+        super().__init__(tricks)
+        self._at: dict[str, list[tuple[str, Callable]]] = {}  # hook -> the methods that override it, found once
+
+    def fold(self, hook: Callable, value: Any, *args: Any) -> Any:
+        """Thread a value through every trick at this hook. Raises ConfigError naming the trick that refused it."""
+        for name, method in self.at(hook):
+            try:
+                value = method(value, *args)
+            except ConfigError as error:
+                raise error.at(f"tricks.{name}") from error
         return value
 
-    def terms(self, seam: Callable, context: Context, due: frozenset[str]) -> Terms:
-        """Collect the named terms of every trick that is due at this seam."""
-        active = [(name, method) for name, method in self.at(seam) if self._due(name, due)]
+    def terms(self, hook: Callable, context: Context, due: frozenset[str]) -> Terms:
+        """The named terms of every trick that is due at this hook, each [] and scaled by how rarely it is added."""
+        active = [(name, method) for name, method in self.at(hook) if self._due(name, due)]
         return {name: method(context) * self._trick(name).every for name, method in active}
 
     @torch.no_grad()
-    def each(self, seam: Callable, *args: Any) -> None:
-        """Call every trick at this seam, without gradients."""
-        for _, method in self.at(seam):
-            method(*args)
+    def each(self, hook: Callable, *args: Any) -> None:
+        """Call every trick at this hook, without gradients. Raises ConfigError naming the trick that refused."""
+        for name, method in self.at(hook):
+            try:
+                method(*args)
+            except ConfigError as error:
+                raise error.at(f"tricks.{name}") from error
 
     @torch.no_grad()
-    def gauges(self) -> dict[str, Tensor]:
-        """Every trick's gauges, under the trick's name."""
-        return {f"{name}/{key}": v for name, gauge in self.at(Trick.gauges) for key, v in gauge().items()}
+    def metrics(self) -> Metrics:
+        """Every trick's metrics, under the trick's name. Each []"""
+        return {f"{name}/{key}": v for name, measure in self.at(Trick.metrics) for key, v in measure().items()}
 
     def differentiate(self, due: frozenset[str]) -> bool:
+        """Whether a due trick wants gradients with respect to images."""
         return any(self._trick(name).differentiates for name in self if self._due(name, due))
 
     def replaces(self) -> bool:
+        """Whether a trick's generator term replaces the adversarial one."""
         return any(self._trick(name).replaces for name in self)
 
     def paired(self, due: frozenset[str]) -> bool:
+        """Whether a due trick compares with reals in the generator's update."""
         return any(self._trick(name).paired for name in self if self._due(name, due))
 
     def due(self, step: int) -> frozenset[str]:
         """The lazy tricks whose turn it is at this step."""
         return frozenset(name for name in self if (n := self._trick(name).every) > 1 and step % n == 0)
 
-    def at(self, seam: Callable) -> Iterator[tuple[str, Callable]]:
-        """The tricks that override this seam."""
-        name = seam.__name__
-        return ((key, getattr(t, name)) for key, t in self.items() if getattr(type(t), name) is not seam)
+    def at(self, hook: Callable) -> list[tuple[str, Callable]]:
+        """The tricks that override this hook, with their methods."""
+        name = hook.__name__
+        if name not in self._at:
+            self._at[name] = [
+                (key, getattr(trick, name)) for key, trick in self.items() if getattr(type(trick), name) is not hook
+            ]
+        return self._at[name]
 
     def _trick(self, name: str) -> Trick:
         trick = self[name]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganrun.core.context import Batch, Latent, Outcome, Stage, Update
-from ganrun.core.errors import Refused
+from ganrun.core.context import UNCONDITIONAL, Batches, BatchShape, Condition, Fakes, Latent, Outcome, Update
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.game import Game
+from ganrun.core.images import Images, each_scale, largest
 from ganrun.core.pair import Pair
 from ganrun.core.seeding import the_same_each_time
 from ganrun.core.traits import Traits, facts
@@ -20,7 +22,7 @@ from ganrun.core.trick import Trick
 
 
 def _spherical(*size: int, **options: Any) -> Tensor:
-    """Any direction alike, on the sphere whose radius is the root of its dimensions: where N(0, 1) nearly lies too."""
+    """Uniform on the sphere whose radius is the root of its dimensions, near which N(0, 1) lies too."""
     return F.normalize(torch.randn(*size, **options), dim=-1) * size[-1] ** 0.5
 
 
@@ -35,14 +37,14 @@ PRIORS: dict[str, Callable[..., Tensor]] = {
 
 
 def check_classes(pair: Pair) -> int:
-    """How many classes fakes are made for; the networks must agree, or D could not see whether G obeys."""
+    """The number of classes that fakes are made for. Raises ConfigError when the networks disagree about it."""
     made, known = (getattr(net, "classes", 0) for net in (pair.generator, pair.discriminator))
     reads = known and Fact.CLASS_HEAD not in getattr(pair.discriminator, "traits", Traits()).provides
     if made != known and (made or reads):
         names = {0: "a network that reads no labels"}
         found, expected = (names.get(count, f"{count} classes") for count in (known, made))
         remedy = "model=cdcgan, whose networks both read labels"
-        raise Refused("model.discriminator", found, f"{expected}, as model.generator (rule C24)", remedy)
+        raise ConfigError("model.discriminator", found, f"{expected}, as model.generator (rule C24)", remedy)
     return made
 
 
@@ -53,28 +55,29 @@ class LatentGame(Game):
     each fake has the label of an image of the data, in D's update that of the image at its place in the batch.
     """
 
+    shares_fakes: ClassVar[bool] = True
     grid: Tensor  # [N, Z] the noise of every sample grid
     grid_labels: Tensor | None  # [N] a class for each row of it
 
-    def __init__(self, *, pair: Pair, stage: Stage, prior: str, grid: int):
-        """`grid` counts sample images; `prior` is what noise is drawn from.
+    def __init__(self, *, pairs: Mapping[str, Pair], shape: BatchShape, prior: str, grid: int):
+        """`grid` counts sample images; `prior` is what noise is drawn from. Raises ConfigError for an unknown prior.
 
         normal: N(0, 1). uniform: U(-1, 1). unit_uniform: U(-1.73, 1.73), of variance 1.
         spherical: the sphere whose radius is the root of noise's dimensions.
         """
         super().__init__()
         if prior not in PRIORS:
-            raise Refused("game.prior", repr(prior), f"one of {', '.join(PRIORS)}")
-        self.pairs = nn.ModuleDict({"main": pair})
-        self.stage, self.prior = stage, PRIORS[prior]
+            raise ConfigError(".prior", repr(prior), f"one of {', '.join(PRIORS)}")
+        self.pairs = nn.ModuleDict(pairs)
+        self.shape, self.prior = shape, PRIORS[prior]
         self.objectives = {"discriminator": self.discriminator, "generator": self.generator}
-        self.classes = check_classes(pair)
-        noise = self.prior(grid, pair.generator.latent)
-        self.register_buffer("grid", pair.tricks.fold(Trick.latent, Latent(noise)).noise)
+        self.classes = check_classes(self.pair)
+        self.conditional = bool(self.classes) or getattr(self.pair.generator, "conditional", False)
+        noise = self.prior(grid, self.pair.generator.latent)
+        self.register_buffer("grid", self.pair.tricks.fold(Trick.latent, Latent(noise)).noise)
         self.register_buffer("grid_labels", None)
         if self.classes:
             self._arrange(grid)
-        self._handed_on: tuple[Latent, Tensor, Tensor] | None = None  # lives from one update to the next, never longer
 
     def _arrange(self, images: int) -> None:
         """A row for each class, the first classes where all have no room; the noise of a column is one."""
@@ -85,87 +88,103 @@ class LatentGame(Game):
 
     @property
     def traits(self) -> Traits:  # type: ignore[override]
-        given = facts(Fact.LATENT, Fact.CURRENT)
+        given = facts(Fact.LATENT, Fact.CURRENT, Fact.SINGLE_SCALE)
         if self.classes:
-            return Traits(provides=given | {Fact.LABELLED}, spoils=facts(Fact.UNLABELLED))
+            return Traits(provides=given | {Fact.LABELLED}, invalidates=facts(Fact.UNLABELLED))
         return Traits(provides=given | {Fact.UNLABELLED})
 
     @property
     def pair(self) -> Pair:
+        """The only pair."""
         pair = self.pairs["main"]
         assert isinstance(pair, Pair)
         return pair
 
-    def nets(self, player: str) -> list[nn.Module]:
-        return [getattr(self.pair, player)]
+    def networks(self, player: str) -> Mapping[str, nn.Module]:
+        return {player: getattr(self.pair, player)}
 
-    def wants_reals(self, update: Update) -> bool:
-        if update.player == "generator" and self.classes:
-            return not update.takes_over  # or they came with the fakes, whose labels are theirs
-        return update.player == "discriminator" or self.pair.paired(update)
+    def wanted(self, update: Update) -> Mapping[str, BatchShape]:
+        if update.role == "generator" and self.conditional:
+            return (
+                {} if update.given_fakes else {"images": update.shape}
+            )  # or they come with the fakes of their classes
+        reads = update.role == "discriminator" or self.pair.paired(update)
+        return {"images": update.shape} if reads else {}
 
-    def discriminator(self, update: Update, batch: Batch | None) -> Outcome:
-        assert batch is not None
-        with torch.set_grad_enabled(update.hands_on):
-            latent, fake = self._fakes(update.stage, batch.labels)
-        if update.hands_on:
-            self._handed_on = latent, fake, batch.images
-        return self.pair.discriminator_outcome(update, batch.images, fake, labels=batch.labels, latent=latent)
+    def discriminator(self, update: Update, batches: Batches, fakes: Mapping[str, Fakes]) -> Outcome:
+        """The discriminator's objective, on fakes of its own."""
+        batch = batches["images"]
+        with torch.set_grad_enabled(update.share_fakes):
+            latent, fake = self._fakes(update.shape, batch.condition)
+        outcome = self.pair.discriminator_outcome(update, batch.images, fake, condition=batch.condition, latent=latent)
+        shared = {"main": Fakes(fake, latent, batch.images)} if update.share_fakes else {}
+        return replace(self.merged({"main": outcome}), fakes=shared)
 
-    def generator(self, update: Update, batch: Batch | None) -> Outcome:
-        real = batch.images if batch else None
-        if update.takes_over:
-            latent, fake, seen = self._take_over()
-            real = seen if self.classes else real  # of the fakes' classes
+    def generator(self, update: Update, batches: Batches, fakes: Mapping[str, Fakes]) -> Outcome:
+        """The generator's objective, on the fakes it is given or on fakes of its own."""
+        batch = batches.get("images")
+        real: Images | None = batch.images if batch else None
+        if fakes:
+            fake, latent, seen = fakes["main"]
+            assert latent is not None
+            real = seen if self.conditional else real  # of the fakes' conditions
         else:
-            latent, fake = self._fakes(update.stage, batch.labels if batch else None)
+            latent, fake = self._fakes(update.shape, batch.condition if batch else UNCONDITIONAL)
         real = real if self.pair.paired(update) else None
-        return self.pair.generator_outcome(update, real, fake, labels=latent.labels, latent=latent)
+        outcome = self.pair.generator_outcome(update, real, fake, condition=latent.condition, latent=latent)
+        return self.merged({"main": outcome})
 
     @torch.no_grad()
-    def bind(self, batch: Batch) -> None:
-        with torch.autocast(batch.images.device.type, enabled=False):
-            self.pair.bind(batch.images, self._fakes(self.stage, batch.labels)[1], batch.labels)
+    def bind(self, batches: Batches) -> None:
+        batch = batches["images"]
+        with torch.autocast(largest(batch.images).device.type, enabled=False):
+            self.pair.bind(batch.images, self._fakes(self.shape, batch.condition)[1], batch.condition)
+        self._scheduled = None
 
     @torch.no_grad()
-    def sample(self) -> Tensor:
+    def sample(self, condition: Condition = UNCONDITIONAL) -> Tensor:
         # Layers may draw at sampling too: generator_dropout does. A grid shows what training changed, and nothing else.
+        given = self.grid_labels if condition.tensor is None else condition.tensor
         with self.pair.sampler() as generator, the_same_each_time(self.grid.device):
-            return generator(self.grid, self.grid_labels).float()
+            return largest(generator(self.grid, given)).float()
 
     @torch.no_grad()
     def pictures(self) -> Mapping[str, Tensor]:
-        """The sweeps of tricks, drawn as the grid is; a row has the label of the grid's image that it varies."""
-        sweeps = {k: v for _, sweep in self.pair.tricks.at(Trick.sweeps) for k, v in sweep(self.grid).items()}
-        with self.pair.sampler() as generator, the_same_each_time(self.grid.device):
-            return {name: self._swept(generator, latents) for name, latents in sweeps.items()}
+        """The traversals of tricks, drawn as the grid is. [rows, columns, C, H, W] in [-1, 1]
 
-    def _swept(self, generator: nn.Module, latents: Tensor) -> Tensor:
+        A row has the label of the grid's image that it varies.
+        """
+        acting = self.pair.tricks.at(Trick.traversals)
+        latents = {name: noise for _, make in acting for name, noise in make(self.grid).items()}
+        with self.pair.sampler() as generator, the_same_each_time(self.grid.device):
+            return {name: self._traversed(generator, noise) for name, noise in latents.items()}
+
+    def _traversed(self, generator: nn.Module, latents: Tensor) -> Tensor:
         """[R, V, Z] -> [R, V, C, H, W]"""
         rows, values = latents.shape[:2]
         labels = None if self.grid_labels is None else self.grid_labels[:rows].repeat_interleave(values)
-        images: Tensor = generator(latents.flatten(0, 1), labels).float()
+        images = largest(generator(latents.flatten(0, 1), labels)).float()
         return images.unflatten(0, (rows, values))
 
     @torch.no_grad()
-    def draw(self, count: int, labels: Tensor | None = None) -> Tensor:
+    def draw(self, count: int, condition: Condition = UNCONDITIONAL) -> Tensor:
         device = self.grid.device
-        if self.classes and labels is None:
-            labels = torch.randint(self.classes, (count,), device=device)
-        latent = self._latent(count, None if labels is None else labels.to(device))
+        if self.classes and condition.labels is None:
+            condition = Condition(labels=torch.randint(self.classes, (count,), device=device))
+        given = Condition(*(None if tensor is None else tensor.to(device) for tensor in condition))
+        latent = self._latent(count, given)
         with self.pair.sampler() as generator:
-            return generator(latent.noise, latent.labels).float()
+            return largest(generator(latent.noise, latent.condition.tensor)).float()
 
-    def _latent(self, count: int, labels: Tensor | None) -> Latent:
-        """Noise, with labels where the generator reads them, as the tricks leave it."""
+    def _latent(self, count: int, condition: Condition) -> Latent:
+        """Noise, with a condition where the generator reads one, as the tricks leave it."""
         noise = self.prior(count, self.grid.shape[1], device=self.grid.device)
-        return self.pair.tricks.fold(Trick.latent, Latent(noise, labels if self.classes else None))
+        latent: Latent = self.pair.tricks.fold(
+            Trick.latent, Latent(noise, condition if self.conditional else UNCONDITIONAL)
+        )
+        return latent
 
-    def _fakes(self, stage: Stage, labels: Tensor | None) -> tuple[Latent, Tensor]:
-        latent = self._latent(stage.images, labels)
-        return latent, self.pair.generator(latent.noise, latent.labels).float()
-
-    def _take_over(self) -> tuple[Latent, Tensor, Tensor]:
-        assert self._handed_on is not None, "no discriminator's update handed its fakes on"
-        handed, self._handed_on = self._handed_on, None
-        return handed
+    def _fakes(self, shape: BatchShape, condition: Condition) -> tuple[Latent, Images]:
+        latent = self._latent(shape.images, condition)
+        made: Images = self.pair.generator(latent.noise, latent.condition.tensor)
+        return latent, each_scale(made, Tensor.float)

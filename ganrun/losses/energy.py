@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ganrun.core import limits
 from ganrun.core.context import Targets
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.loss import Loss
 from ganrun.core.traits import Traits, facts
@@ -30,7 +30,7 @@ class EnergyMargin(Loss):
     def __init__(self, *, margin: float):
         super().__init__()
         if margin <= 0:
-            raise Refused("loss.margin", f"{margin}", "an energy above 0", "loss.margin=10")
+            raise ConfigError("loss.margin", f"{margin}", "an energy above 0", "loss.margin=10")
         self.margin = margin
 
     def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
@@ -55,7 +55,7 @@ class BoundaryEquilibrium(Loss):
     def __init__(self, *, gamma: float, lambda_k: float):
         super().__init__()
         if not 0 < gamma <= 1:
-            raise Refused("loss.gamma", f"{gamma}", "a diversity ratio, 0 < gamma <= 1", "loss.gamma=0.5")
+            raise ConfigError("loss.gamma", f"{gamma}", "a diversity ratio, 0 < gamma <= 1", "loss.gamma=0.5")
         limits.number("loss.lambda_k", lambda_k, 0)
         self.gamma, self.lambda_k = gamma, lambda_k
         self.register_buffer("k", torch.zeros(()))
@@ -72,5 +72,5 @@ class BoundaryEquilibrium(Loss):
     def generator(self, fake: Tensor, real: Tensor | None, targets: Targets) -> Tensor:
         return fake.mean()
 
-    def gauges(self) -> Mapping[str, Tensor]:
+    def metrics(self) -> Mapping[str, Tensor]:
         return {"k": self.k, "convergence": self.convergence}

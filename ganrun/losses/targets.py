@@ -28,7 +28,7 @@ class Minimax(Loss):
     def generator(self, fake: Tensor, real: Tensor | None, targets: Targets) -> Tensor:
         return -F.binary_cross_entropy_with_logits(fake, targets.fake)
 
-    def answer(self, score: Tensor) -> Tensor:
+    def probability(self, score: Tensor) -> Tensor:
         return score.sigmoid()
 
 
@@ -50,5 +50,5 @@ class LeastSquares(Loss):
     def generator(self, fake: Tensor, real: Tensor | None, targets: Targets) -> Tensor:
         return F.mse_loss(fake, targets.real) / 2
 
-    def answer(self, score: Tensor) -> Tensor:
+    def probability(self, score: Tensor) -> Tensor:
         return score

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.base import Dataset
 
 SIGMAS = 3.0  # how far from a mode's centre a sample is good, in the mode's standard deviations
@@ -45,7 +45,7 @@ def mixture(dataset: Dataset) -> tuple[Tensor, float]:
     modes = getattr(dataset, "modes", None)
     if modes is None:
         name = type(dataset).__name__
-        raise Refused("dataset", f"{name}, which has no modes to count", "ring or grid", "dataset=ring")
+        raise ConfigError("dataset", f"{name}, which has no modes to count", "ring or grid", "dataset=ring")
     return modes, dataset.sigma  # type: ignore[attr-defined]
 
 

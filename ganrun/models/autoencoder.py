@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ganrun.core import limits
 from ganrun.core.context import DiscriminatorOutput
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts
 from ganrun.models import base, layers
@@ -95,5 +95,5 @@ def _widths(here: str, channels: int, resolution: int, width: int, max_width: in
     if code_size not in sizes:
         found = f"{code_size}, for images of {resolution} pixels"
         expected = f"one of {', '.join(map(str, sizes))} (pixels)"
-        raise Refused(f"{here}.code_size", found, expected, f"{here}.code_size={sizes[-1]}")
+        raise ConfigError(f"{here}.code_size", found, expected, f"{here}.code_size={sizes[-1]}")
     return layers.widths(here, channels, width, max_width, layers.scales(here, resolution, RESOLUTIONS, code_size))

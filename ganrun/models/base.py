@@ -67,7 +67,7 @@ class Discriminator(nn.Module):
         spoilt = {Fact.PER_SAMPLE: coupled, Fact.SCORE: bounded, Fact.STEADY: dropping, Fact.ALONE: comparing}
         return Traits(
             provides=facts(*OFFERS),
-            spoils=facts(*[fact for fact, is_spoilt in spoilt.items() if is_spoilt]),
+            invalidates=facts(*[fact for fact, is_spoilt in spoilt.items() if is_spoilt]),
             prefers=facts(*[Fact.CURRENT] * comparing),  # a pool mixes generators within a batch
         )
 

@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from ganrun.core import limits
-from ganrun.core.context import Stage
-from ganrun.core.traits import Finding, Level
+from ganrun.core.context import BatchShape
+from ganrun.core.traits import Diagnostic, Level
 from ganrun.models import base, layers
 from ganrun.models.autoencoder import RESOLUTIONS, AutoEncoder
 from ganrun.models.layers import After, Fold, Unfold, stack
@@ -43,8 +43,8 @@ class Generator(base.Generator):
         self.to_image = stack(conv=layers.keep(width, channels, KERNEL, bias=True))
         layers.initialise(self, f"{here}.init", **init)
 
-    def remarks(self, stage: Stage) -> Iterable[Finding]:
-        return _without_batch_norm(self, "generator")
+    def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
+        return _without_batch_norm(self)
 
 
 class Discriminator(AutoEncoder):
@@ -72,8 +72,8 @@ class Discriminator(AutoEncoder):
         self.decoder.append(stack(conv=layers.keep(width, channels, KERNEL, bias=True)))
         layers.initialise(self, f"{here}.init", **init)
 
-    def remarks(self, stage: Stage) -> Iterable[Finding]:
-        return _without_batch_norm(self, "discriminator")
+    def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
+        return _without_batch_norm(self)
 
 
 def _decoder(inputs: int, width: int, resolution: int, after: After) -> nn.Sequential:
@@ -116,7 +116,6 @@ def _after(here: str, channels: int, resolution: int, width: int, norm: str, act
     return After(where=here, norm=norm, activation=activation, slope=slope, dropout=0.0)
 
 
-def _without_batch_norm(net: nn.Module, role: str) -> Iterable[Finding]:
+def _without_batch_norm(net: nn.Module) -> Iterable[Diagnostic]:
     if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in net.modules()):
-        found = f"{base.title(net, role)}: batch norm, without which BEGAN's paper does"
-        yield Finding("C20", Level.WARNING, f"{found}. Try: model.{role}.norm=none")
+        yield Diagnostic("C20", Level.WARNING, "batch norm, which BEGAN's paper leaves out. Try: .norm=none")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ganrun.core import limits
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.models import base, resnet_blocks
 from ganrun.models.conditional import Labelled
 from ganrun.models.layers import After
@@ -92,5 +92,5 @@ def _part(latent: int, parts: int) -> int:
     if latent % parts:
         found = f"{latent} numbers of noise, which {parts} parts do not share evenly"
         close = max(parts, latent // parts * parts)
-        raise Refused("model.generator.latent", found, f"a multiple of {parts}", f"model.generator.latent={close}")
+        raise ConfigError("model.generator.latent", found, f"a multiple of {parts}", f"model.generator.latent={close}")
     return latent // parts

@@ -10,11 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ganrun.core import limits
-from ganrun.core.context import Stage
-from ganrun.core.traits import Finding, Level
+from ganrun.core.context import BatchShape
+from ganrun.core.traits import Diagnostic, Level
 from ganrun.models.layers import Fold, precise
-
-HERE = "model.discriminator.epilogue"
 
 
 class Epilogue(nn.Module):
@@ -36,7 +34,7 @@ class MinibatchStddev(Epilogue):
 
     def __init__(self, *, group: int, eps: float):
         super().__init__()
-        limits.whole(f"{HERE}.group", group, 2)
+        limits.whole(".group", group, 2)
         self.group, self.eps = group, eps
         self.fold = Fold()
 
@@ -52,14 +50,14 @@ class MinibatchStddev(Epilogue):
         extra = spread.repeat(members).to(maps.dtype)[:, None, None, None].expand(-1, 1, *maps.shape[2:])
         return self.fold(torch.cat([maps, extra], 1))
 
-    def remarks(self, stage: Stage) -> Iterable[Finding]:
+    def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
         """Every group needs all of its images."""
-        if stage.images % self.group:
-            found = f"{HERE}: groups of {self.group} images do not divide a batch of {stage.images}"
-            divisors = [n for n in range(2, stage.images + 1) if stage.images % n == 0]
-            smaller = f" or {HERE}.group={divisors[0]}" if divisors else ""
-            remedy = f"batch={stage.images + -stage.images % self.group}{smaller}"
-            yield Finding("C13", Level.ERROR, f"{found}. Try: {remedy}")
+        if shape.images % self.group:
+            found = f"groups of {self.group} images do not divide a batch of {shape.images}"
+            divisors = [n for n in range(2, shape.images + 1) if shape.images % n == 0]
+            smaller = f" or .group={divisors[0]}" if divisors else ""
+            remedy = f"batch={shape.images + -shape.images % self.group}{smaller}"
+            yield Diagnostic("C13", Level.ERROR, f"{found}. Try: {remedy}")
 
     def extra_repr(self) -> str:
         return f"group={self.group}"
@@ -78,8 +76,8 @@ class MinibatchDiscrimination(Epilogue):
 
     def __init__(self, *, kernels: int, dims: int, scale: float, bias: float):
         super().__init__()
-        limits.whole(f"{HERE}.kernels", kernels, 1)
-        limits.whole(f"{HERE}.dims", dims, 1)
+        limits.whole(".kernels", kernels, 1)
+        limits.whole(".dims", dims, 1)
         self.kernels, self.dims, self.scale, self.start = kernels, dims, scale, bias
         self.fold = Fold()
 
@@ -114,10 +112,10 @@ class MinibatchDiscrimination(Epilogue):
         # Dimension by dimension: half the memory and time of [B, B, kernels, dims] summed over its last, short axis.
         return sum((one[:, None] - one[None]).abs() for one in answers.movedim(2, 0).contiguous())
 
-    def remarks(self, stage: Stage) -> Iterable[Finding]:
+    def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
         """One image has no others."""
-        if stage.images == 1:
-            yield Finding("C13", Level.ERROR, f"{HERE}: compares images, and the batch has one. Try: batch=2")
+        if shape.images == 1:
+            yield Diagnostic("C13", Level.ERROR, "compares images, and the batch has one. Try: batch=2")
 
     def extra_repr(self) -> str:
         return f"kernels={self.kernels}, dims={self.dims}"

@@ -69,7 +69,7 @@ class Discriminator(base.Discriminator):
     def traits(self) -> Traits:
         own = super().traits
         given = own.provides | (facts(Fact.CLASS_SCORE) if self.logits > 1 else facts())
-        return Traits(provides=given, spoils=own.spoils, prefers=own.prefers)
+        return Traits(provides=given, invalidates=own.invalidates, prefers=own.prefers)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
         """[B, C, H, W] -> score [B], features, and with several classes their logits [B, K]. Labels are not read."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ganrun.core import limits
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 
 NORMS = ("batch", "instance", "layer", "group", "none")
 INITS = ("normal", "uniform", "xavier", "he", "default")
@@ -47,7 +47,9 @@ def widths(where: str, channels: int, width: int, max_width: int, count: int) ->
     limits.whole(f"{where}.width", width, 1)
     limits.whole(f"{where}.max_width", max_width, 1)
     if width > max_width:
-        raise Refused(f"{where}.width", str(width), f"at most max_width, {max_width}", f"{where}.max_width={4 * width}")
+        raise ConfigError(
+            f"{where}.width", str(width), f"at most max_width, {max_width}", f"{where}.max_width={4 * width}"
+        )
     return [min(width * 2**i, max_width) for i in range(count)]
 
 

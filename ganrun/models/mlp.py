@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from ganrun.core import limits
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.models import base, layers
 from ganrun.models.epilogues import Epilogue
 from ganrun.models.layers import ACTIVATIONS, Maxout, stack
@@ -106,7 +106,7 @@ def check(
     limits.whole(f"{here}.channels", channels, 1)
     limits.whole(f"{here}.resolution", resolution, 1)
     if isinstance(hidden, str | int) or not hidden:
-        raise Refused(f"{here}.hidden", str(hidden), "a list of one or more widths", f"{here}.hidden=[240,240]")
+        raise ConfigError(f"{here}.hidden", str(hidden), "a list of one or more widths", f"{here}.hidden=[240,240]")
     for units in hidden:
         limits.whole(f"{here}.hidden", units, 1)
     limits.choice(f"{here}.norm", kind, NORMS)

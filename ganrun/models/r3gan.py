@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganrun.core import limits
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.models import base
 from ganrun.models.conditional import Block, Labelled, block
 from ganrun.models.layers import Fold, stack
@@ -207,7 +207,9 @@ class _Residuals:
         for width in widths:
             if width * expansion % group:
                 found = f"{group}, which does not divide the {width * expansion} channels inside a block"
-                raise Refused(f"{here}.group", found, "a divisor", f"{here}.group={math.gcd(width * expansion, group)}")
+                raise ConfigError(
+                    f"{here}.group", found, "a divisor", f"{here}.group={math.gcd(width * expansion, group)}"
+                )
         self.count = blocks
         self.settings = {"expansion": expansion, "group": group, "slope": slope, "blocks": blocks * len(widths)}
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ganrun.core import limits
 from ganrun.core.context import DiscriminatorOutput
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits
 from ganrun.models import base, layers, resnet_blocks
@@ -136,6 +136,6 @@ def _head(features: int, classes: int, epilogue: Epilogue | None) -> nn.Sequenti
 def _classes(here: str, classes: int, norm: str = "batch") -> int:
     limits.whole(f"{here}.classes", classes, 0)
     if classes and norm != "batch":
-        raise Refused(f"{here}.norm", f"{norm}, and {classes} classes, which each have gains in batch norm", "batch",
-                      f"{here}.norm=batch")  # fmt: skip
+        found = f"{norm}, and {classes} classes, which each have gains in batch norm"
+        raise ConfigError(f"{here}.norm", found, "batch", f"{here}.norm=batch")
     return classes

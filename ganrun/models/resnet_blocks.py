@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ganrun.core import limits
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.models import layers
 from ganrun.models.conditional import Block, Labelled, block
 from ganrun.models.layers import After, Unfold, keep
@@ -140,5 +140,7 @@ def halvings(here: str, resolution: int, smallest: int) -> int:
     possible = [2**n for n in range(1, resolution.bit_length() - 1)]
     if smallest not in possible:
         sizes = ", ".join(map(str, possible))
-        raise Refused(f"{here}.smallest", str(smallest), f"one of {sizes} (pixels)", f"{here}.smallest={possible[0]}")
+        raise ConfigError(
+            f"{here}.smallest", str(smallest), f"one of {sizes} (pixels)", f"{here}.smallest={possible[0]}"
+        )
     return (resolution // smallest).bit_length() - 1

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ganrun.core import limits
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts
 from ganrun.models import base
@@ -140,7 +140,7 @@ class Discriminator(base.Discriminator):
         self.classes = classes
         if epilogue is not None and not isinstance(epilogue, MinibatchStddev):
             found = f"{type(epilogue).__name__}, which makes vectors where a convolution follows"
-            raise Refused(f"{here}.epilogue", found, "null or MinibatchStddev", "tricks=[minibatch_stddev]")
+            raise ConfigError(f"{here}.epilogue", found, "null or MinibatchStddev", "tricks=[minibatch_stddev]")
         self.blocks = nn.Sequential()
         for inputs, outputs in pairwise(depths[::-1]):
             layers = Halving(inputs, outputs, taps=filter, slope=slope, residual=architecture == "residual")

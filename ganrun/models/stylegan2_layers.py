@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from ganrun.core import limits
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.models.conditional import one_hot
 from ganrun.models.layers import Scaled, on_sphere, stack
 
@@ -182,7 +182,7 @@ class Noise(nn.Module):
 def check_taps(where: str, taps: Sequence[float]) -> None:
     """An even number of taps, or sizes would not double exactly; of a sum that is not 0."""
     if len(taps) < 2 or len(taps) % 2 or sum(taps) <= 0:
-        raise Refused(where, str(taps), "an even number of taps with a sum above 0", f"{where}=[1,3,3,1]")
+        raise ConfigError(where, str(taps), "an even number of taps with a sum above 0", f"{where}=[1,3,3,1]")
 
 
 def widths(here: str, channels: int, resolution: int, width: int, max_width: int, sizes: Sequence[int]) -> list[int]:

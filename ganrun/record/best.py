@@ -1,4 +1,4 @@
-"""Which checkpoint is the best by a measure that the run logs."""
+"""Which checkpoint is the best by a metric that the run logs."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ logger = logging.getLogger("ganrun")
 
 
 class Best:
-    """The checkpoint at which a measure was lowest: its mean over the log window that ended last.
+    """The checkpoint at which a metric was lowest: its mean over the log window that ended last.
 
     Every checkpoint says which one was best when it was saved, itself included, so that a resumed run knows. One that
-    is gone, or was best by another measure, counts for nothing.
+    is gone, or was best by another metric, counts for nothing.
     """
 
-    def __init__(self, measure: str | None, checkpoints: Checkpoints, said: Mapping[str, Any] | None = None):
-        """`said` is what the checkpoint said from which the run goes on."""
-        self.measure, self.checkpoints = measure, checkpoints
+    def __init__(self, metric: str | None, checkpoints: Checkpoints):
+        self.metric, self.checkpoints = metric, checkpoints
         self.step: int | None = None
         self.value = float("inf")
-        if said and said["measure"] == measure and checkpoints.at(said["step"]):
-            self.step, self.value = said["step"], said["value"]
 
-    def consider(self, step: int, means: Mapping[str, float]) -> dict[str, Any]:
-        """Compare a checkpoint that is about to be saved at this step; returns what it is to say of the best."""
-        if self.measure is None:
-            return {}
-        value = means.get(self.measure)
+    def restore(self, record: Mapping[str, Any] | None) -> None:
+        """Go on from the record in the checkpoint that a run resumes from."""
+        if record and record["metric"] == self.metric and self.checkpoints.at(record["step"]):
+            self.step, self.value = record["step"], record["value"]
+
+    def consider(self, step: int, means: Mapping[str, float]) -> None:
+        """Compare a checkpoint that is about to be saved at this step."""
+        if self.metric is None:
+            return
+        value = means.get(self.metric)
         if value is not None and value < self.value:
             self.step, self.value = step, value
         elif means and value is None:
-            logger.warning("log.best: %s is not among the figures of this run: %s", self.measure, ", ".join(means))
-            self.measure = None  # said once
-        return {} if self.step is None else {"best": self.record()}
+            logger.warning("log.best: %s is not among the metrics of this run: %s", self.metric, ", ".join(means))
+            self.metric = None  # one warning is enough
 
     @property
     def path(self) -> Path | None:
@@ -48,4 +49,4 @@ class Best:
         """The best so far, as plain data; None when there is none."""
         if self.step is None:
             return None
-        return {"measure": self.measure, "step": self.step, "value": self.value}
+        return {"metric": self.metric, "step": self.step, "value": self.value}

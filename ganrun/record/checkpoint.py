@@ -17,14 +17,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganrun.core.errors import Refused, Stopped
+from ganrun.core.errors import ConfigError, Stopped
 from ganrun.record.atomic import environment, write_atomically
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2  # 1: ganrun 0.1
 NAME = re.compile(r"step_(\d{8,})\.([0-9a-f]{16})\.pt")
 PLAIN = (str, int, bool, float, type(None))  # what a safe load accepts beside tensors and containers
+
+
+OLD = "opening it with the version that wrote it: pip install 'ganrun<0.2'"
 
 
 class Damaged(Exception):
@@ -40,7 +43,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, *, keep: int):
         if keep < 2:
-            raise Refused("log.checkpoints.keep", str(keep), "at least 2, so that a damaged one has a predecessor")
+            raise ConfigError("log.checkpoints.keep", str(keep), "at least 2, so that a damaged one has a predecessor")
         self.folder = folder
         self.keep = keep
 
@@ -77,7 +80,7 @@ class Checkpoints:
             try:
                 return read(path)
             except Damaged as error:
-                raise Refused(str(path), str(error), "a whole checkpoint", f"another of {path.parent}") from error
+                raise ConfigError(str(path), str(error), "a whole checkpoint", f"another of {path.parent}") from error
         reasons = []
         for candidate in self._newest_first():
             try:
@@ -86,7 +89,7 @@ class Checkpoints:
                 reasons.append(f"{candidate.name} {error}")
                 logger.warning("%s %s; using the one before it", candidate, error)
         found = "; ".join(reasons) or "no checkpoints"
-        raise Refused(str(self.folder), found, "at least one whole checkpoint", "starting a new run")
+        raise ConfigError(str(self.folder), found, "at least one whole checkpoint", "starting a new run")
 
     def _newest_first(self) -> list[Path]:
         files = [path for path in self.folder.glob("step_*.pt") if NAME.fullmatch(path.name)]
@@ -116,11 +119,11 @@ def read(path: Path) -> dict[str, Any]:
     """The state in this file, after its digest was verified. Nothing in it can run."""
     name = NAME.fullmatch(path.name)
     if name is None:
-        raise Refused(str(path), "not a checkpoint's name", "step_<step>.<digest>.pt, as the run named it")
+        raise ConfigError(str(path), "not a checkpoint's name", "step_<step>.<digest>.pt, as the run named it")
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise Refused(str(path), "does not exist", "a checkpoint", f"one of those in {path.parent}") from None
+        raise ConfigError(str(path), "does not exist", "a checkpoint", f"one of those in {path.parent}") from None
     except OSError as error:
         raise Damaged(f"cannot be read ({error.strerror})") from error
     if sha256(data).hexdigest()[:16] != name[2]:
@@ -135,7 +138,9 @@ def read(path: Path) -> dict[str, Any]:
 def _unwrap(path: Path, content: Any) -> dict[str, Any]:
     version = content.get("format") if isinstance(content, dict) else None
     if type(version) is int and version > FORMAT:
-        raise Refused(str(path), f"format {version}", f"format {FORMAT} or older", "a newer ganrun")
+        raise ConfigError(str(path), f"format {version}", f"format {FORMAT}", "a newer ganrun")
+    if type(version) is int and version < FORMAT:
+        raise ConfigError(str(path), f"a checkpoint of ganrun 0.1 (format {version})", f"format {FORMAT}", OLD)
     if type(version) is not int or not isinstance(content.get("state"), dict):
         raise Damaged("is not a checkpoint of ganrun")
     return content["state"]

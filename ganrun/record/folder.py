@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ganrun import __version__
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.record.atomic import environment, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class RunFolder:
         except OSError as error:
             folder.close()
             raise _unwritable(folder.path, error) from error
-        except Refused:
+        except ConfigError:
             folder.close()
             raise
         return folder
@@ -66,7 +66,7 @@ class RunFolder:
         folder = cls(Path(path).absolute())
         if not is_run(folder.path):
             found = "is not a run" if folder.path.exists() else "does not exist"
-            raise Refused(str(path), found, A_RUN, _suggest(folder.path))
+            raise ConfigError(str(path), found, A_RUN, _suggest(folder.path))
         try:
             folder._acquire()
             folder._make_parts()
@@ -111,10 +111,12 @@ class RunFolder:
 
     def _refuse_a_run(self) -> None:
         if self.path.exists() and not self.path.is_dir():
-            raise Refused(str(self.path), "is a file", "a folder for the run", "another hydra.run.dir")
+            raise ConfigError(str(self.path), "is a file", "a folder for the run", "another hydra.run.dir")
         if is_run(self.path):
             where = shlex.quote(str(self.path))
-            raise Refused(str(self.path), "already holds a run", "a new folder", f"ganrun resume {where} continues it")
+            raise ConfigError(
+                str(self.path), "already holds a run", "a new folder", f"ganrun resume {where} continues it"
+            )
 
     def _make_parts(self) -> None:
         self.checkpoints.mkdir(exist_ok=True)
@@ -129,7 +131,9 @@ class RunFolder:
             owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
             found = f"in use by a live run, process {owner}"
-            raise Refused(str(self.path), found, "a run that has ended", f"waiting for it, or kill {owner}") from None
+            raise ConfigError(
+                str(self.path), found, "a run that has ended", f"waiting for it, or kill {owner}"
+            ) from None
         except OSError as error:  # some network file systems have no locks
             logger.warning("%s cannot be locked (%s): start only one run there", self.path, error.strerror)
         os.ftruncate(descriptor, 0)
@@ -189,9 +193,9 @@ def _history(record: Path) -> list[Any]:
         return []
 
 
-def _unwritable(path: Path, error: OSError) -> Refused:
+def _unwritable(path: Path, error: OSError) -> ConfigError:
     reason = (error.strerror or str(error)).lower()
-    return Refused(str(path), f"cannot be written ({reason})", "a folder that can be", "another hydra.run.dir")
+    return ConfigError(str(path), f"cannot be written ({reason})", "a folder that can be", "another hydra.run.dir")
 
 
 def _suggest(path: Path) -> str:

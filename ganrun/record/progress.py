@@ -1,4 +1,4 @@
-"""What a run says while it trains and when it ends."""
+"""What a run shows while it trains and when it ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 EVERY = 10.0  # seconds between plain lines
 
 
-class Progress:
+class Display:
     """A live display on a terminal; elsewhere a plain line now and then. Every such line goes to the log as well."""
 
     def __init__(self, *, steps: int, console: Console, start: int = 0, clock: Callable[[], float] = time.monotonic):
@@ -32,7 +32,7 @@ class Progress:
         self._line: str | None = None
         self._said: str | None = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Display:
         self._began = self.clock()
         if self._live is not None:
             self._live.start()
@@ -51,7 +51,7 @@ class Progress:
             f"step {step:,}/{self.steps:,}",
             f"{images_per_second:,.0f} images/s",
             f"{duration(self._left(step))} left",
-            *measures(means),
+            *metrics(means),
         ]
         self._line = "  ".join(parts)
         if self._live is not None:
@@ -83,7 +83,7 @@ class Progress:
         return outer
 
 
-def measures(means: Mapping[str, float]) -> list[str]:
+def metrics(means: Mapping[str, float]) -> list[str]:
     """The losses, and how well the discriminator tells real from fake: as probabilities where the loss has them."""
     losses = [(name, loss(means, player)) for name, player in (("D", "discriminator"), ("G", "generator"))]
     text = "loss " + " ".join(f"{name} {value:.4g}" for name, value in losses if value is not None)

@@ -93,14 +93,12 @@ class Recorder:
     def due(self, step: int) -> bool:
         return step % self.every == 0
 
-    @torch.no_grad()
-    def add(self, step: int, player: str, measures: Mapping[str, Tensor]) -> None:
-        """Keep what one update measured, [] each. Asks nothing of the device and waits for nothing."""
-        keys = tuple(measures)
-        columns = self._columns.get((player, keys))
+    def add(self, step: int, player: str, names: tuple[str, ...], values: Tensor) -> None:
+        """Keep what one update measured: values [K] by name. Asks nothing of the device and waits for nothing."""
+        columns = self._columns.get((player, names))
         if columns is None:
-            columns = self._columns[player, keys] = self._new_columns(player, measures)
-        self._pending.append(Pending(step, time.time(), columns, torch.stack(tuple(measures.values()))))
+            columns = self._columns[player, names] = Columns.of(player, names, self._layers.get(player, {}))
+        self._pending.append(Pending(step, time.time(), columns, values))
 
     def flush(self, step: int, extra: Mapping[str, float], *, images: int | None = None) -> dict[str, float]:
         """Write all that was kept; return the means of each measure since the last time, and `extra` with them."""
@@ -129,6 +127,15 @@ class Recorder:
             self._write(pending, tables)
         stop_if_not_finite(pending, rows)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The sums of the window that is open, and the means of the last one, as plain values."""
+        return {"window": {tag: list(sums) for tag, sums in self._window.items()}, "means": dict(self.means)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with the window that was open."""
+        self._window = {tag: (float(total), int(count)) for tag, (total, count) in state.get("window", {}).items()}
+        self.means = dict(state.get("means", {}))
+
     def text(self, tag: str, markdown: str) -> None:
         with environment("cannot write what the run records"):
             self._events.text(tag, markdown)
@@ -152,11 +159,6 @@ class Recorder:
     def close(self) -> None:
         with environment("cannot write what the run records"):
             self._events.close()
-
-    def _new_columns(self, player: str, measures: Mapping[str, Tensor]) -> Columns:
-        assert all(value.ndim == 0 for value in measures.values()), "measures are [] each"
-        assert len({value.device for value in measures.values()}) == 1, "measures of one update share a device"
-        return Columns.of(player, tuple(measures), self._layers.get(player, {}))
 
     def _tables(self, pending: list[Pending], rows: list[np.ndarray]) -> Tables:
         """For each kind of update, its tags and numbers."""

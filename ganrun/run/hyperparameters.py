@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ganrun.config.build import PLAYERS
+ROLES = ("discriminator", "generator")
 
 
 def hyperparameters(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -16,7 +16,7 @@ def hyperparameters(settings: Mapping[str, Any], overrides: Sequence[str]) -> di
         "dataset": settings["dataset"]["_target_"].split(".")[-1],
         "tricks": " ".join(settings["tricks"]) or "none",
         **{key: settings[key] for key in ("batch", "seed", "steps")},
-        **{f"optim.{name}.lr": str(settings["optim"][name]["lr"]) for name in PLAYERS},
+        **{f"optim.{name}.lr": str(settings["optim"][name]["lr"]) for name in ROLES},
     }
     asked = (override.lstrip("~+").split("=", 1) for override in overrides)
     return parts | {pair[0]: pair[-1] for pair in asked if pair[0] not in parts}

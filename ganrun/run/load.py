@@ -1,31 +1,117 @@
-"""A finished run, ready to draw samples from."""
+"""A finished run, ready to draw samples from, without the data it was trained on."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ganrun.config.build import Run, build
+from ganrun.config.build import Run, assemble, blank_batches, build, load_plugins, placed_on
+from ganrun.config.instantiate import Maker
 from ganrun.config.resume import reopen
-from ganrun.core.errors import Refused
-from ganrun.core.seeding import reseed
+from ganrun.config.validate import resolve
+from ganrun.core.context import UNCONDITIONAL, Condition, Progress
+from ganrun.core.errors import ConfigError
+from ganrun.core.game import Game
+from ganrun.core.pair import Pair
+from ganrun.core.seeding import reseed, the_same_each_time
+from ganrun.core.trick import Trick
+from ganrun.machine import find_device
 from ganrun.record.checkpoint import Checkpoints
-from ganrun.run.session import restore
+from ganrun.run.state import restore, restore_game
+
+BATCH = 500  # images that are drawn at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedRun:
+    """The networks of a run as one of its checkpoints holds them, ready to sample."""
+
+    path: Path
+    settings: Mapping[str, Any]  # the recorded configuration, plain data
+    step: int
+    game: Game
+    device: torch.device
+
+    def pair(self, name: str = "") -> Pair:
+        """The pair of this name; the first without one. Raises KeyError for a name that the game does not have."""
+        pairs = self.game.named_pairs()
+        return pairs[name] if name else next(iter(pairs.values()))
+
+    @property
+    def generator(self) -> nn.Module:
+        """The first pair's generator: with averaged weights where the run keeps an average."""
+        net: nn.Module = self.pair().tricks.fold(Trick.sampler, self.pair().generator)
+        return net
+
+    @property
+    def discriminator(self) -> nn.Module:
+        """The first pair's discriminator."""
+        return self.pair().discriminator
+
+    def sample(self, n: int, labels: Sequence[int] | Tensor | int | None = None, seed: int = 0) -> Tensor:
+        """New samples, the same for the same seed. [n, C, H, W] in [-1, 1] on the CPU
+
+        `labels` [n], or one for all, say of which classes; without them every class is as likely. Raises ConfigError
+        for labels that the run does not have. Leaves torch's random generators as they were.
+        """
+        if n < 1:
+            raise ConfigError("sample", f"n={n}", "at least 1 image")
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            return draw(self.game, n, seed=seed, labels=self._labels(n, labels))
+
+    def _labels(self, n: int, labels: Sequence[int] | Tensor | int | None) -> Tensor | None:
+        """[n] int64"""
+        if labels is None:
+            return None
+        if not self.game.classes:
+            raise ConfigError("labels", "this run is not conditional", "no labels", "sample(n)")
+        given = torch.full((n,), labels) if isinstance(labels, int) else torch.as_tensor(labels)
+        if given.shape != (n,) or int(given.min()) < 0 or int(given.max()) >= self.game.classes:
+            expected = f"[{n}] of 0 to {self.game.classes - 1}"
+            raise ConfigError("labels", f"{list(given.shape)}, from {given.min()} to {given.max()}", expected)
+        return given.long()
+
+
+def load(path: str | Path, *, plugins: Sequence[str] = (), device: str = "auto") -> LoadedRun:
+    """The networks of the run in this folder, from its newest whole checkpoint. Opens no data set.
+
+    `plugins` are the modules of yours that the run used: a file alone never makes code run. Raises ConfigError for a
+    folder that is not a run, or holds no checkpoint.
+    """
+    path = Path(path)
+    cfg, _ = reopen(path, [f"plugins=[{','.join(plugins)}]"] if plugins else [])
+    load_plugins(list(cfg.plugins))
+    settings = resolve(cfg)
+    saved = _newest(path, settings)
+    where = find_device(device)
+    game = placed_on(assemble(settings, Maker(cfg.plugins)).game, where)
+    with the_same_each_time(where):
+        game.bind(blank_batches(settings, game, where))
+    restore_game(game, saved, str(path))
+    game.begin(Progress(int(saved["step"]), int(saved["images"])))
+    return LoadedRun(path=path, settings=settings, step=int(saved["step"]), game=game, device=where)
 
 
 def load_run(path: Path, overrides: list[str] | None = None) -> tuple[Run, int]:
-    """The run in this folder as its newest whole checkpoint left it, and the step it had reached."""
+    """The whole run in this folder, data and optimisers too, and the step it had reached. Raises ConfigError."""
     run = build(reopen(path, overrides or [])[0])
-    checkpoints = Checkpoints(path / "checkpoints", keep=run.settings["log"]["keep"])
+    return run, restore(run, _newest(path, run.settings), str(path)).step
+
+
+def _newest(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    checkpoints = Checkpoints(path / "checkpoints", keep=settings["log"]["keep"])
     if checkpoints.latest() is None:
-        raise Refused(str(path), "no checkpoint in it yet", "a run that has saved one", f"ganrun resume {path}")
-    return run, restore(run, checkpoints.load(), str(path))
+        raise ConfigError(str(path), "no checkpoint in it yet", "a run that has saved one", f"ganrun resume {path}")
+    return checkpoints.load()
 
 
 @torch.no_grad()
-def draw(run: Run, count: int, *, seed: int, batch: int = 500, labels: Tensor | None = None) -> Tensor:
+def draw(game: Game, count: int, *, seed: int, batch: int = BATCH, labels: Tensor | None = None) -> Tensor:
     """New samples, not those of the grid. [count, C, H, W] in [-1, 1] on the CPU
 
     `labels` [count] say of which classes, where the run has any; without them every class is as likely.
@@ -33,6 +119,6 @@ def draw(run: Run, count: int, *, seed: int, batch: int = 500, labels: Tensor | 
     reseed(seed, "draw")
     pieces = []
     for done in range(0, count, batch):
-        wanted = None if labels is None else labels[done : done + batch]
-        pieces.append(run.game.draw(min(batch, count - done), wanted).cpu())
+        wanted = UNCONDITIONAL if labels is None else Condition(labels=labels[done : done + batch])
+        pieces.append(game.draw(min(batch, count - done), wanted).cpu())
     return torch.cat(pieces)

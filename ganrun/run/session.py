@@ -1,4 +1,4 @@
-"""One run from start to end: build it, play it, and say what it left."""
+"""One run from start to end: build it, train it, and report what it left."""
 
 from __future__ import annotations
 
@@ -17,140 +17,39 @@ from rich.console import Console
 
 from ganrun.config.build import Run, build
 from ganrun.config.resume import WARNED, below
-from ganrun.config.rules import said
-from ganrun.core.errors import Refused
+from ganrun.config.rules import recorded
+from ganrun.core.context import Progress
 from ganrun.core.train import train
 from ganrun.core.traits import Level
-from ganrun.data.transforms.classes import told
+from ganrun.data.transforms.classes import recorded_classes
 from ganrun.machine import keep_big_blocks
 from ganrun.record.atomic import write_atomically
-from ganrun.record.best import Best
 from ganrun.record.checkpoint import Checkpoints
 from ganrun.record.folder import RunFolder
-from ganrun.record.grid import grid, save_png
-from ganrun.record.progress import Progress, shown, summary
+from ganrun.record.progress import Display, shown, summary
 from ganrun.record.recorder import Recorder
+from ganrun.run.callbacks import Checkpointing, Grids, Record
 from ganrun.run.hyperparameters import hyperparameters
 from ganrun.run.signals import Signals
+from ganrun.run.state import restore
 
 logger = logging.getLogger("ganrun")
 
-SEVERITY = {Level.ERROR: logging.WARNING, Level.WARNING: logging.WARNING, Level.NOTE: logging.INFO}
-
-
-class Log:
-    """Gives each window of steps its speed and its learning rates, and shows it."""
-
-    def __init__(self, run: Run, recorder: Recorder, progress: Progress, first: int):
-        self.run, self.recorder, self.progress = run, recorder, progress
-        self.add, self.due = recorder.add, recorder.due
-        self.step, self.since = first, time.monotonic()
-
-    def flush(self, step: int) -> dict[str, float]:
-        now = time.monotonic()
-        speed = (step - self.step) * self.run.game.stage.images / max(now - self.since, 1e-9)
-        rates = {f"learning_rate/{name}": player.rate(step - 1) for name, player in self.run.engine.players.items()}
-        extra = {"speed/images_per_second": speed, "images": self.run.source.seen, **rates, **self.run.game.figures()}
-        means = self.recorder.flush(step, extra)
-        self.progress.update(step, means, speed)
-        self.step, self.since = step, time.monotonic()
-        return means
-
-
-class Saver:
-    """Writes grids and checkpoints when they are due."""
-
-    def __init__(
-        self,
-        run: Run,
-        folder: RunFolder,
-        checkpoints: Checkpoints,
-        recorder: Recorder,
-        signals: Signals,
-        best: Mapping[str, Any] | None = None,
-    ):
-        """`best` is what the checkpoint from which the run goes on says of the best one."""
-        self.run, self.folder, self.checkpoints = run, folder, checkpoints
-        self.recorder, self.signals = recorder, signals
-        self.best = Best(run.settings["log"].get("best"), checkpoints, best)
-        log = run.settings["log"]
-        self.every, self.samples, self.seconds = log["checkpoint"], log["samples"], log["minutes"] * 60
-        self.steps = run.settings["steps"]
-        self.next_save = time.monotonic() + min(60.0, self.seconds)  # the first within a minute
-        self.reals = run.source.examples(len(run.game.sample())).images
-        self.last_grid: Path | None = None
-
-    @property
-    def interrupted(self) -> bool:
-        return self.signals.received is not None
-
-    def after(self, step: int) -> None:
-        """Write what is due at the end of this step."""
-        last = step == self.steps or self.interrupted
-        if step % self.samples == 0 or last:
-            self.grid(step)
-        if step % self.every == 0 or last or time.monotonic() >= self.next_save:
-            self.recorder.write()  # what a checkpoint holds has its points, or a resumed run would miss them
-            best = self.best.consider(step, self.recorder.means)
-            self.checkpoints.save(step, state(self.run, step) | best, spare=self.best.step)
-            self.next_save = time.monotonic() + self.seconds
-
-    def grid(self, step: int) -> None:
-        """A picture from the same noise as every other; kept beside the earlier ones."""
-        picture = grid(self.run.game.sample(), self.run.game.rows, reals=self.reals)
-        self.last_grid = self.folder.samples / f"step_{step:08d}.png"
-        save_png(self.last_grid, picture)
-        self.recorder.image("samples", step, picture)
-        for name, images in self.run.game.pictures().items():
-            picture = grid(images.flatten(0, 1), len(images))
-            save_png(self.folder.samples / f"{name}_{step:08d}.png", picture)
-            self.recorder.image(name, step, picture)
-
-    def start(self, step: int) -> None:
-        """The picture of real images beside which the samples are to be judged."""
-        picture = grid(self.reals)
-        save_png(self.folder.samples / "reals.png", picture)
-        self.recorder.image("reals", step, picture)
+LOG_LEVELS = {Level.ERROR: logging.WARNING, Level.WARNING: logging.WARNING, Level.NOTE: logging.INFO}
 
 
 def say(console: Console, line: str) -> None:
+    """Print one line as it is."""
     console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def warn_on_screen() -> None:
-    """Warnings of ours go to standard error as well as to run.log."""
+    """Warnings of ganrun go to standard error as well as to run.log."""
     if not any(type(handler) is logging.StreamHandler for handler in logger.handlers):
         handler = logging.StreamHandler()
         handler.setLevel(logging.WARNING)
         handler.setFormatter(logging.Formatter("ganrun: %(levelname)s: %(message)s"))
         logger.addHandler(handler)
-
-
-def state(run: Run, step: int) -> dict[str, Any]:
-    """All that a run must keep to go on as if it had never stopped; randomness follows from the step."""
-    return {
-        "step": step,
-        "images_seen": run.source.seen,
-        "game": run.game.state_dict(),
-        "optimizers": {name: player.optimizer.state_dict() for name, player in run.engine.players.items()},
-        "data": run.dataset.fingerprint(),
-        "config": json.dumps(run.settings),
-    }
-
-
-def restore(run: Run, state: Mapping[str, Any], where: str) -> int:
-    """Put a saved state back; returns its step."""
-    if state["data"] != run.dataset.fingerprint():
-        raise Refused("dataset", "the data are not those that this run was trained on", "the same files")
-    try:
-        run.game.load_state_dict(state["game"])
-        for name, player in run.engine.players.items():
-            player.optimizer.load_state_dict(state["optimizers"][name])
-    except (RuntimeError, ValueError, KeyError) as error:
-        found = f"its checkpoint does not fit ({str(error).splitlines()[0]})"
-        raise Refused(where, found, "the networks of this run") from error
-    run.source.seen = state["images_seen"]
-    return int(state["step"])
 
 
 class Session:
@@ -162,31 +61,31 @@ class Session:
         self.objective: float | None = None
 
     def start(self, cfg: DictConfig, path: Path, *, overrides: list[str]) -> int:
-        """Train from the first step in a new folder; returns the exit code."""
+        """Train from the first step in a new folder; returns the exit code. Raises ConfigError before any work."""
         keep_big_blocks()
         warn_on_screen()
         run = build(cfg)
         self.signals.defer()  # until here a signal leaves nothing; from here on it leaves a run that can be resumed
-        with closing(run.source), closing(RunFolder.create(path)) as folder:
+        with closing(run.data), closing(RunFolder.create(path)) as folder:
             folder.start_log()
-            return self._play(run, folder, overrides, first=0)
+            return self._train(run, folder, overrides, Progress(), {})
 
     def resume(self, cfg: DictConfig, path: Path, *, overrides: list[str], changes: Mapping[str, str]) -> int:
-        """Go on where the run in this folder stopped; returns the exit code."""
+        """Go on where the run in this folder stopped; returns the exit code. Raises ConfigError before any work."""
         keep_big_blocks()
         warn_on_screen()
         with closing(RunFolder.open(path)) as folder:
             folder.start_log()
             run = build(cfg)
-            with closing(run.source):
+            with closing(run.data):
                 checkpoints = Checkpoints(folder.checkpoints, keep=run.settings["log"]["keep"])
                 saved = checkpoints.load() if checkpoints.latest() else {}
-                first = restore(run, saved, str(path)) if saved else 0
-                if first >= run.settings["steps"]:
-                    return self._already(path, first)
+                start = restore(run, saved, str(path)) if saved else Progress()
+                if start.step >= run.settings["steps"]:
+                    return self._already(path, start.step)
                 self.signals.defer()
-                self._tell(first, changes)
-                return self._play(run, folder, overrides, first=first, best=saved.get("best"))
+                self._report_changes(start.step, changes)
+                return self._train(run, folder, overrides, start, saved.get("callbacks", {}))
 
     def _already(self, path: Path, step: int) -> int:
         """There is nothing to do: say what would be."""
@@ -194,8 +93,8 @@ class Session:
         say(self.console, f"{shown(path)} has all its steps already: it is at step {step:,}. To go on: {more}")
         return 0
 
-    def _tell(self, first: int, changes: Mapping[str, str]) -> None:
-        """What is other than before; aloud when it is not just how long or where."""
+    def _report_changes(self, first: int, changes: Mapping[str, str]) -> None:
+        """What differs from before; as a warning when it is more than how long or where."""
         say(self.console, f"resuming at step {first:,}")
         for key, change in changes.items():
             level = logging.WARNING if below(key, WARNED) else logging.INFO
@@ -203,70 +102,67 @@ class Session:
             if level == logging.INFO:
                 say(self.console, f"  {key}: {change}")
 
-    def _play(
-        self, run: Run, folder: RunFolder, overrides: list[str], *, first: int, best: Mapping[str, Any] | None = None
+    def _train(
+        self, run: Run, folder: RunFolder, overrides: list[str], start: Progress, states: Mapping[str, Any]
     ) -> int:
-        settings, began = run.settings, time.monotonic()
-        folder.describe(
-            config=run.yaml,
-            overrides=overrides,
-            seed=settings["seed"],
-            command=sys.argv,
-            more=said(run.findings) | told(run.dataset.labels, run.dataset.classes, run.game.rows),
-        )
-        for finding in run.findings:
-            forced = "forced: " if finding.level is Level.ERROR else ""
-            logger.log(SEVERITY[finding.level], "%s%s (rule %s)", forced, finding.sentence, finding.id)
-        checkpoints = Checkpoints(folder.checkpoints, keep=settings["log"]["keep"])
+        """Train from here on; `states` are those of the callbacks, of a run that is resumed."""
+        began = time.monotonic()
+        self._describe(run, folder, overrides)
+        checkpoints = Checkpoints(folder.checkpoints, keep=run.settings["log"]["keep"])
         with (
-            closing(self._recorder(run, folder, first)) as recorder,
-            Progress(steps=settings["steps"], console=self.console, start=first) as progress,
+            closing(_recorder(run, folder, start.step)) as recorder,
+            Display(steps=run.settings["steps"], console=self.console, start=start.step) as display,
         ):
-            log = Log(run, recorder, progress, first)
-            saver = Saver(run, folder, checkpoints, recorder, self.signals, best)
-            saver.start(first)
-            reached = self._train(run, log, saver, first)
+            record, grids = Record(run, recorder, display, start), Grids(run, folder, recorder)
+            saving = Checkpointing(run, checkpoints, recorder, [record, grids])
+            for callback in saving.callbacks:
+                callback.load_state_dict(states.get(callback.name, {}))
+            grids.write_reals(start.step)
+            now = self._loop(run, [record, grids, saving], start)
             if checkpoints.latest() is None:  # a signal came before the first step
-                saver.after(reached)
-            self._finish(run, folder, overrides, recorder, saver.best, reached)
+                grids.write(now.step)
+                saving.save(now)
+            self._finish(run, folder, overrides, recorder, saving, now.step)
+        seconds, best = time.monotonic() - began, saving.best.path
         summary(
-            self.console,
-            folder=folder.path,
-            step=reached,
-            seconds=time.monotonic() - began,
-            grid=saver.last_grid,
-            checkpoint=checkpoints.latest(),
-            best=saver.best.path,
-        )
-        if self.signals.received is None:
-            return 0
-        say(self.console, f"interrupted by {signal.Signals(self.signals.received).name} at step {reached:,}")
-        return 128 + self.signals.received
+            self.console, folder=folder.path, step=now.step, seconds=seconds, grid=grids.last,
+            checkpoint=checkpoints.latest(), best=best,
+        )  # fmt: skip
+        return self._exit_code(now.step)
 
-    @staticmethod
-    def _train(run: Run, log: Log, saver: Saver, first: int) -> int:
+    def _loop(self, run: Run, callbacks: list[Any], start: Progress) -> Progress:
         return train(
             game=run.game,
             engine=run.engine,
             updates=run.updates,
-            data=run.source,
-            log=log,
-            saver=saver,
+            data=run.data,
+            callbacks=callbacks,
             seed=run.settings["seed"],
-            first=first,
+            start=start,
             steps=run.settings["steps"],
+            rank=run.rank,
+            interrupted=lambda: self.signals.received is not None,
         )
 
+    def _exit_code(self, step: int) -> int:
+        if self.signals.received is None:
+            return 0
+        say(self.console, f"interrupted by {signal.Signals(self.signals.received).name} at step {step:,}")
+        return 128 + self.signals.received
+
     @staticmethod
-    def _recorder(run: Run, folder: RunFolder, first: int) -> Recorder:
-        recorder = Recorder(
-            folder,
-            every=run.settings["log"]["every"],
-            layers={name: player.layers(name) for name, player in run.engine.players.items()},
-            purge_step=first + 1 if first else None,
+    def _describe(run: Run, folder: RunFolder, overrides: list[str]) -> None:
+        """Write down what the run is, and log what is to be said of its parts."""
+        folder.describe(
+            config=run.yaml,
+            overrides=overrides,
+            seed=run.settings["seed"],
+            command=sys.argv,
+            more=recorded(run.diagnostics) | recorded_classes(run.dataset.labels, run.dataset.classes, run.game.rows),
         )
-        recorder.text("configuration", f"```yaml\n{run.yaml}```")
-        return recorder
+        for diagnostic in run.diagnostics:
+            forced = "forced: " if diagnostic.level is Level.ERROR else ""
+            logger.log(LOG_LEVELS[diagnostic.level], "%s%s (rule %s)", forced, diagnostic.sentence, diagnostic.id)
 
     def _finish(
         self,
@@ -274,17 +170,28 @@ class Session:
         folder: RunFolder,
         overrides: list[str],
         recorder: Recorder,
-        best: Best,
-        reached: int,
+        saving: Checkpointing,
+        step: int,
     ) -> None:
-        """The figures of the last window, for the HParams tab and for sweepers; and which checkpoint was best."""
+        """Write the metrics of the last window for the HParams tab and sweepers, and which checkpoint was best."""
         final = {key: value for key, value in recorder.means.items() if not key.startswith("gradient")}
         recorder.hparams(hyperparameters(run.settings, overrides), final)
         wanted = run.settings["objective"]
         self.objective = final.get(wanted)
         if wanted is not None and self.objective is None:
-            logger.warning("objective %s is not among the figures of this run: %s", wanted, ", ".join(final))
-        record = {"step": reached, "objective": self.objective, "final": final, **said(run.findings)}
-        if best.measure is not None:
-            record["best"] = best.record()
-        write_atomically(folder.path / "summary.json", json.dumps(record, indent=2) + "\n")
+            logger.warning("objective %s is not among the metrics of this run: %s", wanted, ", ".join(final))
+        summarised = {"step": step, "objective": self.objective, "final": final, **recorded(run.diagnostics)}
+        if saving.best.metric is not None:
+            summarised["best"] = saving.best.record()
+        write_atomically(folder.path / "summary.json", json.dumps(summarised, indent=2) + "\n")
+
+
+def _recorder(run: Run, folder: RunFolder, first: int) -> Recorder:
+    recorder = Recorder(
+        folder,
+        every=run.settings["log"]["every"],
+        layers={name: player.layers(name) for name, player in run.engine.players.items()},
+        purge_step=first + 1 if first else None,
+    )
+    recorder.text("configuration", f"```yaml\n{run.yaml}```")
+    return recorder

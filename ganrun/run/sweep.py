@@ -20,12 +20,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ganrun.core.errors import ENVIRONMENT, REFUSED, STOPPED, Contradiction
+from ganrun.core.errors import CONFIG_ERROR, ENVIRONMENT, STOPPED, ConfigErrors
 from ganrun.run.signals import PARENT
 
 REASONS = {
     1: "failed with a bug",
-    REFUSED: "refused",
+    CONFIG_ERROR: "refused",
     STOPPED: "stopped by a guard",
     ENVIRONMENT: "the machine failed",
     128 + signal.SIGINT: "interrupted",
@@ -88,10 +88,10 @@ class Processes:
     def run(self, job: Job) -> JobOutcome:
         """Play this job, and say so."""
         if self.suspicious and not self.ended and (line := self.refusals.get(job.number)):
-            outcome = JobOutcome(job=job, code=REFUSED, said=line)
+            outcome = JobOutcome(job=job, code=CONFIG_ERROR, said=line)
         else:
             outcome = self._play(job)
-        self.suspicious |= outcome.code == REFUSED
+        self.suspicious |= outcome.code == CONFIG_ERROR
         if outcome.code is not None:
             self.console.print(f"job {job.number}: {outcome.ended}")
         return outcome
@@ -109,7 +109,7 @@ class Processes:
             self.alive.discard(process)
             errors.seek(0)
             text = errors.read().decode(errors="replace")
-        if code not in (0, REFUSED) and text and Path(job.folder).is_dir():
+        if code not in (0, CONFIG_ERROR) and text and Path(job.folder).is_dir():
             (Path(job.folder) / "stderr.log").write_text(text)
         return JobOutcome(
             job=job,
@@ -189,8 +189,8 @@ def objective(job: Job) -> float | None:
 def refuse_common(outcomes: Sequence[JobOutcome]) -> None:
     """When every job was refused for the same reason, refuse the sweep for it."""
     endings = {(outcome.code, outcome.said) for outcome in outcomes}
-    if len(endings) == 1 and outcomes[0].code == REFUSED:
-        raise Contradiction(outcomes[0].said.splitlines())
+    if len(endings) == 1 and outcomes[0].code == CONFIG_ERROR:
+        raise ConfigErrors(outcomes[0].said.splitlines())
 
 
 def print_table(outcomes: Sequence[JobOutcome], console: Console | None = None) -> int:

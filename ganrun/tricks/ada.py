@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from ganrun.core.context import Context, Stage
-from ganrun.core.errors import Refused, nearest
+from ganrun.core.context import BatchShape, Context, PairView
+from ganrun.core.errors import ConfigError, nearest
 from ganrun.core.facts import Fact
-from ganrun.core.pair import Pair
 from ganrun.core.schedule import Schedule, Scheduled
-from ganrun.core.traits import Finding, Level, Traits, claims, facts
+from ganrun.core.traits import Diagnostic, Level, Traits, facts, keys
 from ganrun.core.trick import Trick
 from ganrun.tricks.ada_pipeline import Pipeline
 from ganrun.tricks.augment import DiffAugment
@@ -31,7 +30,7 @@ class Ada(Trick):
     above 0 means real. The transforms are those of appendix B.
     """
 
-    traits = Traits(needs=facts(Fact.SCORE, Fact.UNDECIDED), claims=claims("how D's images are augmented"))
+    traits = Traits(needs=facts(Fact.SCORE, Fact.UNDECIDED), sets=keys("how D's images are augmented"))
     p: Tensor  # [] the probability of each transform
     r_t: Tensor  # [] at the last change of p
     total: Tensor  # [] sum of sign(D(x)) since then
@@ -65,7 +64,7 @@ class Ada(Trick):
         for name, value in (("p", start), ("r_t", 0.0), ("total", 0.0), ("count", 0.0)):
             self.register_buffer(name, torch.tensor(float(value)))
 
-    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+    def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
         _refuse_colours("tricks.ada", self.pipeline, real)
 
     def view(self, images: Tensor) -> Tensor:
@@ -84,11 +83,11 @@ class Ada(Trick):
         self.total.mul_(~due)
         self.count.mul_(~due)
 
-    def gauges(self) -> Mapping[str, Tensor]:
+    def metrics(self) -> Mapping[str, Tensor]:
         return {"p": self.p, "r_t": self.r_t}
 
-    def remarks(self, stage: Stage) -> Iterable[Finding]:
-        return _too_small("ada", self.pipeline, stage)
+    def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
+        return _too_small("ada", self.pipeline, shape)
 
 
 class Augmentation(Trick):
@@ -98,7 +97,7 @@ class Augmentation(Trick):
     `colour` * p; and with probability p a square of `cutout` of the size is set to 0, its centre anywhere.
     """
 
-    traits = Traits(claims=claims("how D's images are augmented"))
+    traits = Traits(sets=keys("how D's images are augmented"))
 
     def __init__(
         self,
@@ -121,7 +120,7 @@ class Augmentation(Trick):
         here = "tricks.augmentation"
         for name, share in (("p", p), ("colour", colour), ("cutout", cutout)):
             if not isinstance(share, Schedule) and not 0 <= share <= 1:
-                raise Refused(f"{here}.{name}", f"{share}", "a number from 0 to 1", f"{here}.{name}=0.5")
+                raise ConfigError(f"{here}.{name}", f"{share}", "a number from 0 to 1", f"{here}.{name}=0.5")
         _check_groups(here, groups)
         self.p, self.colour, self.cutout = Scheduled(p), colour, cutout
         self.pipeline = Pipeline(
@@ -129,7 +128,7 @@ class Augmentation(Trick):
             brightness=brightness, contrast=contrast, hue=hue, saturation=saturation,
         )  # fmt: skip
 
-    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+    def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
         _refuse_colours("tricks.augmentation", self.pipeline, real)
 
     def view(self, images: Tensor) -> Tensor:
@@ -140,34 +139,34 @@ class Augmentation(Trick):
         chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < p
         return torch.where(chosen, DiffAugment.cut(augmented, self.cutout), augmented)
 
-    def gauges(self) -> Mapping[str, Tensor]:
+    def metrics(self) -> Mapping[str, Tensor]:
         return {"p": self.p()}
 
-    def remarks(self, stage: Stage) -> Iterable[Finding]:
-        return _too_small("augmentation", self.pipeline, stage)
+    def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
+        return _too_small("augmentation", self.pipeline, shape)
 
 
-def _too_small(name: str, pipeline: Pipeline, stage: Stage) -> Iterable[Finding]:
-    if stage.resolution < 2:
+def _too_small(name: str, pipeline: Pipeline, shape: BatchShape) -> Iterable[Diagnostic]:
+    if shape.resolution < 2:
         yield one_pixel(name)
-    elif stage.resolution < SMALLEST and "geometry" in pipeline.groups:
-        sentence = f"tricks.{name}: images of {stage.resolution} pixels are smaller than its filters"
-        yield Finding("C23", Level.ERROR, f"{sentence}. Try: 'tricks.{name}.groups=[blit,colour]'")
+    elif shape.resolution < SMALLEST and "geometry" in pipeline.groups:
+        sentence = f"images of {shape.resolution} pixels are smaller than its filters"
+        yield Diagnostic("C23", Level.ERROR, f"{sentence}. Try: '.groups=[blit,colour]'")
 
 
 def _refuse_colours(here: str, pipeline: Pipeline, real: Tensor) -> None:
     channels = real.shape[1]
     if channels not in (1, 3) and "colour" in pipeline.groups:
         found = f"images of {channels} channels"
-        raise Refused(here, found, "1 or 3, whose colours it can change", f"'{here}.groups=[blit,geometry]'")
+        raise ConfigError(here, found, "1 or 3, whose colours it can change", f"'{here}.groups=[blit,geometry]'")
 
 
 def _check(start: float, interval: int, images: int, groups: list[str]) -> None:
     if not 0 <= start <= 1:
-        raise Refused("tricks.ada.start", f"{start}", "a probability", "tricks.ada.start=0.0")
+        raise ConfigError("tricks.ada.start", f"{start}", "a probability", "tricks.ada.start=0.0")
     for name, value in (("interval", interval), ("images", images)):
         if value < 1:
-            raise Refused(f"tricks.ada.{name}", f"{value}", "1 or more")
+            raise ConfigError(f"tricks.ada.{name}", f"{value}", "1 or more")
     _check_groups("tricks.ada", groups)
 
 
@@ -176,4 +175,4 @@ def _check_groups(here: str, groups: list[str]) -> None:
     if not groups or unknown:
         close = nearest(unknown[0], GROUPS) if unknown else GROUPS[0]
         found = ", ".join(unknown) or "an empty list"
-        raise Refused(f"{here}.groups", found, f"some of {', '.join(GROUPS)}", f"{here}.groups=[{close}]")
+        raise ConfigError(f"{here}.groups", found, f"some of {', '.join(GROUPS)}", f"{here}.groups=[{close}]")

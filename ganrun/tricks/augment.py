@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ganrun.core.context import Stage
-from ganrun.core.errors import Refused, nearest
-from ganrun.core.traits import Finding, Traits, claims
+from ganrun.core.context import BatchShape
+from ganrun.core.errors import ConfigError, nearest
+from ganrun.core.traits import Diagnostic, Traits, keys
 from ganrun.core.trick import Trick
 from ganrun.tricks.views import one_pixel
 
@@ -72,7 +72,7 @@ class DiffAugment(Trick):
     square of `cutout` of the size set to 0, its centre anywhere.
     """
 
-    traits = Traits(claims=claims("how D's images are augmented"))
+    traits = Traits(sets=keys("how D's images are augmented"))
 
     def __init__(
         self,
@@ -88,10 +88,12 @@ class DiffAugment(Trick):
         _check_policy(policy)
         for name, share in (("translation", translation), ("cutout", cutout)):
             if not 0 < share <= 1:
-                raise Refused(f"tricks.diffaugment.{name}", f"{share}", "a share of the size, 0 < share <= 1")
+                raise ConfigError(f"tricks.diffaugment.{name}", f"{share}", "a share of the size, 0 < share <= 1")
         for name, bounds in (("saturation", saturation), ("contrast", contrast)):
             if len(bounds) != 2 or not 0 <= bounds[0] <= bounds[1]:
-                raise Refused(f"tricks.diffaugment.{name}", f"{bounds}", "a low and a high factor", f"{name}=[0.5,1.5]")
+                raise ConfigError(
+                    f"tricks.diffaugment.{name}", f"{bounds}", "a low and a high factor", f"{name}=[0.5,1.5]"
+                )
         self.policy = policy
         self.brightness, self.saturation, self.contrast = brightness, saturation, contrast
         self.translation, self.share = translation, cutout
@@ -124,8 +126,8 @@ class DiffAugment(Trick):
         left = _whole(images, 0, width - sizes[1] % 2) - sizes[1] // 2
         return cut_out(images, top, left, *sizes)
 
-    def remarks(self, stage: Stage) -> Iterable[Finding]:
-        if stage.resolution < 2:
+    def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
+        if shape.resolution < 2:
             yield one_pixel("diffaugment")
 
 
@@ -134,5 +136,5 @@ def _check_policy(policy: list[str]) -> None:
     if not policy or unknown:
         close = nearest(unknown[0], POLICIES) if unknown else POLICIES[0]
         found = ", ".join(unknown) or "an empty list"
-        raise Refused("tricks.diffaugment.policy", found, f"some of {', '.join(POLICIES)}",
+        raise ConfigError("tricks.diffaugment.policy", found, f"some of {', '.join(POLICIES)}",
                       f"'tricks.diffaugment.policy=[{close or 'colour'}]'")  # fmt: skip

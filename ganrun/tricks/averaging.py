@@ -7,9 +7,8 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from ganrun.core.context import Context, Role
-from ganrun.core.errors import Refused
-from ganrun.core.pair import Pair
+from ganrun.core.context import Context, PairView, Role
+from ganrun.core.errors import ConfigError
 from ganrun.core.schedule import Schedule, Scheduled, schedule
 from ganrun.core.trick import Trick
 
@@ -20,8 +19,8 @@ class _Weight(Schedule):
     def __init__(self, decay: float | Schedule, warm_up: float):
         self.decay, self.warm_up = schedule(decay), warm_up
 
-    def __call__(self, step: int) -> float:
-        return 1 - min(self.decay(step), (1 + step) / (self.warm_up + step))
+    def __call__(self, step: int, images: int = 0) -> float:
+        return 1 - min(self.decay(step, images), (1 + step) / (self.warm_up + step))
 
 
 def _approach(averages: list[Tensor], weights: list[Tensor], share: Tensor) -> None:
@@ -41,15 +40,15 @@ class Ema(Trick):
     def __init__(self, *, decay: float | Schedule, warm_up: float):
         super().__init__()
         if not isinstance(decay, Schedule) and not 0 <= decay < 1:
-            raise Refused("tricks.ema.decay", f"{decay}", "0 <= decay < 1", "tricks.ema.decay=0.999")
+            raise ConfigError("tricks.ema.decay", f"{decay}", "0 <= decay < 1", "tricks.ema.decay=0.999")
         if warm_up < 1:
-            raise Refused("tricks.ema.warm_up", f"{warm_up}", "1 or more; 1 is no warm-up", "tricks.ema.warm_up=10")
+            raise ConfigError("tricks.ema.warm_up", f"{warm_up}", "1 or more; 1 is no warm-up", "tricks.ema.warm_up=10")
         self.weight = Scheduled(_Weight(decay, warm_up))
 
-    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+    def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
         self.average = deepcopy(pair.generator).eval().requires_grad_(False)
 
-    def after(self, pair: Pair, player: Role) -> None:
+    def after(self, pair: PairView, player: Role) -> None:
         if player != "generator":
             return
         _approach(list(self.average.parameters()), list(pair.generator.parameters()), self.weight())
@@ -75,15 +74,15 @@ class HistoricalAveraging(Trick):
     def __init__(self, *, weight: float, decay: float | None):
         super().__init__()
         if weight <= 0:
-            raise Refused("tricks.historical_averaging.weight", f"{weight}", "a number above 0")
+            raise ConfigError("tricks.historical_averaging.weight", f"{weight}", "a number above 0")
         if decay is not None and not 0 <= decay < 1:
-            raise Refused("tricks.historical_averaging.decay", f"{decay}", "null, or 0 <= decay < 1",
+            raise ConfigError("tricks.historical_averaging.decay", f"{decay}", "null, or 0 <= decay < 1",
                           "tricks.historical_averaging.decay=null")  # fmt: skip
         self.weight, self.decay = weight, decay
         self.register_buffer("discriminator_count", torch.ones(()))
         self.register_buffer("generator_count", torch.ones(()))
 
-    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+    def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
         nets = {"generator": pair.generator, "discriminator": pair.discriminator}
         self.averages = nn.ModuleDict({role: deepcopy(net).requires_grad_(False) for role, net in nets.items()})
 
@@ -97,7 +96,7 @@ class HistoricalAveraging(Trick):
         pairs = zip(net.parameters(), self.averages[role].parameters(), strict=True)
         return self.weight * torch.stack([(now - mean).square().sum() for now, mean in pairs]).sum()
 
-    def after(self, pair: Pair, player: Role) -> None:
+    def after(self, pair: PairView, player: Role) -> None:
         count: Tensor = getattr(self, f"{player}_count")
         count.add_(1)
         share = 1 / count if self.decay is None else torch.full_like(count, 1 - self.decay)

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ganrun.core import limits
-from ganrun.core.context import Context, Role
-from ganrun.core.errors import Refused
-from ganrun.core.pair import Pair
+from ganrun.core.context import Context, PairView, Role
+from ganrun.core.errors import ConfigError
 from ganrun.core.schedule import Schedule, Scheduled
 from ganrun.core.trick import Trick
 from ganrun.models.base import weighted
@@ -88,7 +87,7 @@ class WeightDecay(Trick):
         limits.choice("tricks.weight_decay.layers", layers, LAYERS)
         self.weight, self.players, self.layers = Scheduled(weight), _players("tricks.weight_decay", of), layers
 
-    def before(self, pair: Pair, player: Role) -> None:
+    def before(self, pair: PairView, player: Role) -> None:
         if player in self.players:
             learnt = [p for p in self._decaying(getattr(pair, player)) if p.grad is not None]
             gradients = [p.grad for p in learnt if p.grad is not None]
@@ -114,15 +113,15 @@ class GradientClipping(Trick):
         super().__init__()
         where = "tricks.gradient_clipping"
         if not norm > 0:
-            raise Refused(f"{where}.norm", f"{norm}", "a number above 0", f"{where}.norm=1")
+            raise ConfigError(f"{where}.norm", f"{norm}", "a number above 0", f"{where}.norm=1")
         self.norm, self.players = norm, _players(where, of)
         for player in self.players:
             self.register_buffer(player, torch.zeros(()))
 
-    def before(self, pair: Pair, player: Role) -> None:
+    def before(self, pair: PairView, player: Role) -> None:
         if player in self.players:
             norm = nn.utils.clip_grad_norm_(getattr(pair, player).parameters(), self.norm)
             getattr(self, player).copy_(norm)
 
-    def gauges(self) -> Mapping[str, Tensor]:
+    def metrics(self) -> Mapping[str, Tensor]:
         return {player: getattr(self, player) for player in self.players}

@@ -47,7 +47,7 @@ class AuxiliaryClassifier(Trick):
     def generator_term(self, context: Context) -> Tensor:
         return self.generator * cross_entropy(context.on_fake, context.labels)
 
-    def gauges(self) -> Mapping[str, Tensor]:
+    def metrics(self) -> Mapping[str, Tensor]:
         return {"accuracy/real": self.right_real, "accuracy/fake": self.right_fake}
 
 

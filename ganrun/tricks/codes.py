@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ganrun.core import limits
 from ganrun.core.context import Context, DiscriminatorOutput, Latent, Role
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
@@ -79,7 +79,7 @@ class InfoCodes(Trick):
     1, as in the authors' code for MNIST, or learnt.
     """
 
-    traits = Traits(needs=facts(Fact.LATENT, Fact.FEATURES), spoils=facts(Fact.UNLABELLED))
+    traits = Traits(needs=facts(Fact.LATENT, Fact.FEATURES), invalidates=facts(Fact.UNLABELLED))
     categorical: Tensor  # [] the bound at D's last update, in nats
     gaussian: Tensor  # []
 
@@ -100,7 +100,7 @@ class InfoCodes(Trick):
         self.categories, self.continuous, self.sweep = list(categories), continuous, sweep
         self.size = sum(categories) + continuous  # numbers of noise that become codes
         if not self.size:
-            raise Refused(HERE, "no codes", "categories, continuous codes or both", f"{HERE}.categories=[10]")
+            raise ConfigError(HERE, "no codes", "categories, continuous codes or both", f"{HERE}.categories=[10]")
         self.weights = weight_categorical, weight_continuous
         self.q: dict[str, Any] = {"hidden": hidden, "norm": norm, "slope": slope, "scale": scale,
                                   "categories": self.categories, "means": continuous,
@@ -120,7 +120,7 @@ class InfoCodes(Trick):
     def _check(self, net: Any) -> None:
         if net.latent <= self.size:
             found = f"{net.latent} numbers of noise, and the last {self.size} of them become codes"
-            raise Refused(HERE, found, f"more than {self.size}",
+            raise ConfigError(HERE, found, f"more than {self.size}",
                           f"model.generator.latent={62 + self.size}, 62 of them noise as in the paper")  # fmt: skip
 
     def latent(self, latent: Latent) -> Latent:
@@ -157,11 +157,11 @@ class InfoCodes(Trick):
         categorical, gaussian = self.bounds(context)
         return -(self.weights[0] * categorical + self.weights[1] * gaussian)
 
-    def gauges(self) -> Mapping[str, Tensor]:
+    def metrics(self) -> Mapping[str, Tensor]:
         found = {"bound_categorical": self.categorical} if self.categories else {}
         return found | ({"bound_continuous": self.gaussian} if self.continuous else {})
 
-    def sweeps(self, noise: Tensor) -> Mapping[str, Tensor]:
+    def traversals(self, noise: Tensor) -> Mapping[str, Tensor]:
         """A picture for each code: its values from left to right, each row with the rest of one image of the grid.
 
         The paper's convention, figure 2: every value of a category; continuous codes from -`sweep` to `sweep`.
@@ -189,6 +189,6 @@ def _units(net: Any) -> int:
         images, labels = torch.zeros(2, net.channels, net.resolution, net.resolution), torch.zeros(2, dtype=torch.int64)
         shown = deepcopy(net).eval()(images, labels).features  # labels for the networks that read them
     if not shown:
-        raise Refused(HERE, f"{title(net, 'discriminator')} shows no hidden activations (rule C17)",
+        raise ConfigError(HERE, f"{title(net, 'discriminator')} shows no hidden activations (rule C17)",
                       "a discriminator that does", "model=infogan")  # fmt: skip
     return shown[-1][0].numel()

@@ -6,24 +6,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganrun.core.context import Context
-from ganrun.core.errors import Refused
+from ganrun.core.context import Context, PairView
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
-from ganrun.core.pair import Pair
-from ganrun.core.traits import Traits, claims, facts
+from ganrun.core.traits import Traits, facts, keys
 from ganrun.core.trick import Trick
 from ganrun.tricks.verdict import coded, features
 
 
 def _weight(name: str, weight: float) -> float:
     if weight <= 0:
-        raise Refused(f"tricks.{name}.weight", f"{weight}", "a number above 0")
+        raise ConfigError(f"tricks.{name}.weight", f"{weight}", "a number above 0")
     return weight
 
 
 def _two_images(name: str, fake: Tensor) -> None:
     if len(fake) < 2:
-        raise Refused("batch", f"{len(fake)} image, and {name} compares images", "2 or more", "batch=2")
+        raise ConfigError("batch", f"{len(fake)} image, and {name} compares images", "2 or more", "batch=2")
 
 
 class FeatureMatching(Trick):
@@ -40,17 +39,17 @@ class FeatureMatching(Trick):
     def __init__(self, *, weight: float, layer: int, distance: str, instead: bool):
         super().__init__()
         if distance not in ("squared", "absolute"):
-            raise Refused("tricks.feature_matching.distance", repr(distance), "squared or absolute")
+            raise ConfigError("tricks.feature_matching.distance", repr(distance), "squared or absolute")
         self.weight, self.layer, self.squared = _weight("feature_matching", weight), layer, distance == "squared"
         self.replaces = instead
-        owned = claims("which scores teach the generator") if instead else claims()
-        self.traits = Traits(needs=facts(Fact.FEATURES), claims=owned)
+        owned = keys("which scores teach the generator") if instead else keys()
+        self.traits = Traits(needs=facts(Fact.FEATURES), sets=owned)
 
-    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+    def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
         count = len(features(pair, real))
         if not -count <= self.layer < count:
             found = f"{self.layer}, and D shows {count} layers"
-            raise Refused("tricks.feature_matching.layer", found, f"{-count} to {count - 1}",
+            raise ConfigError("tricks.feature_matching.layer", found, f"{-count} to {count - 1}",
                           "tricks.feature_matching.layer=-1")  # fmt: skip
 
     def generator_term(self, context: Context) -> Tensor:
@@ -74,11 +73,11 @@ class ModeSeeking(Trick):
         super().__init__()
         self.weight, self.epsilon = _weight("mode_seeking", weight), epsilon
         if epsilon <= 0:
-            raise Refused(
+            raise ConfigError(
                 "tricks.mode_seeking.epsilon", f"{epsilon}", "a number above 0", "tricks.mode_seeking.epsilon=1e-5"
             )
 
-    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+    def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
         _two_images("mode_seeking", fake)
 
     def generator_term(self, context: Context) -> Tensor:
@@ -106,7 +105,7 @@ class PullingAway(Trick):
         super().__init__()
         self.weight = _weight("pulling_away", weight)
 
-    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+    def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
         _two_images("pulling_away", fake)
 
     def generator_term(self, context: Context) -> Tensor:
@@ -126,7 +125,7 @@ class TopK(Trick):
     first. Under `flip`, where real is 0, the k lowest.
     """
 
-    traits = Traits(needs=facts(Fact.SCORE, Fact.FAKES_ALONE), claims=claims("which scores teach the generator"))
+    traits = Traits(needs=facts(Fact.SCORE, Fact.FAKES_ALONE), sets=keys("which scores teach the generator"))
     largest = True
     share = 1.0
 
@@ -134,16 +133,16 @@ class TopK(Trick):
         super().__init__()
         for name, value in (("decay", decay), ("floor", floor)):
             if not 0 < value <= 1:
-                raise Refused(f"tricks.top_k.{name}", f"{value}", "a share, 0 < share <= 1")
+                raise ConfigError(f"tricks.top_k.{name}", f"{value}", "a share, 0 < share <= 1")
         if interval < 1:
-            raise Refused("tricks.top_k.interval", f"{interval}", "at least 1 step")
+            raise ConfigError("tricks.top_k.interval", f"{interval}", "at least 1 step")
         self.decay, self.floor, self.interval = decay, floor, interval
 
-    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+    def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
         code = coded(pair, torch.zeros(1))
         self.largest = bool(code.real > code.fake)
 
-    def begin(self, pair: Pair, step: int) -> None:
+    def begin(self, pair: PairView, step: int) -> None:
         self.share = max(self.floor, self.decay ** (step // self.interval))
 
     def choose(self, score: Tensor) -> Tensor:

@@ -7,10 +7,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ganrun.core import limits
-from ganrun.core.context import Role
-from ganrun.core.errors import Refused
-from ganrun.core.pair import Pair
-from ganrun.core.traits import Traits, claims
+from ganrun.core.context import PairView, Role
+from ganrun.core.errors import ConfigError
+from ganrun.core.traits import Traits, keys
 from ganrun.core.trick import Trick
 from ganrun.models.base import title, weighted
 from ganrun.tricks.weights import INITIALISATION
@@ -19,7 +18,7 @@ from ganrun.tricks.weights import INITIALISATION
 class Initialisation(Trick):
     """What tricks that draw all weights anew, biases 0, have in common. Both players; gains of norms are left alone."""
 
-    traits = Traits(claims=claims(INITIALISATION))
+    traits = Traits(sets=keys(INITIALISATION))
 
     def draw(self, weight: Tensor) -> None:
         raise NotImplementedError
@@ -90,7 +89,7 @@ class MarginalBias(Trick):
                 layer.bias = nn.Parameter(torch.zeros(self._outputs(layer)))
         return net
 
-    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+    def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
         layer = self._last(pair.generator)
         mean = real.float().mean(0)  # [C, H, W]
         if not isinstance(layer, nn.Linear):
@@ -108,7 +107,7 @@ class MarginalBias(Trick):
         needed = channels * resolution**2 if isinstance(layer, nn.Linear) else channels
         if self._outputs(layer) != needed:
             found = f"{title(net, 'generator')}, whose last layer does not make the image"
-            raise Refused("tricks.marginal_bias", found, "one that ends in it", "model=mlp")
+            raise ConfigError("tricks.marginal_bias", found, "one that ends in it", "model=mlp")
         return layer
 
     @staticmethod

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ganrun.core import limits
-from ganrun.core.context import Context, Stage, Targets
-from ganrun.core.errors import Refused
+from ganrun.core.context import BatchShape, Context, Targets
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
-from ganrun.core.traits import Finding, Level, Traits, claims, facts
+from ganrun.core.traits import Diagnostic, Level, Traits, facts, keys
 from ganrun.core.trick import Trick
 
 
@@ -22,7 +22,7 @@ def _uniform(like: Tensor, low: float, high: float) -> Tensor:
 
 def _range(where: str, bounds: list[float]) -> tuple[float, float]:
     if len(bounds) != 2 or bounds[0] > bounds[1]:
-        raise Refused(where, str(bounds), "a low and a high number", f"{where}=[0.9,1.0]")
+        raise ConfigError(where, str(bounds), "a low and a high number", f"{where}=[0.9,1.0]")
     return bounds[0], bounds[1]
 
 
@@ -35,7 +35,7 @@ class SoftLabels(Trick):
     traits = Traits(
         needs=facts(Fact.TARGETS),
         prefers=facts(Fact.PROBABILITY),
-        claims=claims("the targets of reals", "the targets of fakes"),
+        sets=keys("the targets of reals", "the targets of fakes"),
     )
 
     def __init__(self, *, real: list[float], fake: list[float]):
@@ -48,12 +48,12 @@ class SoftLabels(Trick):
     def _soften(self, target: Tensor) -> Tensor:
         return target * _uniform(target, *self.real) + (1 - target) * _uniform(target, *self.fake)
 
-    def remarks(self, stage: Stage) -> Iterable[Finding]:
+    def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
         """Salimans et al. 2016, section 3.4: the optimal D is (a p_data + b p_g) / (p_data + p_g)."""
         low, high = self.fake
         if (low, high) != (0, 0):
-            text = f"tricks.soft_labels: fake targets of {low:g} to {high:g} put p_g into the numerator of the best D"
-            yield Finding("C9", Level.NOTE, f"{text}. Try: tricks=[one_sided_smoothing] for smoothing that does not")
+            text = f"fake targets of {low:g} to {high:g} put p_g into the numerator of the best D"
+            yield Diagnostic("C9", Level.NOTE, f"{text}. Try: tricks=[one_sided_smoothing] for smoothing that does not")
 
 
 class OneSidedSmoothing(Trick):
@@ -62,7 +62,7 @@ class OneSidedSmoothing(Trick):
     Smoothing fakes too would put p_g into the numerator of the optimal discriminator.
     """
 
-    traits = Traits(needs=facts(Fact.TARGETS), prefers=facts(Fact.PROBABILITY), claims=claims("the targets of reals"))
+    traits = Traits(needs=facts(Fact.TARGETS), prefers=facts(Fact.PROBABILITY), sets=keys("the targets of reals"))
 
     def __init__(self, *, real: float):
         super().__init__()
@@ -79,7 +79,7 @@ class AdaptiveSmoothing(Trick):
     would pay for hard targets, so that smoothing does not feed on itself; `chance` is what a D that knows nothing pays.
     """
 
-    traits = Traits(needs=facts(Fact.TARGETS), prefers=facts(Fact.PROBABILITY), claims=claims("the targets of reals"))
+    traits = Traits(needs=facts(Fact.TARGETS), prefers=facts(Fact.PROBABILITY), sets=keys("the targets of reals"))
     loss: Tensor  # [] running mean
     smooth: Tensor  # [] at the last update
 
@@ -89,7 +89,7 @@ class AdaptiveSmoothing(Trick):
         limits.number(f"{where}.largest", largest, 0, 1)
         limits.number(f"{where}.decay", decay, 0, 1)
         if not chance > 0:
-            raise Refused(f"{where}.chance", f"{chance}", "a number above 0", f"{where}.chance=1.3863")
+            raise ConfigError(f"{where}.chance", f"{chance}", "a number above 0", f"{where}.chance=1.3863")
         self.largest, self.chance, self.decay = largest, chance, decay
         self.register_buffer("loss", torch.tensor(float(chance)))
         self.register_buffer("smooth", torch.zeros(()))
@@ -105,7 +105,7 @@ class AdaptiveSmoothing(Trick):
         sure = 1 - self.smooth
         return Targets(targets.real * sure, targets.fake * sure)  # 0 stays 0; a swapped 1 is smoothed too
 
-    def gauges(self) -> Mapping[str, Tensor]:
+    def metrics(self) -> Mapping[str, Tensor]:
         return {"loss": self.loss, "smooth": self.smooth}
 
 
@@ -122,7 +122,7 @@ class NoisyLabels(Trick):
     def __init__(self, *, p: float):
         super().__init__()
         if not 0 <= p <= 1:
-            raise Refused("tricks.noisy_labels.p", f"{p}", "0 <= p <= 1", "tricks.noisy_labels.p=0.05")
+            raise ConfigError("tricks.noisy_labels.p", f"{p}", "0 <= p <= 1", "tricks.noisy_labels.p=0.05")
         self.p = p
         self.register_buffer("swapped", torch.zeros(()))
 
@@ -132,17 +132,19 @@ class NoisyLabels(Trick):
         self.swapped.copy_(swap_real.sum() + swap_fake.sum())
         return Targets(torch.where(swap_real, fake, real), torch.where(swap_fake, real, fake))
 
-    def gauges(self) -> Mapping[str, Tensor]:
+    def metrics(self) -> Mapping[str, Tensor]:
         return {"swapped": self.swapped}
 
-    def remarks(self, stage: Stage) -> Iterable[Finding]:
+    def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
         """From one half on D learns the inverse; well before that it learns little."""
-        text, remedy = f"tricks.noisy_labels: p = {self.p}", "Try: tricks.noisy_labels.p=0.05"
+        text, remedy = f"p = {self.p}", "Try: .p=0.05"
         if self.p >= 0.5:
-            yield Finding("C10", Level.ERROR, f"{text} teaches D the inverse, or nothing. {remedy}")
+            yield Diagnostic("C10", Level.ERROR, f"{text} teaches D the inverse, or nothing. {remedy}")
         elif self.p > 0.2:
-            yield Finding("C10", Level.WARNING, f"{text} leaves D little to learn. {remedy}")
-        yield Finding("C11", Level.NOTE, f"{text} swaps {2 * stage.images * self.p:.3g} of {2 * stage.images} targets")
+            yield Diagnostic("C10", Level.WARNING, f"{text} leaves D little to learn. {remedy}")
+        yield Diagnostic(
+            "C11", Level.NOTE, f"{text} swaps {2 * shape.images * self.p:.3g} of {2 * shape.images} targets"
+        )
 
 
 class Flip(Trick):
@@ -156,6 +158,6 @@ class Flip(Trick):
     def encode(self, targets: Targets) -> Targets:
         return Targets(1 - targets.real, 1 - targets.fake)
 
-    def remarks(self, stage: Stage) -> Iterable[Finding]:
+    def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
         """Whatever the other label tricks ask: cross-entropy of a score for t is that of minus the score for 1 - t."""
-        yield Finding("C41", Level.NOTE, "tricks.flip: a relabelling; it negates D's logit and changes nothing else")
+        yield Diagnostic("C41", Level.NOTE, "a relabelling; it negates D's logit and changes nothing else")

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ganrun.core.context import Role
-from ganrun.core.errors import Refused
-from ganrun.core.pair import Pair
+from ganrun.core.context import PairView, Role
+from ganrun.core.errors import ConfigError
 from ganrun.core.trick import Setting, Trick
 from ganrun.models.base import Discriminator, Generator, blocks, shapes, title
 from ganrun.models.epilogues import Epilogue
@@ -21,8 +20,8 @@ class MinibatchDiscrimination(Setting):
     the first step, as the paper's code does.
     """
 
-    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
-        features = pair.judge(real, pair.shown).features[-1]
+    def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
+        features = pair.judge(real, pair.condition).features[-1]
         for layer in pair.discriminator.modules():
             if isinstance(layer, Epilogue):
                 layer.calibrate(features)
@@ -75,11 +74,11 @@ class SelfAttention(Trick):
         here = "tricks.self_attention"
         possible = sorted(size for size in maps if size > 1)  # keys and values are pooled 2x2
         if not possible:
-            raise Refused(here, f"{title(net, role)} has no feature maps", "a convolutional model", "model=dcgan")
+            raise ConfigError(here, f"{title(net, role)} has no feature maps", "a convolutional model", "model=dcgan")
         if self.at not in possible:
             found = f"{self.at}, but the maps of {title(net, role)} are not of that size"
             close = min(possible, key=lambda size: abs(size - self.at))
-            raise Refused(f"{here}.at", found, f"one of {', '.join(map(str, possible))}", f"{here}.at={close}")
+            raise ConfigError(f"{here}.at", found, f"one of {', '.join(map(str, possible))}", f"{here}.at={close}")
         first = maps[self.at]
         blocks(net)[first].add_module("attention", Attention(channels=made[first][0]))
         return net
@@ -111,9 +110,9 @@ class GeneratorDropout(Trick):
         super().__init__()
         here = "tricks.generator_dropout"
         if not 0 < p < 1:
-            raise Refused(f"{here}.p", f"{p}", "0 < p < 1", f"{here}.p=0.5")
+            raise ConfigError(f"{here}.p", f"{p}", "0 < p < 1", f"{here}.p=0.5")
         if blocks < 1:
-            raise Refused(f"{here}.blocks", f"{blocks}", "at least 1", f"{here}.blocks=3")
+            raise ConfigError(f"{here}.blocks", f"{blocks}", "at least 1", f"{here}.blocks=3")
         self.p, self.blocks = p, blocks
 
     def modify(self, net: nn.Module, role: Role) -> nn.Module:
@@ -121,7 +120,7 @@ class GeneratorDropout(Trick):
             return net
         if not blocks(net):
             found = f"{title(net, role)} has no blocks of layers"
-            raise Refused("tricks.generator_dropout", found, "a generator that has", "model=dcgan")
+            raise ConfigError("tricks.generator_dropout", found, "a generator that has", "model=dcgan")
         for block in blocks(net)[: self.blocks]:
             block.add_module("steady_dropout", SteadyDropout(p=self.p))
         return net

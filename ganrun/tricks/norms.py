@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ganrun.core.context import DiscriminatorOutput, Role, Stage
-from ganrun.core.errors import Refused
+from ganrun.core.context import BatchShape, DiscriminatorOutput, PairView, Role
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
-from ganrun.core.pair import Pair
-from ganrun.core.traits import Finding, Level, Traits, facts
+from ganrun.core.traits import Diagnostic, Level, Traits, facts
 from ganrun.core.trick import Setting, Trick
 from ganrun.models.base import blocks, title
 from ganrun.models.layers import on_sphere, precise, stack
@@ -28,7 +27,7 @@ ROLES: dict[str, tuple[Role, ...]] = {
 def roles(where: str, name: str) -> tuple[Role, ...]:
     """The networks that a trick's `role` setting stands for."""
     if name not in ROLES:
-        raise Refused(where, repr(name), ", ".join(ROLES), f"{where}={next(iter(ROLES))}")
+        raise ConfigError(where, repr(name), ", ".join(ROLES), f"{where}={next(iter(ROLES))}")
     return ROLES[name]
 
 
@@ -155,17 +154,17 @@ class VirtualBatchNorm(Trick):
         net.register_forward_hook(_forget)
         return net
 
-    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+    def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
         reference = getattr(pair.discriminator, "reference", None)
         if reference is not None:
             reference.keep(real)
 
-    def remarks(self, stage: Stage) -> Iterable[Finding]:
+    def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
         """There is something to replace."""
         for net in self.without:
-            found = f"tricks.virtual_batch_norm: {net} has no batch norm to replace"
+            found = f"{net} has no batch norm to replace"
             remedy = f"{net.partition(' ')[0]}.norm=batch"
-            yield Finding("C16", Level.ERROR, f"{found}. Try: {remedy}")
+            yield Diagnostic("C16", Level.ERROR, f"{found}. Try: {remedy}")
 
     def _replace(self, net: nn.Module) -> int:
         """Swap every batch norm below this module; returns how many there were."""
@@ -207,7 +206,7 @@ class PixelNorm(Setting):
             return net
         if not blocks(net):
             found = f"{title(net, role)} has no blocks of layers"
-            raise Refused("tricks.pixel_norm", found, "a generator that has", "model=dcgan")
+            raise ConfigError("tricks.pixel_norm", found, "a generator that has", "model=dcgan")
         for block in blocks(net):
             block.add_module("pixel_norm", PixelwiseNorm(eps=self.eps))
         return net

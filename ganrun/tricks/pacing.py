@@ -9,16 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganrun.core.context import Context, Role
-from ganrun.core.errors import Refused, Stopped
+from ganrun.core.context import Context, PairView, Role
+from ganrun.core.errors import ConfigError, Stopped
 from ganrun.core.facts import Fact
-from ganrun.core.pair import Pair
-from ganrun.core.traits import Traits, claims, facts
+from ganrun.core.traits import Traits, facts, keys
 from ganrun.core.trick import Setting, Trick
 from ganrun.tricks.verdict import chance, coded, leaning
 
 ROLES: tuple[Role, Role] = ("discriminator", "generator")
-SITTING_OUT = claims("who sits out a step")
+SITTING_OUT = keys("who sits out a step")
 
 
 class SgdDiscriminator(Setting):
@@ -27,7 +26,7 @@ class SgdDiscriminator(Setting):
     def __init__(self, *, sets: list[str], optimizer: str):
         super().__init__(sets=sets)
         if optimizer != "torch.optim.SGD":
-            raise Refused("tricks.sgd_discriminator", f"D's optimiser is {optimizer}, as another setting has it",
+            raise ConfigError("tricks.sgd_discriminator", f"D's optimiser is {optimizer}, as another setting has it",
                           "torch.optim.SGD", "leaving optim=... out")  # fmt: skip
 
 
@@ -40,18 +39,20 @@ class Throttle(Trick):
     advises against such rules, unless one has a reason.
     """
 
-    traits = Traits(needs=facts(Fact.SCORE, Fact.UNDECIDED), claims=SITTING_OUT)
+    traits = Traits(needs=facts(Fact.SCORE, Fact.UNDECIDED), sets=SITTING_OUT)
     accuracy: Tensor  # [] of D's last update
     rests = False
 
     def __init__(self, *, accuracy: float, interval: int):
         super().__init__()
         if not 0 <= accuracy < 1:
-            raise Refused(
+            raise ConfigError(
                 "tricks.throttle.accuracy", f"{accuracy}", "0 <= accuracy < 1", "tricks.throttle.accuracy=0.8"
             )
         if interval < 2:
-            raise Refused("tricks.throttle.interval", f"{interval}", "at least 2 steps", "tricks.throttle.interval=5")
+            raise ConfigError(
+                "tricks.throttle.interval", f"{interval}", "at least 2 steps", "tricks.throttle.interval=5"
+            )
         self.bound, self.interval = accuracy, interval
         self.register_buffer("accuracy", torch.zeros(()))
 
@@ -61,10 +62,10 @@ class Throttle(Trick):
         caught = (leaning(context.pair, context.on_fake.score) < 0).float().mean()
         self.accuracy.copy_((right + caught) / 2)
 
-    def gauges(self) -> Mapping[str, Tensor]:
+    def metrics(self) -> Mapping[str, Tensor]:
         return {"accuracy": self.accuracy}
 
-    def begin(self, pair: Pair, step: int) -> None:
+    def begin(self, pair: PairView, step: int) -> None:
         if step % self.interval == 0:
             self.rests = False
         elif step % self.interval == 1:
@@ -95,19 +96,19 @@ class StopOnCollapse(Trick):
     def __init__(self, *, share: float, patience: int, decay: float):
         super().__init__()
         if not 0 < share < 1:
-            raise Refused(
+            raise ConfigError(
                 "tricks.stop_on_collapse.share", f"{share}", "0 < share < 1", "tricks.stop_on_collapse.share=0.02"
             )
         if patience < 1:
-            raise Refused("tricks.stop_on_collapse.patience", f"{patience}", "at least 1 update")
+            raise ConfigError("tricks.stop_on_collapse.patience", f"{patience}", "at least 1 update")
         if not 0 <= decay < 1:
-            raise Refused("tricks.stop_on_collapse.decay", f"{decay}", "0 <= decay < 1")
+            raise ConfigError("tricks.stop_on_collapse.decay", f"{decay}", "0 <= decay < 1")
         self.share, self.patience, self.decay = share, patience, decay
         self.bound = 0.0  # of the loss; `bind` knows the loss
         self.register_buffer("loss", torch.zeros(()))
         self.register_buffer("below", torch.zeros((), dtype=torch.int64))
 
-    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+    def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
         level = chance(pair, real.device)
         self.bound = self.share * level
         self.loss.fill_(level)
@@ -119,7 +120,7 @@ class StopOnCollapse(Trick):
         self.loss.lerp_(context.pair.loss.discriminator(real, fake, code), 1 - self.decay)
         self.below.add_(1).mul_(self.loss < self.bound)
 
-    def gauges(self) -> Mapping[str, Tensor]:
+    def metrics(self) -> Mapping[str, Tensor]:
         return {"loss": self.loss}
 
     def watch(self, step: int, means: Mapping[str, float]) -> None:
@@ -141,7 +142,7 @@ class CheckpointSwap(Trick):
     such as the statistics of batch norm, come and go with its weights.
     """
 
-    traits = Traits(needs=facts(Fact.LATENT), claims=SITTING_OUT)
+    traits = Traits(needs=facts(Fact.LATENT), sets=SITTING_OUT)
     past: nn.ModuleDict  # role -> its copies
     aside: nn.ModuleDict  # role -> itself, while a past self stands in its place
     away: Role | None = None  # who sits out this step
@@ -150,26 +151,28 @@ class CheckpointSwap(Trick):
     def __init__(self, *, interval: int, keep: int, p: float):
         super().__init__()
         if interval < 2:
-            raise Refused(
+            raise ConfigError(
                 "tricks.checkpoint_swap.interval",
                 f"{interval}",
                 "at least 2 steps",
                 "tricks.checkpoint_swap.interval=1000",
             )
         if keep < 1:
-            raise Refused("tricks.checkpoint_swap.keep", f"{keep}", "at least 1 copy", "tricks.checkpoint_swap.keep=3")
+            raise ConfigError(
+                "tricks.checkpoint_swap.keep", f"{keep}", "at least 1 copy", "tricks.checkpoint_swap.keep=3"
+            )
         if not 0 < p < 1:
-            raise Refused("tricks.checkpoint_swap.p", f"{p}", "0 < p < 1", "tricks.checkpoint_swap.p=0.05")
+            raise ConfigError("tricks.checkpoint_swap.p", f"{p}", "0 < p < 1", "tricks.checkpoint_swap.p=0.05")
         self.interval, self.keep, self.p = interval, keep, p
 
-    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+    def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
         def copy(role: Role) -> nn.Module:
             return deepcopy(getattr(pair, role)).requires_grad_(False)
 
         self.past = nn.ModuleDict({role: nn.ModuleList([copy(role) for _ in range(self.keep)]) for role in ROLES})
         self.aside = nn.ModuleDict({role: copy(role) for role in ROLES})
 
-    def begin(self, pair: Pair, step: int) -> None:
+    def begin(self, pair: PairView, step: int) -> None:
         self._put_back(pair)  # only where nobody played the step before
         self.away = None
         number, since = divmod(step, self.interval)
@@ -185,7 +188,7 @@ class CheckpointSwap(Trick):
     def sits_out(self, step: int, player: Role) -> bool:
         return player == self.away
 
-    def after(self, pair: Pair, player: Role) -> None:
+    def after(self, pair: PairView, player: Role) -> None:
         self._put_back(pair)
 
     def sampler(self, net: nn.Module) -> nn.Module:
@@ -196,13 +199,13 @@ class CheckpointSwap(Trick):
         assert isinstance(copies, nn.ModuleList)
         return copies[which]
 
-    def _swap(self, pair: Pair, which: int) -> None:
+    def _swap(self, pair: PairView, which: int) -> None:
         assert self.away is not None
         write(getattr(pair, self.away), self.aside[self.away])
         write(self._copy(self.away, which), getattr(pair, self.away))
         self.swapped = True
 
-    def _put_back(self, pair: Pair) -> None:
+    def _put_back(self, pair: PairView) -> None:
         if self.swapped:
             assert self.away is not None
             write(self.aside[self.away], getattr(pair, self.away))

@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganrun.core import limits
-from ganrun.core.context import Context, DiscriminatorOutput, Role
-from ganrun.core.errors import Refused
+from ganrun.core.context import Context, DiscriminatorOutput, PairView, Role
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
-from ganrun.core.pair import Pair
 from ganrun.core.schedule import Schedule, Scheduled
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
@@ -26,7 +25,7 @@ def gradients(context: Context, images: Tensor) -> Tensor:
     """
     images = images.detach().requires_grad_()
     with torch.autocast(images.device.type, enabled=False):
-        score = context.pair.judge(images, context.labels).score
+        score = context.pair.judge(images, context.condition).score
         (gradient,) = torch.autograd.grad(score.sum(), images, create_graph=True)
     return gradient
 
@@ -47,7 +46,7 @@ class SlopePenalty(Trick):
             self.traits = replace(self.traits, provides=frozenset())
         self.register_buffer("slope", torch.zeros(()))
 
-    def gauges(self) -> Mapping[str, Tensor]:
+    def metrics(self) -> Mapping[str, Tensor]:
         return {"slope": self.slope}
 
 
@@ -169,18 +168,20 @@ class Drift(Trick):
 class WeightClipping(Trick):
     """Clamp every parameter of D to [-bound, bound] around its updates. WGAN, Arjovsky et al. 2017, algorithm 1."""
 
-    traits = Traits(provides=facts(Fact.LIPSCHITZ), spoils=facts(Fact.FREE_WEIGHTS), prefers=facts(Fact.NO_MOMENTUM))
+    traits = Traits(
+        provides=facts(Fact.LIPSCHITZ), invalidates=facts(Fact.FREE_WEIGHTS), prefers=facts(Fact.NO_MOMENTUM)
+    )
 
     def __init__(self, *, bound: float):
         super().__init__()
         if bound <= 0:
-            raise Refused("tricks.clip.bound", f"{bound}", "a number above 0", "tricks.clip.bound=0.01")
+            raise ConfigError("tricks.clip.bound", f"{bound}", "a number above 0", "tricks.clip.bound=0.01")
         self.bound = bound
 
-    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+    def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
         self.after(pair, "discriminator")  # the reference clamps before each update, hence before the first
 
-    def after(self, pair: Pair, player: Role) -> None:
+    def after(self, pair: PairView, player: Role) -> None:
         if player == "discriminator":
             parameters: list[Tensor] = list(pair.discriminator.parameters())
             torch._foreach_clamp_min_(parameters, -self.bound)

@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganrun.core import limits
-from ganrun.core.context import Context
-from ganrun.core.errors import Refused
+from ganrun.core.context import Context, PairView
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
-from ganrun.core.pair import Pair
 from ganrun.core.schedule import Schedule, Scheduled
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
@@ -24,7 +23,7 @@ class _From(Schedule):
     def __init__(self, step: int, before: float, after: float):
         self.step, self.before, self.after = step, float(before), float(after)
 
-    def __call__(self, step: int) -> float:
+    def __call__(self, step: int, images: int = 0) -> float:
         return self.before if step < self.step else self.after
 
 
@@ -62,7 +61,7 @@ class LeCam(Trick):
             reals, fakes = F.relu(reals), F.relu(fakes)
         return self.weight() * (reals.square().mean() + fakes.square().mean())
 
-    def gauges(self) -> Mapping[str, Tensor]:
+    def metrics(self) -> Mapping[str, Tensor]:
         return {"real": self.real, "fake": self.fake}
 
 
@@ -82,11 +81,11 @@ class Consistency(Trick):
         self.on_reals, self.on_fakes = real != 0, fake != 0
         self.real, self.fake, self.shift = Scheduled(real), Scheduled(fake), shift
 
-    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+    def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
         side = min(real.shape[2:])
         if side <= max(self.shift, 1):
             found, remedy = f"{self.shift} pixels, and images of {side}", "tricks.consistency.shift=1"
-            raise Refused("tricks.consistency.shift", found, "less than the image",
+            raise ConfigError("tricks.consistency.shift", found, "less than the image",
                           remedy if side > 1 else "leaving consistency out, points have no sides")  # fmt: skip
 
     def discriminator_term(self, context: Context) -> Tensor:
@@ -100,7 +99,7 @@ class Consistency(Trick):
 
     def _change(self, context: Context, images: Tensor, score: Tensor) -> Tensor:
         """The mean square by which T changes these scores. []"""
-        moved = context.pair.judge(flip_and_shift(images.detach(), self.shift), context.labels).score
+        moved = context.pair.judge(flip_and_shift(images.detach(), self.shift), context.condition).score
         return (score - moved).square().mean()
 
 

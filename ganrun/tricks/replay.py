@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ganrun.core.errors import Refused
+from ganrun.core.context import PairView
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
-from ganrun.core.pair import Pair
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
 
@@ -19,20 +19,20 @@ class Replay(Trick):
     probability `p` D is shown a random fake of the pool, whose place the new one takes; otherwise the new one.
     """
 
-    traits = Traits(needs=facts(Fact.UNLABELLED), spoils=facts(Fact.CURRENT))
+    traits = Traits(needs=facts(Fact.UNLABELLED), invalidates=facts(Fact.CURRENT))
     pool: Tensor  # [N, C, H, W]
     seen: Tensor  # [] int64, the fakes so far
 
     def __init__(self, *, size: int, p: float):
         super().__init__()
         if size < 1:
-            raise Refused("tricks.replay.size", f"{size}", "at least 1 image", "tricks.replay.size=50")
+            raise ConfigError("tricks.replay.size", f"{size}", "at least 1 image", "tricks.replay.size=50")
         if not 0 < p <= 1:
-            raise Refused("tricks.replay.p", f"{p}", "0 < p <= 1", "tricks.replay.p=0.5")
+            raise ConfigError("tricks.replay.p", f"{p}", "0 < p <= 1", "tricks.replay.p=0.5")
         self.size, self.p = size, p
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 
-    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+    def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
         self.register_buffer("pool", fake.new_zeros(self.size, *fake.shape[1:]))
 
     def replay(self, fake: Tensor) -> Tensor:

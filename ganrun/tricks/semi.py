@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganrun.core import limits
-from ganrun.core.context import Batch, Context, Examples
-from ganrun.core.errors import Refused
+from ganrun.core.context import Batch, Context, Examples, PairView
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.modes import evaluating
-from ganrun.core.pair import Pair
 from ganrun.core.seeding import generator
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
@@ -44,7 +43,7 @@ class SemiSupervised(Trick):
         limits.whole(f"{HERE}.seed", seed, 0)
         self.weight, self.labelled, self.seed = weight, labelled, seed
 
-    def study(self, pair: Pair, examples: Examples) -> None:
+    def on_data(self, pair: PairView, examples: Examples) -> None:
         """Choose the labelled images, and find those that are kept out."""
         chosen = self._chosen(examples)
         picked = examples.pick(chosen)
@@ -52,7 +51,7 @@ class SemiSupervised(Trick):
         known = pair.discriminator(picked.images[:2]).heads["class"].shape[1]
         if known != len(examples.classes):
             found = f"{known}, but the data have {len(examples.classes)} classes (rule C24)"
-            raise Refused("model.discriminator.classes", found, "the same",
+            raise ConfigError("model.discriminator.classes", found, "the same",
                           f"model.discriminator.classes={len(examples.classes)}")  # fmt: skip
         self.images, self.labels = picked.images, picked.labels
         self.test = examples.kept_out()
@@ -61,13 +60,13 @@ class SemiSupervised(Trick):
         """Indices of the first images of each class in an order that follows from the seed. [M]"""
         labels = examples.labels
         if labels is None:
-            raise Refused("dataset", "no labels, and semi_supervised learns from some (rule C24)", "labelled data",
+            raise ConfigError("dataset", "no labels, and semi_supervised learns from some (rule C24)", "labelled data",
                           "dataset=digits")  # fmt: skip
         order = torch.randperm(len(labels), generator=generator(self.seed, "labelled"))
         chosen = [order[labels[order] == kind][: self.labelled] for kind in range(len(examples.classes))]
         least = min(map(len, chosen))
         if least < self.labelled:
-            raise Refused(f"{HERE}.labelled", f"{self.labelled}, and a class has {least} images", f"up to {least}",
+            raise ConfigError(f"{HERE}.labelled", f"{self.labelled}, and a class has {least} images", f"up to {least}",
                           f"{HERE}.labelled={max(least, 1)}")  # fmt: skip
         return torch.cat(chosen)
 
@@ -76,7 +75,7 @@ class SemiSupervised(Trick):
         images, labels = self.images.index_select(0, drawn), self.labels.index_select(0, drawn)
         return self.weight * F.cross_entropy(context.pair.judge(images).heads["class"], labels)
 
-    def figures(self, pair: Pair) -> Mapping[str, float]:
+    def log_metrics(self, pair: PairView) -> Mapping[str, float]:
         if self.test is None or self.test.labels is None:
             return {}
         return {"test_error": error(pair.discriminator, self.test.images, self.test.labels)}

@@ -45,7 +45,7 @@ class PathLength(Trick):
     def generator_term(self, context: Context) -> Tensor:
         assert context.latent is not None
         few = slice(max(1, len(context.latent.noise) // self.shrink))
-        labels = context.latent.labels
+        labels = context.latent.condition.labels
         lengths = self.lengths(
             context.pair.generator, context.latent.noise[few], None if labels is None else labels[few]
         )
@@ -64,7 +64,7 @@ class PathLength(Trick):
             (gradient,) = torch.autograd.grad((images * towards).sum(), styles, create_graph=True)
             return gradient.square().sum(2).mean(1).sqrt()
 
-    def gauges(self) -> Mapping[str, Tensor]:
+    def metrics(self) -> Mapping[str, Tensor]:
         return {"length": self.length}
 
 

@@ -7,18 +7,17 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from ganrun.core.context import Role, Stage
-from ganrun.core.errors import Refused
-from ganrun.core.pair import Pair
+from ganrun.core.context import BatchShape, PairView, Role
+from ganrun.core.errors import ConfigError
 from ganrun.core.schedule import Schedule, Scheduled, schedule
-from ganrun.core.traits import Finding, Level
+from ganrun.core.traits import Diagnostic, Level
 from ganrun.core.trick import Trick
 
 
 def _check_sigma(where: str, sigma: Schedule) -> None:
     least = min(sigma(0), sigma.final)
     if least < 0:
-        raise Refused(where, f"a standard deviation of {least:g}", "0 or more")
+        raise ConfigError(where, f"a standard deviation of {least:g}", "0 or more")
 
 
 class InstanceNoise(Trick):
@@ -35,12 +34,12 @@ class InstanceNoise(Trick):
     def view(self, images: Tensor) -> Tensor:
         return images + self.sigma() * torch.randn_like(images)
 
-    def remarks(self, stage: Stage) -> Iterable[Finding]:
+    def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
         """Noise that stays is part of what D takes for real."""
         last = self.sigma.schedule.final
         if last > 0:
-            sentence = f"tricks.instance_noise: sigma ends at {last:g}, so G learns the noise"
-            yield Finding("C29", Level.WARNING, f"{sentence}. Try: tricks.instance_noise.sigma.end=0.0")
+            sentence = f"sigma ends at {last:g}, so G learns the noise"
+            yield Diagnostic("C29", Level.WARNING, f"{sentence}. Try: .sigma.end=0.0")
 
 
 class Dequantize(Trick):
@@ -50,11 +49,11 @@ class Dequantize(Trick):
     rounding that D could otherwise tell them by. Neither grids nor `bind` show it.
     """
 
-    def bind(self, pair: Pair, real: Tensor, fake: Tensor) -> None:
+    def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
         values = (real + 1) * 127.5
         if (values - values.round()).abs().max() > 1e-2:
             found = "the data are not 8-bit images, so no rounding is there to undo"
-            raise Refused("tricks.dequantize", found, "pictures", "leaving dequantize out")
+            raise ConfigError("tricks.dequantize", found, "pictures", "leaving dequantize out")
 
     def reals(self, images: Tensor) -> Tensor:
         return (images + 1) * (255 / 256) - 1 + torch.rand_like(images) / 128
@@ -69,21 +68,21 @@ class Mirror(Trick):
     def __init__(self, *, p: float):
         super().__init__()
         if not 0 < p < 1:
-            raise Refused("tricks.mirror.p", f"{p}", "0 < p < 1", "tricks.mirror.p=0.5")
+            raise ConfigError("tricks.mirror.p", f"{p}", "0 < p < 1", "tricks.mirror.p=0.5")
         self.p = p
 
     def view(self, images: Tensor) -> Tensor:
         chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < self.p
         return torch.where(chosen, images.flip(3), images)
 
-    def remarks(self, stage: Stage) -> Iterable[Finding]:
-        if stage.resolution < 2:
+    def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
+        if shape.resolution < 2:
             yield one_pixel("mirror")
 
 
-def one_pixel(name: str) -> Finding:
+def one_pixel(name: str) -> Diagnostic:
     """What is said of a trick that moves pixels when the data are points."""
-    return Finding("C23", Level.ERROR, f"tricks.{name}: points of 1 pixel have no picture to move. Try: leaving it out")
+    return Diagnostic("C23", Level.ERROR, "points of 1 pixel have no picture to move. Try: leaving it out")
 
 
 class Noise(nn.Module):
@@ -114,7 +113,7 @@ class GeneratorNoise(Trick):
             return net
         blocks = getattr(net, "blocks", None)
         if not isinstance(blocks, nn.Sequential):
-            raise Refused("tricks.generator_noise", "model.generator has no row of blocks", "one", "model=dcgan")
+            raise ConfigError("tricks.generator_noise", "model.generator has no row of blocks", "one", "model=dcgan")
         for name, block in list(blocks.named_children()):
             noise = Noise(self.sigma)
             if isinstance(block, nn.Sequential):

@@ -12,10 +12,10 @@ from torch.nn.functional import normalize
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrizations, parametrize
 
-from ganrun.core.context import Role, Stage
-from ganrun.core.errors import Refused
+from ganrun.core.context import BatchShape, Role
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
-from ganrun.core.traits import Finding, Level, Traits, claims, facts
+from ganrun.core.traits import Diagnostic, Level, Traits, facts, keys
 from ganrun.core.trick import Trick
 from ganrun.models.base import title, weighted
 from ganrun.models.layers import Scaled
@@ -45,16 +45,16 @@ class Reparametrisation(Trick):
         self.roles = roles(f"tricks.{self.name}.role", role)
         self.nets: list[tuple[str, nn.Module]] = []  # a list, as networks are no part of a trick's state
 
-    def own_claims(self) -> frozenset[str]:
+    def own_settings(self) -> frozenset[str]:
         """A second form on top of the first is a mistake more often than not."""
-        return claims(*[f"the form of the {role}'s weights" for role in self.roles])
+        return keys(*[f"the form of the {role}'s weights" for role in self.roles])
 
     def modify(self, net: nn.Module, role: Role) -> nn.Module:
         if role not in self.roles:
             return net
         layers = [layer for _, layer in weighted(net)]
         if not layers:
-            raise Refused(
+            raise ConfigError(
                 f"tricks.{self.name}", f"{title(net, role)} has no dense layer or convolution", "", "model=dcgan"
             )
         self.can_divide(net, role)
@@ -69,7 +69,7 @@ class Reparametrisation(Trick):
         if empty:
             found = f"{', '.join(empty[:3])}{', ...' if empty[3:] else ''} of {title(net, role)} start at 0"
             remedy = f"leaving {self.name} out, or model=resnet"
-            raise Refused(f"tricks.{self.name}", found, "weights with a size to divide by", remedy)
+            raise ConfigError(f"tricks.{self.name}", found, "weights with a size to divide by", remedy)
 
     def reparametrise(self, layer: Layer, *, last: bool) -> None:
         raise NotImplementedError
@@ -78,17 +78,15 @@ class Reparametrisation(Trick):
         """Refuse networks that come with a form of their own, as StyleGAN2's: another on top would be a mistake."""
         if parametrize.is_parametrized(layer, "weight"):
             found = "the networks have a form for their weights already"
-            raise Refused(f"tricks.{self.name}", found, "plain weights", f"leaving {self.name} out")
+            raise ConfigError(f"tricks.{self.name}", found, "plain weights", f"leaving {self.name} out")
 
-    def remarks(self, stage: Stage) -> Iterable[Finding]:
+    def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
         """Every layer got the form."""
         for name, net in self.nets:
             missed = [key for key, layer in weighted(net) if not parametrize.is_parametrized(layer, "weight")]
             if missed:
-                found = (
-                    f"tricks.{self.name}: {', '.join(missed)} of {name} came later in the list and keep plain weights"
-                )
-                yield Finding("C43", Level.WARNING, f"{found}. Try: {self.name} as the last of tricks")
+                found = f"{', '.join(missed)} of {name} came later in the list and keep plain weights"
+                yield Diagnostic("C43", Level.WARNING, f"{found}. Try: {self.name} as the last of tricks")
 
 
 class Spectral(nn.Module):
@@ -142,15 +140,17 @@ class SpectralNorm(Reparametrisation):
     def __init__(self, *, role: str, iterations: int, warm_up: int, eps: float):
         super().__init__(role=role)
         if iterations < 1:
-            raise Refused(
+            raise ConfigError(
                 "tricks.spectral_norm.iterations", f"{iterations}", "at least 1", "tricks.spectral_norm.iterations=1"
             )
         if warm_up < 0:
-            raise Refused("tricks.spectral_norm.warm_up", f"{warm_up}", "at least 0", "tricks.spectral_norm.warm_up=15")
+            raise ConfigError(
+                "tricks.spectral_norm.warm_up", f"{warm_up}", "at least 0", "tricks.spectral_norm.warm_up=15"
+            )
         self.iterations, self.warm_up, self.eps = iterations, warm_up, eps
         bounds = "discriminator" in self.roles
         self.traits = Traits(
-            claims=self.own_claims(),
+            sets=self.own_settings(),
             provides=facts(*[Fact.LIPSCHITZ] * bounds),
             needs=facts(*[Fact.FREE_WEIGHTS] * bounds),
         )
@@ -165,12 +165,12 @@ class SpectralNorm(Reparametrisation):
         )
         parametrize.register_parametrization(layer, "weight", spectral)
 
-    def remarks(self, stage: Stage) -> Iterable[Finding]:
-        yield from super().remarks(stage)
+    def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
+        yield from super().diagnostics(shape)
         for name, net in self.nets:
             if name.startswith("model.discriminator") and any(isinstance(layer, NORMS) for layer in net.modules()):
-                found = f"tricks.spectral_norm: the norms of {name} rescale what this trick bounds"
-                yield Finding("C42", Level.WARNING, f"{found}. Try: model.discriminator.norm=none, as in the paper")
+                found = f"the norms of {name} rescale what this trick bounds"
+                yield Diagnostic("C42", Level.WARNING, f"{found}. Try: model.discriminator.norm=none, as in the paper")
 
 
 class EqualizedLr(Reparametrisation):
@@ -187,11 +187,11 @@ class EqualizedLr(Reparametrisation):
         super().__init__(role="both")
         for key, value in (("gain", gain), ("last_gain", last_gain)):
             if value <= 0:
-                raise Refused(
+                raise ConfigError(
                     f"tricks.equalized_lr.{key}", f"{value}", "a number above 0", f"tricks.equalized_lr.{key}=1"
                 )
         self.gain, self.last_gain = gain, last_gain
-        self.traits = Traits(claims=self.own_claims() | claims(INITIALISATION))
+        self.traits = Traits(sets=self.own_settings() | keys(INITIALISATION))
 
     @torch.no_grad()
     def reparametrise(self, layer: Layer, *, last: bool) -> None:
@@ -224,7 +224,7 @@ class WeightNorm(Reparametrisation):
 
     def __init__(self, *, role: str):
         super().__init__(role=role)
-        self.traits = Traits(claims=self.own_claims())
+        self.traits = Traits(sets=self.own_settings())
 
     def reparametrise(self, layer: Layer, *, last: bool) -> None:
         self.only_form(layer)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.base import Dataset
 from ganrun.data.readers.npy import open_arrays, readable
 from ganrun.data.transforms.classes import Wanted, select
@@ -63,17 +63,18 @@ class Array(Dataset):
     def _square(self, path: str) -> int:
         height, width = self._values.shape[2:]
         if height != width:
-            raise Refused(path, f"images of {height}x{width} pixels", "squares, or a resolution to crop and resize to",
-                          f"dataset.resolution={min(height, width)}")  # fmt: skip
+            expected = "squares, or a resolution to crop and resize to"
+            remedy = f"dataset.resolution={min(height, width)}"
+            raise ConfigError(path, f"images of {height}x{width} pixels", expected, remedy)
         return height
 
 
 def channels_first(values: np.ndarray, layout: str | None, channels: int | None, path: str) -> np.ndarray:
     """A view [N, C, H, W] of images that come as [N, H, W], [N, C, H, W] or [N, H, W, C]."""
     if layout not in (None, *LAYOUTS):
-        raise Refused("dataset.layout", repr(layout), "NCHW, NHWC or null", "dataset.layout=NHWC")
+        raise ConfigError("dataset.layout", repr(layout), "NCHW, NHWC or null", "dataset.layout=NHWC")
     if values.ndim not in (3, 4) or 0 in values.shape:
-        raise Refused(path, f"an array of shape {values.shape}", "images [N, H, W], [N, C, H, W] or [N, H, W, C]",
+        raise ConfigError(path, f"an array of shape {values.shape}", "images [N, H, W], [N, C, H, W] or [N, H, W, C]",
                       "numpy.reshape, and saving it again")  # fmt: skip
     if values.ndim == 3:
         return values[:, None]
@@ -86,19 +87,20 @@ def find_layout(shape: Sequence[int], layout: str | None, channels: int | None, 
     if layout is not None:
         if at[layout] not in COLOURS:
             other = next((name for name in LAYOUTS if at[name] in COLOURS), None)
-            raise Refused("dataset.layout", f"{layout}, so {at[layout]} channels in {tuple(shape)}", "1 or 3 channels",
-                          f"dataset.layout={other}" if other else "saving the colours alone")  # fmt: skip
+            found = f"{layout}, so {at[layout]} channels in {tuple(shape)}"
+            remedy = f"dataset.layout={other}" if other else "saving the colours alone"
+            raise ConfigError("dataset.layout", found, "1 or 3 channels", remedy)
         return layout
     fitting = [name for name in LAYOUTS if at[name] in COLOURS]
     exact = [name for name in fitting if at[name] == channels]
     if len(fitting) == 1 or len(exact) == 1:
         return (exact or fitting)[0]
     if fitting:
-        raise Refused(
+        raise ConfigError(
             "dataset.layout", f"not set, and {tuple(shape)} may be either", "NCHW or NHWC", "dataset.layout=NHWC"
         )
     found = f"an array of shape {tuple(shape)}, neither {at['NCHW']} nor {at['NHWC']} of which are colours"
-    raise Refused(path, found, "1 or 3 channels", "saving the colours alone, without alpha")
+    raise ConfigError(path, found, "1 or 3 channels", "saving the colours alone, without alpha")
 
 
 def number(marks: np.ndarray, images: int) -> tuple[Tensor, tuple[str, ...]]:
@@ -107,18 +109,18 @@ def number(marks: np.ndarray, images: int) -> tuple[Tensor, tuple[str, ...]]:
     if marks.shape == (images, 1):
         marks = marks[:, 0]
     if marks.shape != (images,):
-        raise Refused(
+        raise ConfigError(
             where, f"labels of shape {marks.shape} for {images} images", f"({images},)", "labels of these images"
         )
     if marks.dtype.kind == "f" and np.isfinite(marks).all() and (marks == np.round(marks)).all():
         marks = marks.astype(np.int64)
     if marks.dtype.kind not in "buiU":
-        raise Refused(
+        raise ConfigError(
             where, f"labels of type {marks.dtype}", "whole numbers from 0 up, or names", "saving them as int64"
         )
     if marks.dtype.kind == "i" and marks.min() < 0:
         first = int((marks < 0).argmax())
-        raise Refused(where, f"the label {marks[first]} of image {first}", "whole numbers from 0 up",
+        raise ConfigError(where, f"the label {marks[first]} of image {first}", "whole numbers from 0 up",
                       "leaving unlabelled images out")  # fmt: skip
     kinds, numbers = np.unique(marks, return_inverse=True)
     return torch.from_numpy(numbers.astype(np.int64)), tuple(str(kind) for kind in kinds)

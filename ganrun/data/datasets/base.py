@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -34,14 +34,33 @@ def evenly(total: int, count: int) -> list[int]:
     return [i * (total - 1) // max(count - 1, 1) for i in range(count)]
 
 
-class Dataset(ABC):
-    """Images of one shape, by index, with a label each or none at all. Any order, any process, same answer."""
+class DataSets(ABC):
+    """What a game draws from: one data set, or several of one shape, by the names of their streams."""
 
     channels: int
     resolution: int  # height and width, in pixels
     classes: tuple[str, ...] = ()  # names; empty when unlabelled
     labels: Tensor | None = None  # [N] int64 in 0..len(classes)-1
+
+    @property
+    @abstractmethod
+    def streams(self) -> Mapping[str, Dataset]:
+        """The data set of each stream."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """What a resumed run compares: count, shape, classes, and the content of a sample."""
+
+
+class Dataset(DataSets):
+    """Images of one shape, by index, with a label each or none at all. Any order, any process, same answer."""
+
     test: Dataset | None = None  # images that are kept out of training
+
+    @property
+    def streams(self) -> Mapping[str, Dataset]:
+        """This data set is the only stream."""
+        return {"images": self}
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganrun.core.errors import Refused, nearest
+from ganrun.core.errors import ConfigError, nearest
 from ganrun.data.datasets.base import Held
 from ganrun.data.readers.archives import read_idx, read_mat, read_pickle
 from ganrun.data.transforms.classes import Wanted
@@ -109,7 +109,9 @@ class Cifar10(Known):
             numbers = np.concatenate(labels).astype(np.int64)
             names = [str(name) for name in _entry(meta, self.names_key, paths[-1])]
         except (TypeError, ValueError) as problem:
-            raise Refused(str(root / self.folder), f"not {self.title} ({problem})", "rows of 3072 bytes") from problem
+            raise ConfigError(
+                str(root / self.folder), f"not {self.title} ({problem})", "rows of 3072 bytes"
+            ) from problem
         return torch.from_numpy(pixels), torch.from_numpy(numbers), names
 
     def _download(self, root: Path, split: str) -> None:
@@ -140,7 +142,7 @@ class Svhn(Known):
         path = present(root / f"{split}_32x32.mat", self.title)
         images, labels = read_mat(path, ("X", "y"))
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[:3] != (32, 32, 3):
-            raise Refused(str(path), f"X is {images.dtype} {images.shape}", "uint8 (32, 32, 3, N)")
+            raise ConfigError(str(path), f"X is {images.dtype} {images.shape}", "uint8 (32, 32, 3, N)")
         numbers = labels.reshape(-1).astype(np.int64) % 10  # the files call the digit 0 "10"
         return torch.from_numpy(images.transpose(3, 2, 0, 1).copy()), torch.from_numpy(numbers), DIGITS
 
@@ -154,7 +156,7 @@ class Svhn(Known):
 
 def check_split(split: str, splits: Sequence[str]) -> None:
     if split not in splits:
-        raise Refused(
+        raise ConfigError(
             "dataset.split", repr(split), ", ".join(splits), f"dataset.split={nearest(split, splits) or splits[0]}"
         )
 
@@ -162,7 +164,7 @@ def check_split(split: str, splits: Sequence[str]) -> None:
 def present(path: Path, title: str) -> Path:
     """The path, when something is there."""
     if not path.exists():
-        raise Refused("dataset.root", f"{path} is missing", f"{title}'s files", "dataset.download=true")
+        raise ConfigError("dataset.root", f"{path} is missing", f"{title}'s files", "dataset.download=true")
     return path
 
 
@@ -172,20 +174,20 @@ def fetch(title: str, download: Callable[[], None]) -> None:
         download()
     except (OSError, RuntimeError, ImportError) as problem:  # no network, a wrong digest, no gdown
         reason = " ".join(str(problem).split())
-        raise Refused(
+        raise ConfigError(
             "dataset.download", f"fetching {title} failed: {reason}", "", "again later, or by hand"
         ) from problem
 
 
 def _entry(found: dict[str, Any], key: str, path: Path) -> Any:
     if key not in found:
-        raise Refused(str(path), f"has no {key!r}", f"one of its entries {sorted(found)} to be it")
+        raise ConfigError(str(path), f"has no {key!r}", f"one of its entries {sorted(found)} to be it")
     return found[key]
 
 
 def _consistent(title: str, images: Tensor, labels: Tensor, names: Sequence[str]) -> None:
     if not len(images) or len(images) != len(labels):
-        raise Refused("dataset.root", f"{len(images)} images and {len(labels)} labels in {title}", "as many")
+        raise ConfigError("dataset.root", f"{len(images)} images and {len(labels)} labels in {title}", "as many")
     if int(labels.min()) < 0 or int(labels.max()) >= len(names):
         found = f"labels from {int(labels.min())} to {int(labels.max())} in {title}"
-        raise Refused("dataset.root", found, f"0 to {len(names) - 1}")
+        raise ConfigError("dataset.root", found, f"0 to {len(names) - 1}")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Dataset, Held
 from ganrun.data.transforms.classes import Wanted, select
@@ -43,7 +43,7 @@ class Digits(Held):
 def _split(total: int, held_out: int) -> tuple[Tensor, Tensor]:
     """Indices of the images that are held out, the same in every run, and of those that stay; both in order."""
     if not 0 < held_out < total:
-        raise Refused("dataset.held_out", f"{held_out} of {total} images", f"from 0 to {total - 1}")
+        raise ConfigError("dataset.held_out", f"{held_out} of {total} images", f"from 0 to {total - 1}")
     order = torch.randperm(total, generator=generator(0, "held out"))
     return order[:held_out].sort().values, order[held_out:].sort().values
 
@@ -84,15 +84,17 @@ def shipped(name: str) -> Path:
     spec = find_spec("sklearn")
     path = Path(next(iter((spec and spec.submodule_search_locations) or [""]))) / "datasets" / name
     if not path.is_file():
-        raise Refused("dataset", f"scikit-learn's {name} is missing", "scikit-learn", "installing scikit-learn again")
+        raise ConfigError(
+            "dataset", f"scikit-learn's {name} is missing", "scikit-learn", "installing scikit-learn again"
+        )
     return path
 
 
 def _sensible(size: int, share: float) -> None:
     if size < 2:
-        raise Refused("dataset.size", f"{size} crops", "at least 2", "dataset.size=10000")
+        raise ConfigError("dataset.size", f"{size} crops", "at least 2", "dataset.size=10000")
     if not 0 < share <= 1:
-        raise Refused("dataset.share", f"{share}", "a part, above 0 and up to 1", "dataset.share=0.5")
+        raise ConfigError("dataset.share", f"{share}", "a part, above 0 and up to 1", "dataset.share=0.5")
 
 
 def scaled(photo: Tensor, shorter: int, channels: int) -> Tensor:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ganrun.core.errors import Refused, nearest
+from ganrun.core.errors import ConfigError, nearest
 from ganrun.data.datasets.benchmarks import check_split, fetch, present
 from ganrun.data.datasets.folder import Pictures
 from ganrun.data.readers.paths import Paths
@@ -49,10 +49,12 @@ class CelebA(Pictures):
         path = present(self.folder / "list_eval_partition.txt", "CelebA")
         rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
         if any(len(row) != 2 for row in rows):
-            raise Refused(str(path), "lines that are not a name and a number", "000001.jpg 0", "dataset.download=true")
+            raise ConfigError(
+                str(path), "lines that are not a name and a number", "000001.jpg 0", "dataset.download=true"
+            )
         names = [name for name, part in rows if SPLITS[split] in ("", part)]
         if not names or any("/" in name or "\\" in name for name in names):
-            raise Refused(str(path), f"{len(names)} file names for the split {split}", "names of images")
+            raise ConfigError(str(path), f"{len(names)} file names for the split {split}", "names of images")
         return names
 
     def _attribute(self, attribute: str, files: list[str]) -> tuple[torch.Tensor, tuple[str, ...]]:
@@ -62,14 +64,14 @@ class CelebA(Pictures):
         names = header.split()
         if attribute not in names:
             close = nearest(attribute, names) or names[0]
-            raise Refused(
+            raise ConfigError(
                 "dataset.attribute", f"no attribute {attribute!r}", "one of the 40", f"dataset.attribute={close}"
             )
         column = names.index(attribute) + 1
         values = {row[0]: row[column] for row in map(str.split, lines) if len(row) > column}
         missing = next((name for name in files if name not in values), None)
         if missing:
-            raise Refused(str(path), f"no line for {missing}", "one for each image", "dataset.download=true")
+            raise ConfigError(str(path), f"no line for {missing}", "one for each image", "dataset.download=true")
         return torch.tensor([int(values[name] == "1") for name in files]), (f"not_{attribute}", attribute)
 
     def _download(self) -> None:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.base import Dataset
 from ganrun.data.readers import folder_scan as scan
 from ganrun.data.readers.image_file import Bad, Header, decode
@@ -34,7 +34,7 @@ class Pictures(Dataset):
         try:
             return decode(self.paths[index], channels=self.channels, resolution=self.resolution)
         except Bad as problem:
-            raise Refused(str(self.paths[index]), str(problem), "a whole image", "deleting it") from problem
+            raise ConfigError(str(self.paths[index]), str(problem), "a whole image", "deleting it") from problem
 
     def bulk(self) -> tuple[Tensor, Tensor | None]:
         images = torch.empty((len(self), self.channels, self.resolution, self.resolution), dtype=torch.uint8)
@@ -80,7 +80,7 @@ class Folder(Pictures):
         self.summary = self._told(headers, bad, found.ignored)
         log.info("%s", self.summary)
         if self.span().low == self.span().high:
-            raise Refused("dataset.path", "every pixel has the same value", "images", "another dataset.path")
+            raise ConfigError("dataset.path", "every pixel has the same value", "images", "another dataset.path")
 
     def _told(self, headers: Sequence[Header], bad: Sequence[str], ignored: int) -> str:
         parts = [f"{len(headers):,} images", f"sizes {scan.counted([f'{h.width}x{h.height}' for h in headers])}"]
@@ -102,6 +102,6 @@ def one_size(headers: Sequence[Header]) -> int:
     if len(sizes) > 1 or width != height:
         found = f"images of {scan.counted([f'{h.width}x{h.height}' for h in headers])} pixels"
         likely = 2 ** min((min(width, height)).bit_length() - 1, 8)
-        raise Refused("dataset.resolution", found, "one square size, or a resolution to resize to",
+        raise ConfigError("dataset.resolution", found, "one square size, or a resolution to resize to",
                       f"dataset.resolution={likely}")  # fmt: skip
     return width

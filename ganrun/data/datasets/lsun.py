@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.base import Dataset
 from ganrun.data.datasets.benchmarks import check_split
 from ganrun.data.readers.image_file import Bad, decode_bytes
@@ -53,7 +53,7 @@ class Lsun(Dataset):
             return decode_bytes(raw or b"", channels=self.channels, resolution=self.resolution)
         except Bad as problem:
             found = f"the image {key.decode('ascii', 'replace')} {problem}"
-            raise Refused(self._paths[part], found, "a whole image", "unpacking the archive again") from problem
+            raise ConfigError(self._paths[part], found, "a whole image", "unpacking the archive again") from problem
 
 
 def scenes(root: Path, split: str, wanted: Wanted) -> tuple[str, ...]:
@@ -64,8 +64,8 @@ def scenes(root: Path, split: str, wanted: Wanted) -> tuple[str, ...]:
     there = [name for name in SCENES if (root / f"{name}_{split}_lmdb").is_dir()]
     kept = [SCENES[position] for position in positions(wanted, SCENES)] if wanted is not None else there
     if not kept:
-        raise Refused("dataset.root", f"no folder such as church_outdoor_{split}_lmdb in {root}", "LSUN's databases",
-                      "unpacking one there, or another dataset.root")  # fmt: skip
+        found = f"no folder such as church_outdoor_{split}_lmdb in {root}"
+        raise ConfigError("dataset.root", found, "LSUN's databases", "unpacking one there, or another dataset.root")
     return tuple(kept)
 
 
@@ -76,11 +76,11 @@ def opened(path: str) -> Any:
         import lmdb
     except ImportError as problem:
         found = "the package lmdb, which reads LSUN's files, is not installed"
-        raise Refused("dataset", found, remedy="pip install lmdb") from problem
+        raise ConfigError("dataset", found, remedy="pip install lmdb") from problem
     try:
         return lmdb.open(path, **READING)
     except lmdb.Error as problem:
-        raise Refused("dataset.root", f"{' '.join(str(problem).split())}", "an LMDB database of LSUN",
+        raise ConfigError("dataset.root", f"{' '.join(str(problem).split())}", "an LMDB database of LSUN",
                       "unpacking the archive again") from problem  # fmt: skip
 
 
@@ -89,11 +89,11 @@ def keys(path: str) -> np.ndarray:
     database, size = opened(path), (Path(path) / "data.mdb").stat().st_size
     needed = (database.info()["last_pgno"] + 1) * database.stat()["psize"]
     if size < needed:  # reading beyond the end would kill the process
-        raise Refused(path, f"{size:,} bytes in data.mdb, which says {needed:,}", "a whole database: it is cut",
+        raise ConfigError(path, f"{size:,} bytes in data.mdb, which says {needed:,}", "a whole database: it is cut",
                       "unpacking the archive again")  # fmt: skip
     count = database.stat()["entries"]
     if not count:
-        raise Refused(path, "no images", "an LMDB database of LSUN", "unpacking the archive again")
+        raise ConfigError(path, "no images", "an LMDB database of LSUN", "unpacking the archive again")
     with database.begin() as transaction:
         names = transaction.cursor().iternext(keys=True, values=False)
         return np.array(list(track(names, f"listing {Path(path).name}", count)))

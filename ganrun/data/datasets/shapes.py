@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.base import Dataset
 from ganrun.data.datasets.random_by_index import uniform
 from ganrun.data.datasets.shape_drawing import COLOURS, REACH, SHAPES, Figures, draw
@@ -103,9 +103,9 @@ def _third(value: float, low: float, high: float) -> int:
 
 def _sensible(size: int, scales: Sequence[float], resolution: int) -> None:
     if size < 1:
-        raise Refused("dataset.size", f"{size} images", "at least 1", "dataset.size=10000")
+        raise ConfigError("dataset.size", f"{size} images", "at least 1", "dataset.size=10000")
     if resolution < LEAST:
-        raise Refused("dataset.resolution", f"{resolution}", f"at least {LEAST}", f"dataset.resolution={LEAST}")
+        raise ConfigError("dataset.resolution", f"{resolution}", f"at least {LEAST}", f"dataset.resolution={LEAST}")
     if len(scales) != 2 or not 0 < scales[0] <= scales[1] <= 0.5:
-        raise Refused("dataset.scales", f"{list(scales)}", "the least and the largest, above 0 and up to 0.5",
+        raise ConfigError("dataset.scales", f"{list(scales)}", "the least and the largest, above 0 and up to 0.5",
                       "dataset.scales=[0.15,0.3]")  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.base import Dataset, Held
 from ganrun.data.datasets.benchmarks import Mnist
 from ganrun.data.datasets.bundled import Digits
@@ -70,6 +70,6 @@ class StackedMnist(Stacked):
 
 def _sensible(size: int, channels: int) -> None:
     if size < 1:
-        raise Refused("dataset.size", f"{size} images", "at least 1", "dataset.size=60000")
+        raise ConfigError("dataset.size", f"{size} images", "at least 1", "dataset.size=60000")
     if channels != 3:
-        raise Refused("dataset.channels", f"{channels} for three stacked digits", "3", "dataset.channels=3")
+        raise ConfigError("dataset.channels", f"{channels} for three stacked digits", "3", "dataset.channels=3")

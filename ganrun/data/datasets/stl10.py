@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.base import Dataset
 from ganrun.data.datasets.benchmarks import check_split, fetch, present
 from ganrun.data.readers.archives import REMEDY
@@ -68,7 +68,9 @@ class Stl10(Dataset):
         path = present(self.folder / f"{stem}_X.bin", "STL10")
         size = path.stat().st_size
         if not size or size % IMAGE:
-            raise Refused(str(path), f"{size:,} bytes", f"images of {IMAGE:,} bytes each: it is cut or damaged", REMEDY)
+            raise ConfigError(
+                str(path), f"{size:,} bytes", f"images of {IMAGE:,} bytes each: it is cut or damaged", REMEDY
+            )
         return np.memmap(path, np.uint8, "r").reshape(-1, 3, SIDE, SIDE)
 
     def _labels(self, stem: str) -> tuple[Tensor, list[str]]:
@@ -79,7 +81,7 @@ class Stl10(Dataset):
         images = len(self._parts[0])
         if len(numbers) != images or not 0 <= int(numbers.min()) <= int(numbers.max()) < len(names):
             found = f"{len(numbers)} labels for {images} images and {len(names)} classes"
-            raise Refused(str(path), found, f"{images}, from 1 to {len(names)}", REMEDY)
+            raise ConfigError(str(path), found, f"{images}, from 1 to {len(names)}", REMEDY)
         return numbers, names
 
 

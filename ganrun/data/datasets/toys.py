@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Held
 from ganrun.data.transforms.classes import Wanted
@@ -24,7 +24,9 @@ class Points(Held):
     ):
         for key, found, expected in (("channels", channels, 2), ("resolution", resolution, 1)):
             if found != expected:
-                raise Refused(f"dataset.{key}", f"{found} for points of the plane", f"{expected}", f"no dataset.{key}")
+                raise ConfigError(
+                    f"dataset.{key}", f"{found} for points of the plane", f"{expected}", f"no dataset.{key}"
+                )
         names = [] if labels is None else [str(mode) for mode in range(int(labels.max()) + 1)]
         super().__init__(images=points[:, :, None, None].contiguous(), labels=labels, names=names, classes=classes)
         self.sigma = sigma
@@ -116,4 +118,4 @@ def spiral(size: int, random: Generator) -> Tensor:
 
 def _enough(size: int, least: int) -> None:
     if size < least:
-        raise Refused("dataset.size", f"{size} points", f"at least {least}", "dataset.size=100000")
+        raise ConfigError("dataset.size", f"{size} points", f"at least {least}", "dataset.size=100000")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 
 UBYTE = 0x08  # the idx format's code for unsigned bytes
 REMEDY = "deleting it, and dataset.download=true"
@@ -24,11 +24,15 @@ def read_idx(path: Path, rank: int) -> np.ndarray:
     raw = _unzipped(path)
     header = 4 + 4 * rank
     if len(raw) < header or raw[:4] != bytes((0, 0, UBYTE, rank)):
-        raise Refused(str(path), f"begins with {raw[:4].hex(' ') or 'nothing'}", f"an idx{rank} file of bytes", REMEDY)
+        raise ConfigError(
+            str(path), f"begins with {raw[:4].hex(' ') or 'nothing'}", f"an idx{rank} file of bytes", REMEDY
+        )
     shape = struct.unpack(f">{rank}I", raw[4:header])
     expected = header + int(np.prod(shape, dtype=object))
     if len(raw) != expected:
-        raise Refused(str(path), f"{len(raw)} bytes for the shape {shape}", f"{expected}: it is cut or damaged", REMEDY)
+        raise ConfigError(
+            str(path), f"{len(raw)} bytes for the shape {shape}", f"{expected}: it is cut or damaged", REMEDY
+        )
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
 
@@ -36,7 +40,7 @@ def _unzipped(path: Path) -> bytes:
     try:
         return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as problem:
-        raise Refused(str(path), f"cannot be read ({problem})", "a whole file", REMEDY) from problem
+        raise ConfigError(str(path), f"cannot be read ({problem})", "a whole file", REMEDY) from problem
 
 
 class ArraysOnly(pickle.Unpickler):
@@ -77,9 +81,9 @@ def read_pickle(path: Path) -> dict[str, Any]:
     try:
         found = ArraysOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
     except Exception as problem:  # a damaged pickle raises nearly anything
-        raise Refused(str(path), f"not a plain pickle ({problem})", "arrays and lists only", REMEDY) from problem
+        raise ConfigError(str(path), f"not a plain pickle ({problem})", "arrays and lists only", REMEDY) from problem
     if not isinstance(found, dict):
-        raise Refused(str(path), f"holds a {type(found).__name__}", "a dictionary", REMEDY)
+        raise ConfigError(str(path), f"holds a {type(found).__name__}", "a dictionary", REMEDY)
     return {key.decode("latin1") if isinstance(key, bytes) else str(key): value for key, value in found.items()}
 
 
@@ -91,4 +95,4 @@ def read_mat(path: Path, names: tuple[str, ...]) -> list[np.ndarray]:
         found = loadmat(path, variable_names=names)
         return [np.asarray(found[name]) for name in names]
     except Exception as problem:  # a damaged file raises nearly anything
-        raise Refused(str(path), f"cannot be read ({problem})", f"a MATLAB file with {names}", REMEDY) from problem
+        raise ConfigError(str(path), f"cannot be read ({problem})", f"a MATLAB file with {names}", REMEDY) from problem

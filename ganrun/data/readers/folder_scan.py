@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganrun.core.errors import Refused, nearest
+from ganrun.core.errors import ConfigError, nearest
 from ganrun.data.readers.image_file import SUFFIXES, Bad, Header, inspect
 from ganrun.data.readers.scan_progress import track
 
@@ -42,23 +42,23 @@ def find(root: str | None, where: str = "dataset.path") -> Found:
             ignored += 1
     if not paths:
         others = f" ({ignored} other files)" if ignored else ""
-        raise Refused(where, f"no images in {folder}{others}", "files such as .png or .jpg", f"another {where}")
+        raise ConfigError(where, f"no images in {folder}{others}", "files such as .png or .jpg", f"another {where}")
     return Found(paths=paths, groups=groups, ignored=ignored)
 
 
 def existing(root: str | None, where: str) -> Path:
     """The folder, or a refusal with the nearest name beside it."""
     if not root:
-        raise Refused(where, "not set", "a folder of images", f"{where}=path/to/images")
+        raise ConfigError(where, "not set", "a folder of images", f"{where}=path/to/images")
     folder = Path(root)
     if folder.is_dir():
         return folder
     if folder.exists():
         remedy = f"dataset=array {where}={folder}" if folder.suffix in (".npy", ".npz") else f"{where}={folder.parent}"
-        raise Refused(where, f"{folder} is a file", "a folder of images", remedy)
+        raise ConfigError(where, f"{folder} is a file", "a folder of images", remedy)
     siblings = [child.name for child in folder.parent.iterdir() if child.is_dir()] if folder.parent.is_dir() else []
     close = nearest(folder.name, siblings)
-    raise Refused(
+    raise ConfigError(
         where, f"no folder {folder}", "a folder of images", f"{where}={folder.parent / close}" if close else ""
     )
 
@@ -68,7 +68,7 @@ def _walk(folder: str, above: list[str]) -> Iterator[str]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as problem:
-        raise Refused(
+        raise ConfigError(
             "dataset.path", f"{folder} cannot be opened ({problem.strerror})", "a readable folder"
         ) from problem
     for entry in entries:
@@ -80,7 +80,7 @@ def _walk(folder: str, above: list[str]) -> Iterator[str]:
             continue
         real = os.path.realpath(entry.path)
         if real in above:
-            raise Refused("dataset.path", f"a loop of links: {entry.path} leads back to {real}", "a tree",
+            raise ConfigError("dataset.path", f"a loop of links: {entry.path} leads back to {real}", "a tree",
                           f"deleting the link {entry.name}")  # fmt: skip
         yield from _walk(entry.path, [*above, real])
 
@@ -91,15 +91,15 @@ def name_classes(found: Found, labels: bool | None) -> list[str]:
     if labels is False or (labels is None and not names):
         return []
     if not names:
-        raise Refused("dataset.labels", f"{len(found.paths)} files and no class folders", "a folder for each class",
+        raise ConfigError("dataset.labels", f"{len(found.paths)} files and no class folders", "a folder for each class",
                       "dataset.labels=null, with a model that needs no labels")  # fmt: skip
     stray = found.groups.count("")
     if stray:
-        raise Refused("dataset.path", f"{stray} images beside {len(names)} class folders", "one or the other",
+        raise ConfigError("dataset.path", f"{stray} images beside {len(names)} class folders", "one or the other",
                       "dataset.labels=false to use all of them without classes")  # fmt: skip
     splits = [name for name in names if name.lower() in SPLITS]
     if splits:
-        raise Refused("dataset.path", f"the folders {', '.join(splits)} are parts of a data set", "class folders",
+        raise ConfigError("dataset.path", f"the folders {', '.join(splits)} are parts of a data set", "class folders",
                       f"adding /{splits[-1] if 'train' not in splits else 'train'} to dataset.path")  # fmt: skip
     return names
 
@@ -117,7 +117,7 @@ def headers(paths: Sequence[str], *, skip_bad: bool) -> tuple[list[int], list[He
         more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         listed = "; ".join(bad[:SHOWN]) + more
         remedy = "dataset.skip_bad=true, or deleting them" if good else "another dataset.path"
-        raise Refused("dataset.path", f"{len(bad)} of {len(paths)} files: {listed}", "whole images", remedy)
+        raise ConfigError("dataset.path", f"{len(bad)} of {len(paths)} files: {listed}", "whole images", remedy)
     return good, seen, bad
 
 

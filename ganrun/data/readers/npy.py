@@ -10,7 +10,7 @@ from typing import IO
 
 import numpy as np
 
-from ganrun.core.errors import Refused, nearest
+from ganrun.core.errors import ConfigError, nearest
 
 MAGIC = b"\x93NUMPY"
 DEFLATE = 1032  # bytes that one compressed byte can become at most
@@ -23,7 +23,7 @@ def open_arrays(path: Path, images: str | None, labels: str | None) -> tuple[np.
     """Images and labels of an .npz by name, or an .npy and another one for its labels."""
     if not zipfile.is_zipfile(path):
         if images is not None:
-            raise Refused("dataset.images", f"{images!r}, but {path} is no .npz", "null", "leaving it out")
+            raise ConfigError("dataset.images", f"{images!r}, but {path} is no .npz", "null", "leaving it out")
         return open_npy(path), None if labels is None else open_npy(readable(labels, "dataset.labels"))
     with _archive(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
@@ -38,14 +38,14 @@ def open_arrays(path: Path, images: str | None, labels: str | None) -> tuple[np.
 def readable(path: str | None, where: str) -> Path:
     """A file that is there."""
     if not path:
-        raise Refused(where, "not set", "an .npy or .npz file", f"{where}=path/to/images.npy")
+        raise ConfigError(where, "not set", "an .npy or .npz file", f"{where}=path/to/images.npy")
     file = Path(path)
     if file.is_dir():
-        raise Refused(where, f"{file} is a folder", "an .npy or .npz file", f"dataset=folder {where}={file}")
+        raise ConfigError(where, f"{file} is a folder", "an .npy or .npz file", f"dataset=folder {where}={file}")
     if not file.exists():
         siblings = [child.name for child in file.parent.iterdir()] if file.parent.is_dir() else []
         close = nearest(file.name, siblings)
-        raise Refused(
+        raise ConfigError(
             where, f"no file {file}", "an .npy or .npz file", f"{where}={file.parent / close}" if close else ""
         )
     return file
@@ -57,13 +57,13 @@ def named(names: Sequence[str], asked: str | None, usual: Sequence[str], where: 
         if asked in names:
             return asked
         close = nearest(asked, names) or (names[0] if names else "")
-        raise Refused(
+        raise ConfigError(
             where, f"no array {asked!r} in {path}", ", ".join(names) or "arrays", close and f"{where}={close}"
         )
     low = _low(names)
     likely = next((names[low.index(name)] for name in usual if name in low), None)
     if likely is None and len(names) != 1:
-        raise Refused(where, f"{path} holds {', '.join(names) or 'no arrays'}", "to be told which it is",
+        raise ConfigError(where, f"{path} holds {', '.join(names) or 'no arrays'}", "to be told which it is",
                       f"{where}={names[0]}" if names else "another file")  # fmt: skip
     return likely or names[0]
 
@@ -82,21 +82,21 @@ def open_npy(path: Path) -> np.ndarray:
                 return np.empty(shape, dtype)
             return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
     except OSError as problem:
-        raise Refused(str(path), f"cannot be opened ({problem.strerror})", "a readable file") from problem
+        raise ConfigError(str(path), f"cannot be opened ({problem.strerror})", "a readable file") from problem
 
 
 def _member(archive: zipfile.ZipFile, path: Path, name: str) -> np.ndarray:
     """One array of an archive, in memory."""
     info, where = archive.getinfo(f"{name}.npy"), f"{path}[{name}]"
     if info.file_size > DEFLATE * max(info.compress_size, 1):
-        raise Refused(where, f"says {info.file_size:,} bytes for {info.compress_size:,} packed", "a true header")
+        raise ConfigError(where, f"says {info.file_size:,} bytes for {info.compress_size:,} packed", "a true header")
     try:
         with archive.open(info) as file:
             shape, fortran, dtype = _header(file, where)
             _borne_out(where, shape, dtype, info.file_size - file.tell())
             values = np.frombuffer(bytearray(file.read()), dtype)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as problem:
-        raise Refused(where, f"cannot be read ({problem})", "a whole array", "saving it again") from problem
+        raise ConfigError(where, f"cannot be read ({problem})", "a whole array", "saving it again") from problem
     return values.reshape(shape, order="F" if fortran else "C")
 
 
@@ -104,7 +104,7 @@ def _archive(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as problem:
-        raise Refused(str(path), f"cannot be read ({problem})", "a whole .npz file", "saving it again") from problem
+        raise ConfigError(str(path), f"cannot be read ({problem})", "a whole .npz file", "saving it again") from problem
 
 
 def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -114,16 +114,18 @@ def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtyp
     if start != MAGIC:
         shown = start.decode("ascii", "replace")
         found = f"begins with {shown!r}" if start else "is empty"
-        raise Refused(where, found, "an array that numpy.save wrote", "numpy.save, rather than a new name for a file")
+        raise ConfigError(
+            where, found, "an array that numpy.save wrote", "numpy.save, rather than a new name for a file"
+        )
     try:
         version = np.lib.format.read_magic(file)
         shape, fortran, dtype = HEADERS.get(version, HEADERS[2, 0])(file, max_header_size=10_000)
     except (ValueError, SyntaxError, TypeError, EOFError) as problem:
-        raise Refused(
+        raise ConfigError(
             where, f"a damaged header ({str(problem).splitlines()[0]})", "an array", "saving it again"
         ) from problem
     if dtype.hasobject:
-        raise Refused(where, "an array of objects, which could run code when read", "numbers of one kind",
+        raise ConfigError(where, "an array of objects, which could run code when read", "numbers of one kind",
                       "saving images of one size as uint8")  # fmt: skip
     return shape, fortran, dtype
 
@@ -135,4 +137,4 @@ def _borne_out(where: str, shape: tuple[int, ...], dtype: np.dtype, size: int) -
         expected *= side
     if expected != size or min(shape, default=1) < 0:
         found = f"the header says {dtype} {shape}, {expected:,} bytes, and {max(size, 0):,} follow"
-        raise Refused(where, found, "a whole file", "copying or saving it again")
+        raise ConfigError(where, found, "a whole file", "copying or saving it again")

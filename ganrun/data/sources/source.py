@@ -8,32 +8,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganrun.core.context import Batch, Stage
+from ganrun.core.context import Batch, BatchShape, Condition
+from ganrun.core.ranks import ALONE, Rank
 from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Dataset, to_units
 from ganrun.data.sources.order import Order
 
 
-def open_source(dataset: Dataset, *, seed: int, device: torch.device, workers: int, memory: float) -> Source:
-    """Keep the data on the device when they fit into `memory` GiB; stream them through `workers` processes if not."""
-    from ganrun.data.sources.streamed import Streamed
-
-    image = dataset.image(0)
-    if len(dataset) * image.numel() * image.element_size() <= memory * 2**30:
-        return Resident(dataset, seed=seed, device=device)
-    return Streamed(dataset, seed=seed, device=device, workers=workers)
-
-
 class Source(ABC):
     """Batches of real images, endless; where it stands is the count of images seen."""
 
-    def __init__(self, dataset: Dataset, *, seed: int, device: torch.device):
-        self.dataset, self.seed, self.device = dataset, seed, device
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        seed: int,
+        device: torch.device,
+        rank: Rank = ALONE,
+        stream: str = "data",
+    ):
+        """`stream` names the random order of the images."""
+        self.dataset, self.seed, self.device, self.rank = dataset, seed, device, rank
+        self._order = Order(count=len(dataset), seed=seed, device=self._order_device(), stream=stream)
         self._seen = 0
+
+    def _order_device(self) -> torch.device:
+        """Where the order is kept: on the host, unless images are picked on the device."""
+        return torch.device("cpu")
 
     @property
     def seen(self) -> int:
-        """Images drawn so far. Assigning to it continues exactly from there."""
+        """Images drawn so far, by all processes together. Assigning to it continues exactly from there."""
         return self._seen
 
     @seen.setter
@@ -41,12 +46,16 @@ class Source(ABC):
         self._seen = images
         self._stop()
 
-    def draw(self, stage: Stage) -> Batch:
-        """The next images, as float32 on the device. Advances the position."""
-        assert 0 < stage.resolution <= self.dataset.resolution, f"{stage} of {self.dataset.resolution} pixel data"
-        images, labels = self._next(stage.images)
-        self._seen += stage.images
-        return Batch(_reduced(to_units(images), stage.resolution), labels)
+    def draw(self, shape: BatchShape) -> Batch:
+        """The next images of this process, [B, C, H, W] float32 on the device. Advances the position."""
+        assert 0 < shape.resolution <= self.dataset.resolution, f"{shape} of {self.dataset.resolution} pixel data"
+        images, labels = self._next(shape.images)
+        self._seen += shape.images * self.rank.world
+        return _batch(_reduced(to_units(images), shape.resolution), labels)
+
+    def _share(self, images: int) -> int:
+        """Where this process's share of the next batch begins: each of `world` takes `images` in turn."""
+        return self._seen + self.rank.number * images
 
     @property
     def labels(self) -> Tensor | None:
@@ -60,20 +69,20 @@ class Source(ABC):
     def pick(self, indices: Tensor) -> Batch:
         """These images. Does not move."""
         images, labels = self._fetch(indices)
-        return Batch(to_units(images), labels)
+        return _batch(to_units(images), labels)
 
     def kept_out(self) -> Batch | None:
         """All images that are kept out of training; None when the data set has none."""
         if self.dataset.test is None:
             return None
         images, labels = self.dataset.test.bulk()
-        return Batch(to_units(images).to(self.device), None if labels is None else labels.to(self.device))
+        return _batch(to_units(images).to(self.device), None if labels is None else labels.to(self.device))
 
     def examples(self, count: int) -> Batch:
         """A fixed selection, a function of the seed only; repeats when there are too few. Does not move."""
         order = torch.randperm(len(self.dataset), generator=generator(self.seed, "examples"))
         images, labels = self._fetch(order.repeat(-(-count // len(order)))[:count])
-        return Batch(to_units(images), labels)
+        return _batch(to_units(images), labels)
 
     def close(self) -> None:
         """Let go of processes. Harmless when repeated; drawing starts them again."""
@@ -95,16 +104,27 @@ class Source(ABC):
 class Resident(Source):
     """Everything on the device, indexed there; nothing waits for the host."""
 
-    def __init__(self, dataset: Dataset, *, seed: int, device: torch.device):
-        super().__init__(dataset, seed=seed, device=device)
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        seed: int,
+        device: torch.device,
+        rank: Rank = ALONE,
+        stream: str = "data",
+    ):
+        """Takes all images into the device's memory."""
+        super().__init__(dataset, seed=seed, device=device, rank=rank, stream=stream)
         images, labels = dataset.bulk()
         # rows of channels last, so that picking rows gives batches in that format without another copy
         self._images = images.permute(0, 2, 3, 1).contiguous().to(device)  # [N, H, W, C]
         self._labels = None if labels is None else labels.to(device)
-        self._order = Order(count=len(dataset), seed=seed, device=device)
+
+    def _order_device(self) -> torch.device:
+        return self.device
 
     def _next(self, images: int) -> tuple[Tensor, Tensor | None]:
-        return self._rows(self._order.take(self._seen, images))
+        return self._rows(self._order.take(self._share(images), images))
 
     def _fetch(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
         return self._rows(indices.to(self.device))
@@ -118,5 +138,10 @@ class Resident(Source):
 
 
 def _reduced(images: Tensor, resolution: int) -> Tensor:
-    """The images at a stage's resolution, by averaging pixels. [B, C, R, R], channels last"""
+    """The images at a smaller resolution, by averaging pixels. [B, C, R, R], channels last"""
     return images if images.shape[-1] == resolution else F.adaptive_avg_pool2d(images, resolution)
+
+
+def _batch(images: Tensor, labels: Tensor | None) -> Batch:
+    """Images [B, C, H, W] with their labels [B] as the condition."""
+    return Batch(images, Condition(labels=labels))

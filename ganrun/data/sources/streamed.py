@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ganrun.core.errors import EnvironmentFailed, Refused
+from ganrun.core.errors import ConfigError, EnvironmentFailed
+from ganrun.core.ranks import ALONE, Rank
 from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Dataset
-from ganrun.data.sources.order import Chunks, Order
+from ganrun.data.sources.order import Chunks
 from ganrun.data.sources.source import Source
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -26,15 +27,27 @@ Rows = tuple[Tensor, Tensor | None]
 class Streamed(Source):
     """Reads ahead in worker processes. The workers leave signals to the run, which decides when to stop."""
 
-    def __init__(self, dataset: Dataset, *, seed: int, device: torch.device, workers: int):
-        super().__init__(dataset, seed=seed, device=device)
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        seed: int,
+        device: torch.device,
+        workers: int,
+        rank: Rank = ALONE,
+        stream: str = "data",
+    ):
+        """Starts no process before the first draw."""
+        super().__init__(dataset, seed=seed, device=device, rank=rank, stream=stream)
         self.workers = workers
-        self._order = Order(count=len(dataset), seed=seed)
+        self._images = 0  # of a list that the workers read
         self._chunks: Iterator[Any] | None = None
         self._rest: Rows | None = None  # read already, not drawn yet
         self._end: weakref.finalize | None = None
 
     def _next(self, images: int) -> Rows:
+        if self.rank.world > 1 and images != self._images:
+            self._stop()  # what was read ahead belongs to shares of another size
         pieces, missing = [], images
         while missing > 0:
             piece = self._rest or self._read(images)
@@ -53,7 +66,7 @@ class Streamed(Source):
 
     def _read(self, images: int) -> Rows:
         if self._chunks is None:
-            self._chunks = self._start(images)
+            self._chunks = self._begin(images)
         try:
             answer = next(self._chunks)
         except (RuntimeError, OSError, EOFError) as problem:  # a worker died: out of memory, or killed
@@ -62,13 +75,14 @@ class Streamed(Source):
             raise EnvironmentFailed(f"data: reading ahead failed: {reason}. Try: engine.workers=0") from problem
         return _whole(answer)
 
-    def _start(self, images: int) -> Iterator[Any]:
+    def _begin(self, images: int) -> Iterator[Any]:
         """Start the workers at the present position."""
+        self._images = images
         parallel = {"prefetch_factor": 2, "worker_init_fn": ignore_signals} if self.workers else {}
         forks = self.workers and sys.platform.startswith("linux")
         loader: DataLoader = DataLoader(
             Rowwise(self.dataset),  # type: ignore[arg-type]
-            batch_sampler=Chunks(order=self._order, start=self._seen, images=images),
+            batch_sampler=Chunks(order=self._order, start=self._share(images), images=images, world=self.rank.world),
             num_workers=self.workers,
             collate_fn=_same,
             pin_memory=self.device.type == "cuda",
@@ -105,7 +119,7 @@ class Rowwise:
     def __getitems__(self, indices: list[int]) -> Rows | str:
         try:
             return self.rows(indices)
-        except Refused as problem:  # would lose its one line on the way out of a worker
+        except ConfigError as problem:  # would lose its one line on the way out of a worker
             return str(problem)
 
 

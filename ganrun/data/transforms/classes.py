@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganrun.core.errors import Refused, nearest
+from ganrun.core.errors import ConfigError, nearest
 
 logger = logging.getLogger("ganrun")
 
@@ -24,14 +24,16 @@ def select(
     if wanted is None:
         return None, labels, tuple(names)
     if labels is None:
-        raise Refused(WHERE, "these data have no labels", "null", f"leaving {WHERE} out")
+        raise ConfigError(WHERE, "these data have no labels", "null", f"leaving {WHERE} out")
     kept = positions(wanted, names)
     renumber = torch.full((len(names),), -1)
     renumber[kept] = torch.arange(len(kept))
     relabelled = renumber[labels]
     indices = relabelled.ge(0).nonzero().flatten()
     if not len(indices):
-        raise Refused(WHERE, f"no image of {', '.join(names[i] for i in kept)}", "at least one image", "other classes")
+        raise ConfigError(
+            WHERE, f"no image of {', '.join(names[i] for i in kept)}", "at least one image", "other classes"
+        )
     return indices, relabelled[indices], tuple(names[i] for i in kept)
 
 
@@ -39,11 +41,11 @@ def positions(wanted: Sequence[int | str] | int | str, names: Sequence[str]) -> 
     """Where the wanted classes stand among the names, in the order they were asked for."""
     asked = [wanted] if isinstance(wanted, int | str) else list(wanted)
     if not asked:
-        raise Refused(WHERE, "an empty list", "at least one class", f"{WHERE}=[{names[0]}]")
+        raise ConfigError(WHERE, "an empty list", "at least one class", f"{WHERE}=[{names[0]}]")
     kept = [_position(item, names) for item in asked]
     twice = next((names[i] for i in kept if kept.count(i) > 1), None)
     if twice is not None:
-        raise Refused(WHERE, f"{twice} is listed twice", "each class once", f"{WHERE}=[{names[kept[0]]}]")
+        raise ConfigError(WHERE, f"{twice} is listed twice", "each class once", f"{WHERE}=[{names[kept[0]]}]")
     return kept
 
 
@@ -56,7 +58,7 @@ def _position(item: int | str, names: Sequence[str]) -> int:
         return item
     close = nearest(str(item), names) or nearest(str(item).lower(), names) or names[0]
     shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-    raise Refused(WHERE, f"no class {item!r}", f"some of {shown}", f"{WHERE}=[{close}]")
+    raise ConfigError(WHERE, f"no class {item!r}", f"some of {shown}", f"{WHERE}=[{close}]")
 
 
 def check_labels(labels: Tensor | None, images: int, names: Sequence[str]) -> None:
@@ -66,10 +68,10 @@ def check_labels(labels: Tensor | None, images: int, names: Sequence[str]) -> No
         return
     if labels.shape != (images,) or labels.dtype != torch.int64:
         found = f"labels {list(labels.shape)} of {str(labels.dtype).removeprefix('torch.')} for {images} images"
-        raise Refused(where, found, f"[{images}] of int64")
+        raise ConfigError(where, found, f"[{images}] of int64")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= len(names):
-        raise Refused(
+        raise ConfigError(
             where, f"labels from {low} to {high}", f"0 to {len(names) - 1}, as there are {len(names)} classes"
         )
 
@@ -79,7 +81,7 @@ def counts(labels: Tensor, names: Sequence[str]) -> dict[str, int]:
     return dict(zip(names, torch.bincount(labels, minlength=len(names)).tolist(), strict=True))
 
 
-def told(labels: Tensor | None, names: Sequence[str], rows: int | None) -> dict[str, Any]:
+def recorded_classes(labels: Tensor | None, names: Sequence[str], rows: int | None) -> dict[str, Any]:
     """For a run's record and its log: how many images each class has, and how many classes have a row in its grids."""
     if labels is None:
         return {}

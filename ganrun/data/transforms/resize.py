@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -41,7 +41,9 @@ def recoloured(images: Tensor, channels: int) -> Tensor:
     if channels == 1 and images.shape[1] == 3:
         luma = torch.tensor(LUMA).view(1, 3, 1, 1)
         return like((images.float() * luma).sum(1, keepdim=True), images.dtype)
-    raise Refused("dataset.channels", f"{channels} for data of {images.shape[1]}", "1 or 3", "dataset.channels=null")
+    raise ConfigError(
+        "dataset.channels", f"{channels} for data of {images.shape[1]}", "1 or 3", "dataset.channels=null"
+    )
 
 
 def like(values: Tensor, dtype: torch.dtype) -> Tensor:
@@ -52,8 +54,8 @@ def like(values: Tensor, dtype: torch.dtype) -> Tensor:
 def check_shape(channels: int | None, resolution: int | None, *, most: int | None = None) -> None:
     """Refuse a number of channels or pixels that no image can have."""
     if channels not in (None, 1, 3):
-        raise Refused("dataset.channels", f"{channels}", "1 (grey) or 3 (colour)", "dataset.channels=3")
+        raise ConfigError("dataset.channels", f"{channels}", "1 (grey) or 3 (colour)", "dataset.channels=3")
     if resolution is not None and resolution < 1:
-        raise Refused("dataset.resolution", f"{resolution}", "a number of pixels", "dataset.resolution=32")
+        raise ConfigError("dataset.resolution", f"{resolution}", "a number of pixels", "dataset.resolution=32")
     if most is not None and resolution is not None and resolution > most:
-        raise Refused("dataset.resolution", f"{resolution}", f"at most {most}", f"dataset.resolution={most}")
+        raise ConfigError("dataset.resolution", f"{resolution}", f"at most {most}", f"dataset.resolution={most}")

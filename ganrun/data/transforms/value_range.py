@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganrun.core.errors import Refused
+from ganrun.core.errors import ConfigError
 
 WHERE = "dataset.range"
 PIECE = 1 << 24  # values looked at at once
@@ -39,14 +39,14 @@ def measure(values: np.ndarray, path: str) -> Measured:
     """Look at every value; refuse complex numbers, text, and what is not finite."""
     if values.dtype.kind not in "buif":
         remedy = "taking its real part or its absolute value" if values.dtype.kind == "c" else "saving it as uint8"
-        raise Refused(path, f"values of type {values.dtype}", "whole or real numbers", remedy)
+        raise ConfigError(path, f"values of type {values.dtype}", "whole or real numbers", remedy)
     low, high, total = math.inf, -math.inf, 0.0
     for start, piece in pieces(values):
         _finite(piece, start, path)
         low, high = min(low, float(piece.min())), max(high, float(piece.max()))
         total += float(piece.sum(dtype=np.float64))
     if low == high:
-        raise Refused(path, f"every value is {low:g}", "images", "another file")
+        raise ConfigError(path, f"every value is {low:g}", "images", "another file")
     return Measured(low, high, total / values.size)
 
 
@@ -54,7 +54,7 @@ def _finite(piece: np.ndarray, start: int, path: str) -> None:
     if piece.dtype.kind == "f" and not np.isfinite(piece).all():
         wrong = ~np.isfinite(piece).reshape(len(piece), -1)
         first, count = start + int(wrong.any(1).argmax()), int(wrong.sum())
-        raise Refused(path, f"values that are not finite (image {first} is the first, {count:,} values near it)",
+        raise ConfigError(path, f"values that are not finite (image {first} is the first, {count:,} values near it)",
                       "numbers", "leaving these images out, or numpy.nan_to_num")  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def settle(dtype: np.dtype, found: Measured, wanted: Sequence[float] | None) -> 
         return -1.0, 1.0
     low, high = likely(found)
     text = f"not set, and the data are {dtype} {found}"
-    raise Refused(WHERE, text, "values in [-1, 1], or to be told the range", f"{WHERE}=[{low:g},{high:g}]")
+    raise ConfigError(WHERE, text, "values in [-1, 1], or to be told the range", f"{WHERE}=[{low:g},{high:g}]")
 
 
 def likely(found: Measured) -> tuple[float, float]:
@@ -85,12 +85,12 @@ def likely(found: Measured) -> tuple[float, float]:
 def _checked(found: Measured, wanted: Sequence[float]) -> tuple[float, float]:
     guess = "[{:g},{:g}]".format(*likely(found))
     if len(wanted) != 2 or not all(math.isfinite(value) for value in wanted) or wanted[0] >= wanted[1]:
-        raise Refused(WHERE, f"{list(wanted)}", "a low and a high value", f"{WHERE}={guess}")
+        raise ConfigError(WHERE, f"{list(wanted)}", "a low and a high value", f"{WHERE}={guess}")
     low, high = float(wanted[0]), float(wanted[1])
     room = ROUNDING * (high - low)
     if found.low < low - room or found.high > high + room:
         text = f"[{low:g},{high:g}], but the data have {found}"
-        raise Refused(WHERE, text, "a range that holds them all", f"{WHERE}={guess}")
+        raise ConfigError(WHERE, text, "a range that holds them all", f"{WHERE}={guess}")
     return low, high
 
 

@@ -1,0 +1,59 @@
+"""Whether networks, game and data agree: streams, channels, resolution, classes, value range."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from ganrun.core.errors import ConfigError
+from ganrun.core.game import Game
+from ganrun.core.pair import Pair
+from ganrun.data.datasets.base import Dataset, DataSets
+
+ROLES = ("discriminator", "generator")
+
+
+def check_streams(game: Game, data: DataSets) -> None:
+    """Raises ConfigError unless the data have the streams that the game draws from."""
+    wanted, found = game.streams(), tuple(data.streams)
+    if set(wanted) - set(found):
+        remedy = "dataset=digits" if wanted == ("images",) else "game=latent, which draws from one data set"
+        raise ConfigError("dataset", f"streams {', '.join(found)}", f"{', '.join(wanted)} for this game", remedy)
+
+
+def check_agreement(game: Game, data: DataSets) -> None:
+    """Raises ConfigError unless each pair's networks fit the stream that is real to it."""
+    for name, pair in game.named_pairs().items():
+        dataset = data.streams[game.plans[name].stream]
+        for role in ROLES:
+            net = getattr(pair, role)
+            _check_size(role, net, dataset)
+            _check_classes(role, net, dataset)
+            if game.shape.images == 1 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules()):
+                raise ConfigError("batch", f"1 image, and batch norm in model.{role}", "2 or more", "batch=2")
+        _check_range(pair, dataset)
+
+
+def _check_size(role: str, net: Any, dataset: Dataset) -> None:
+    for key in ("channels", "resolution"):
+        if getattr(net, key) != getattr(dataset, key):
+            found = f"{getattr(net, key)}, but the data have {getattr(dataset, key)}"
+            raise ConfigError(f"model.{role}.{key}", found, "the same", f"dataset.{key}={getattr(net, key)}")
+
+
+def _check_classes(role: str, net: Any, dataset: Dataset) -> None:
+    known = getattr(net, "classes", 0)
+    if known and (dataset.labels is None or known != len(dataset.classes)):
+        has = "no labels" if dataset.labels is None else f"{len(dataset.classes)} classes"
+        found, remedy = f"{known}, but the data have {has} (rule C24)", f"model.{role}.classes=${{dataset.class_count}}"
+        raise ConfigError(f"model.{role}.classes", found, "the same", remedy)
+
+
+def _check_range(pair: Pair, dataset: Dataset) -> None:
+    span = dataset.span()
+    low, high = pair.generator.range  # type: ignore[misc]
+    if span.low < low - 1e-3 or span.high > high + 1e-3:
+        found = f"values from {span.low:.3g} to {span.high:.3g} (mean {span.mean:.3g})"
+        expected = f"what the generator can make, {low:g} to {high:g}"
+        raise ConfigError("dataset", found, expected, "model.generator.output=linear")

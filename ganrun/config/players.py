@@ -1,0 +1,73 @@
+"""The players of a game with their optimisers, from the settings of `optim`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ganrun.config.instantiate import Maker
+from ganrun.core.engine import Player
+from ganrun.core.errors import ConfigError
+from ganrun.core.facts import Fact
+from ganrun.core.game import Game
+from ganrun.core.schedule import Constant, Product, Schedule, at, is_scheduled, schedule
+from ganrun.core.traits import Traits, facts
+
+
+class Momentum:
+    """Whether D's optimiser carries momentum, as its settings say."""
+
+    def __init__(self, settings: Mapping[str, Any]):
+        self.title = str(settings["_target_"]).rpartition(".")[2]  # what messages call it
+        beta = settings["betas"][0] if "betas" in settings else settings.get("momentum", 0)
+        self.traits = Traits(provides=facts(*[Fact.NO_MOMENTUM] * (beta == 0)))
+
+
+def make_players(settings: Mapping[str, Any], make: Maker, game: Game) -> dict[str, Player]:
+    """Every player of the game. It has its own settings below `optim`, or those of its role."""
+    optim = settings["optim"]
+    decay = schedule(make(optim["decay"], "optim.decay"))
+    places = {player: player if player in optim else role for player, role in game.players.items()}
+    return {
+        player: _player(optim[place], f"optim.{place}", make, game, player, decay) for player, place in places.items()
+    }
+
+
+def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player: str, decay: Schedule) -> Player:
+    """An optimiser over all that a player trains; fused where it can be. Its rate is a number times `decay`.
+
+    Any other number of the optimiser may be a schedule too, such as one of Adam's betas.
+    """
+    rate = Product(_rate(node, where, make), decay)
+    networks = game.networks(player)
+    extra: dict[str, Any] = {"params": [p for net in networks.values() for p in net.parameters()]}
+    kind = make.part(node["_target_"], where)
+    if "fused" in inspect.signature(kind).parameters and "fused" not in node:
+        extra["fused"] = True
+    _check_steps_once(kind, where)
+    settings = {key: make(value, f"{where}.{key}") for key, value in node.items() if key not in ("_target_", "lr")}
+    numbers = {key: value for key, value in settings.items() if is_scheduled(value)}
+    first = {key: at(value, 0) for key, value in numbers.items()}
+    optimizer = make.a(torch.optim.Optimizer, {**node, **first, "lr": rate(0)}, where, **extra)
+    return Player(networks, optimizer, rate, numbers)
+
+
+def _rate(node: Mapping[str, Any], where: str, make: Maker) -> Schedule:
+    given = make(node["lr"], f"{where}.lr")
+    rate = Constant(value=given) if isinstance(given, (int, float)) else given
+    if not isinstance(rate, Schedule) or rate.final < 0:
+        raise ConfigError(f"{where}.lr", str(node["lr"]), "a number from 0 up, or a schedule that stays there")
+    return rate
+
+
+def _check_steps_once(kind: Any, where: str) -> None:
+    """Refuse an optimiser such as LBFGS, whose every step needs the loss many times."""
+    closure = inspect.signature(kind.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        found = f"{kind.__name__}, which asks for the loss many times in a step"
+        raise ConfigError(
+            where, found, "an optimiser that needs its gradient once", f"{where}._target_=torch.optim.Adam"
+        )

@@ -1,0 +1,49 @@
+"""Opening data sets: each stream resident on the device where it fits, streamed through workers where it does not."""
+
+from __future__ import annotations
+
+import torch
+
+from ganrun.core.ranks import ALONE, Rank
+from ganrun.data.datasets.base import Dataset, DataSets
+from ganrun.data.sources.source import Resident, Source
+from ganrun.data.sources.streamed import Streamed
+from ganrun.data.sources.streams import Streams
+
+
+def open_streams(
+    data: DataSets, *, seed: int, device: torch.device, workers: int, memory: float, rank: Rank = ALONE
+) -> Streams:
+    """The streams of these data. Together they stay on the device up to `memory` GiB."""
+    share = memory / len(data.streams)
+    return Streams({
+        name: open_source(
+            dataset, seed=seed, device=device, workers=workers, memory=share, rank=rank, stream=_order_of(name)
+        )
+        for name, dataset in data.streams.items()
+    })  # fmt: skip
+
+
+def open_source(
+    dataset: Dataset,
+    *,
+    seed: int,
+    device: torch.device,
+    workers: int,
+    memory: float,
+    rank: Rank = ALONE,
+    stream: str = "data",
+) -> Source:
+    """Keep the data on the device when they fit into `memory` GiB; stream them through `workers` processes if not.
+
+    `stream` names the random order, so that streams do not run in step.
+    """
+    image = dataset.image(0)
+    if len(dataset) * image.numel() * image.element_size() <= memory * 2**30:
+        return Resident(dataset, seed=seed, device=device, rank=rank, stream=stream)
+    return Streamed(dataset, seed=seed, device=device, workers=workers, rank=rank, stream=stream)
+
+
+def _order_of(stream: str) -> str:
+    """The name of a stream's random order; the only stream's is `data`."""
+    return "data" if stream == "images" else f"data/{stream}"

@@ -1,0 +1,122 @@
+"""The callbacks of every run: recording, sample grids, checkpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ganrun.config.build import Run
+from ganrun.core.callbacks import Callback
+from ganrun.core.context import Progress, UpdateResult
+from ganrun.record.best import Best
+from ganrun.record.checkpoint import Checkpoints
+from ganrun.record.folder import RunFolder
+from ganrun.record.grid import grid, save_png
+from ganrun.record.progress import Display
+from ganrun.record.recorder import Recorder
+from ganrun.run.state import state_of
+
+
+class Record(Callback):
+    """Keeps every update's metrics; at each log writes them with speed and learning rates, and shows them."""
+
+    name = "record"
+
+    def __init__(self, run: Run, recorder: Recorder, display: Display, start: Progress):
+        self.run, self.recorder, self.display = run, recorder, display
+        self.since, self.clock = start, time.monotonic()
+
+    def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
+        for result in results:
+            self.recorder.add(now.step, result.update.player, result.names, result.values)
+        if self.recorder.due(now.step) or now.step == self.run.settings["steps"]:
+            self.run.game.watch(now.step, self.flush(now))  # the only point where the host waits for the device
+
+    def state_dict(self) -> dict[str, Any]:
+        """The window that is not written yet, so that a kill changes none of its means."""
+        return self.recorder.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.recorder.load_state_dict(state)
+
+    def flush(self, now: Progress) -> dict[str, float]:
+        """Write the window that ends here; returns its means."""
+        clock = time.monotonic()
+        speed = (now.images - self.since.images) / max(clock - self.clock, 1e-9)  # images a second
+        before = Progress(now.step - 1, now.images - self.run.game.shape.images)  # of the last update
+        players = self.run.engine.players
+        rates = {f"learning_rate/{name}": player.rate(*before) for name, player in players.items()}
+        seen = sum(self.run.data.seen.values())
+        extra = {"speed/images_per_second": speed, "images": seen, **rates, **self.run.game.log_metrics()}
+        means = self.recorder.flush(now.step, extra)
+        self.display.update(now.step, means, speed)
+        self.since, self.clock = now, time.monotonic()
+        return means
+
+
+class Grids(Callback):
+    """Writes pictures from the same noise throughout, kept beside each other and beside one of real images."""
+
+    name = "grids"
+
+    def __init__(self, run: Run, folder: RunFolder, recorder: Recorder):
+        self.run, self.folder, self.recorder = run, folder, recorder
+        self.every = run.settings["log"]["samples"]
+        self.reals = run.source.examples(len(run.game.sample())).images
+        self.last: Path | None = None  # the newest grid
+
+    def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
+        if now.step % self.every == 0 or last:
+            self.write(now.step)
+
+    def write(self, step: int) -> None:
+        """The grid of this step, and the further pictures of the game."""
+        picture = grid(self.run.game.sample(), self.run.game.rows, reals=self.reals)
+        self.last = self.folder.samples / f"step_{step:08d}.png"
+        save_png(self.last, picture)
+        self.recorder.image("samples", step, picture)
+        for name, images in self.run.game.pictures().items():
+            picture = grid(images.flatten(0, 1), len(images))
+            save_png(self.folder.samples / f"{name}_{step:08d}.png", picture)
+            self.recorder.image(name, step, picture)
+
+    def write_reals(self, step: int) -> None:
+        """The picture of real images beside which the samples are to be judged."""
+        picture = grid(self.reals)
+        save_png(self.folder.samples / "reals.png", picture)
+        self.recorder.image("reals", step, picture)
+
+
+class Checkpointing(Callback):
+    """Writes checkpoints, with the state of all callbacks. Comes after them."""
+
+    name = "checkpoints"
+
+    def __init__(self, run: Run, checkpoints: Checkpoints, recorder: Recorder, callbacks: Sequence[Callback]):
+        """`callbacks` are the others, whose states are saved too."""
+        self.run, self.checkpoints, self.recorder = run, checkpoints, recorder
+        self.callbacks = [*callbacks, self]
+        log = run.settings["log"]
+        self.best = Best(log.get("best"), checkpoints)
+        self.every, self.seconds = log["checkpoint"], log["minutes"] * 60
+        self.next_save = time.monotonic() + min(60.0, self.seconds)  # the first within a minute
+
+    def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
+        if now.step % self.every == 0 or last or time.monotonic() >= self.next_save:
+            self.save(now)
+
+    def save(self, now: Progress) -> None:
+        """Save this step's state."""
+        self.recorder.write()  # what a checkpoint holds has its points, or a resumed run would miss them
+        self.best.consider(now.step, self.recorder.means)
+        self.checkpoints.save(now.step, state_of(self.run, now, self.callbacks), spare=self.best.step)
+        self.next_save = time.monotonic() + self.seconds
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which checkpoint is the best so far."""
+        return {"best": self.best.record()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.best.restore(state.get("best"))
