@@ -7,17 +7,16 @@ from typing import Any
 
 import torch
 import torch._dynamo
-from support import composed, everything, nets_of, pair_in, play, samples_of, trick_of
+from support import composed, drawn, everything, nets_of, pair_in, play, progress, samples_of, trick_of, update_of
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ganrun.config.build import Run, build
-from ganrun.core.context import Update
-from ganrun.core.engine import Metrics
+from ganrun.core.context import Progress, Role, UpdateResult
 from ganrun.core.schedule import Scheduled
 from ganrun.core.trick import Setting, Trick
-from ganrun.run.session import restore, state
+from ganrun.run.state import restore, state_of
 
 
 def differences(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
@@ -46,10 +45,10 @@ def check_resume(overrides: Sequence[str]) -> None:
     """3 steps, saved, loaded into a run built anew, and 3 more are 6 steps, bit for bit."""
     whole, again = build(composed(*overrides)), build(composed(*overrides))
     play(whole, 0, 3)
-    saved = round_trip(state(whole, 3))
+    saved = round_trip(state_of(whole, progress(whole, 3)))
     play(whole, 3, 6)
     scramble(again)
-    assert restore(again, saved, "test") == 3
+    assert restore(again, saved, "test") == progress(whole, 3)
     play(again, 3, 6)
     assert not differences(everything(whole), everything(again))
 
@@ -126,7 +125,7 @@ def check_no_sync(overrides: Sequence[str]) -> None:
     run = build(composed(*overrides))
     plain = run.engine.run
 
-    def watched(*args: Any) -> Metrics:
+    def watched(*args: Any) -> list[UpdateResult]:
         with NoHostSync(), NoHostValue():
             return plain(*args)
 
@@ -191,6 +190,7 @@ class NoHostValue(TorchFunctionMode):
 def check_addresses(overrides: Sequence[str]) -> None:
     """Parameters, buffers, gradients and the optimisers' state stay where they are, so an update can be captured."""
     run = build(composed(*overrides))
+    run.engine.keep_addresses = True  # as an engine that captures updates has it
     play(run, 0, 1)
     before = dict(_addresses(run))
     play(run, 1, 4)

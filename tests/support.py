@@ -218,9 +218,14 @@ def loop(
     run: Run, first: int, steps: int, *callbacks: Callback, interrupted: Callable[[], bool] = lambda: False
 ) -> int:
     """The package's own loop with these callbacks; returns the step reached."""
-    start = Progress(first, first * run.game.shape.images)
+    start = progress(run, first)
     return train(game=run.game, engine=run.engine, updates=run.updates, data=run.data, callbacks=callbacks,
                  seed=run.settings["seed"], start=start, steps=steps, interrupted=interrupted).step  # fmt: skip
+
+
+def progress(run: Run, step: int) -> Progress:
+    """How far a run has come that has done these steps."""
+    return Progress(step, step * run.game.shape.images)
 
 
 def update_of(run: Run, player: Role, **more: Any) -> Update:

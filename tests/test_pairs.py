@@ -13,6 +13,7 @@ from multiprocessing import get_context
 import pytest
 import torch
 from omegaconf import OmegaConf
+from support import drawn
 
 from ganrun.config.build import build
 from ganrun.config.compatibility import (

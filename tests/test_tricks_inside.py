@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from support import drawn, progress
 from torch import nn
 from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -27,7 +28,7 @@ from ganrun.core.seeding import reseed
 from ganrun.core.traits import Level
 from ganrun.models import base, dcgan
 from ganrun.models.epilogues import MinibatchDiscrimination, MinibatchStddev
-from ganrun.run.session import restore, state
+from ganrun.run.state import restore, state_of
 from ganrun.tricks.layers import Attention, SteadyDropout
 from ganrun.tricks.norms import PixelwiseNorm, Reference, VirtualNorm
 from ganrun.tricks.weights import Spectral, fan_in
@@ -109,7 +110,7 @@ def test_resume_is_exact_and_sampling_does_not_disturb(name):
     grid = straight.game.sample()
     play(first, 0, 3, sampling=True)
     file = io.BytesIO()
-    torch.save(state(first, 3), file)
+    torch.save(state_of(first, progress(first, 3)), file)
     file.seek(0)
     restore(second, torch.load(file, weights_only=True), "here")
     play(second, 3, 6)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from support import progress
 from torch import Tensor, nn
 
 from ganrun.config.build import Run, build
@@ -22,7 +23,7 @@ from ganrun.core.trick import Trick
 from ganrun.games.latent import PRIORS
 from ganrun.losses.margins import Hinge
 from ganrun.losses.targets import LeastSquares, Minimax, NonSaturating
-from ganrun.run.session import restore, state
+from ganrun.run.state import restore, state_of
 from ganrun.tricks.labels import Flip
 from ganrun.tricks.pacing import CheckpointSwap, StopOnCollapse, Throttle
 
@@ -225,7 +226,7 @@ def test_a_run_rests_and_resumes_within_an_interval() -> None:
     assert d_steps == [0, 4] and len(log.played) == 8
     play(again, 0, 2)
     saved = io.BytesIO()
-    torch.save(state(again, 2), saved)
+    torch.save(state_of(again, progress(again, 2)), saved)
     fresh = built(*overrides)
     restore(fresh, torch.load(io.BytesIO(saved.getvalue()), weights_only=True), "test")
     assert trick_of(fresh, "throttle").rests
@@ -304,7 +305,7 @@ def test_the_guard_counts_in_the_run_and_keeps_its_patience_in_the_checkpoint() 
     mine = {k: v for k, v in everything(run).items() if "stop_on_collapse" not in k}
     assert same(mine, everything(plain)), "the guard changes no weight"
     fresh = built(*overrides, "optim.generator.lr=1e-12")
-    restore(fresh, state(run, 3), "test")
+    restore(fresh, state_of(run, progress(run, 3)), "test")
     trick_of(fresh, "stop_on_collapse").bound = 1e9
     with pytest.raises(Stopped, match="step 4"):
         play(fresh, 3, 9, every=1)
@@ -401,7 +402,7 @@ def test_a_run_with_past_selves_resumes_exactly() -> None:
     play(whole, 0, 7)
     play(first, 0, 3)
     saved = io.BytesIO()
-    torch.save(state(first, 3), saved)
+    torch.save(state_of(first, progress(first, 3)), saved)
     restore(again, torch.load(io.BytesIO(saved.getvalue()), weights_only=True), "test")
     play(again, 3, 7)
     assert same(everything(whole), everything(again))

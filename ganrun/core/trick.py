@@ -141,7 +141,7 @@ class Tricks(nn.ModuleDict):
 
     def __init__(self, tricks: Mapping[str, Trick]):
         super().__init__(tricks)
-        self._at: dict[str, list[tuple[str, Callable]]] = {}  # hook -> the methods that override it, found once
+        self._acting: dict[str, list[tuple[str, Trick]]] = {}  # hook -> the tricks that override it, found once
 
     def fold(self, hook: Callable, value: Any, *args: Any) -> Any:
         """Thread a value through every trick at this hook. Raises ConfigError naming the trick that refused it."""
@@ -190,11 +190,10 @@ class Tricks(nn.ModuleDict):
     def at(self, hook: Callable) -> list[tuple[str, Callable]]:
         """The tricks that override this hook, with their methods."""
         name = hook.__name__
-        if name not in self._at:
-            self._at[name] = [
-                (key, getattr(trick, name)) for key, trick in self.items() if getattr(type(trick), name) is not hook
-            ]
-        return self._at[name]
+        if name not in self._acting:
+            overriding = [key for key, trick in self.items() if getattr(type(trick), name) is not hook]
+            self._acting[name] = [(key, self._trick(key)) for key in overriding]
+        return [(key, getattr(trick, name)) for key, trick in self._acting[name]]
 
     def _trick(self, name: str) -> Trick:
         trick = self[name]
