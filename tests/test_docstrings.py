@@ -295,7 +295,7 @@ def with_poor_first_line(package: Package, path: str) -> list[str]:
 
 
 def fault_of_first_line(doc: str) -> str:
-    """What is wrong with the first line of a docstring; empty when nothing is. A shape may follow the full stop."""
+    """What is wrong with the first line of a docstring; empty when nothing is. Shapes may follow the full stop."""
     line = doc.splitlines()[0].rstrip()
     if len(line) > LONGEST:
         return f"longer than {LONGEST} characters"
@@ -303,7 +303,8 @@ def fault_of_first_line(doc: str) -> str:
         return "begins with a lower-case letter"
     if line.startswith("This "):
         return 'begins with "This "'
-    end = re.sub(r"(?<=\.)(,?( and)? ?\[[^\[\]]*\])+$", "", line)
+    shapes = re.search(r"\.( Each| In)? \[", line)
+    end = line[: shapes.start() + 1] if shapes else line
     return "" if end.endswith(".") else "does not end with a full stop"
 
 
@@ -578,6 +579,8 @@ def test_source_rule(module: str, doc: str, found: bool) -> None:
         ("Blur images. Zhao et al. 2020.", ""),
         ("Blur images. [B, C, H, W]", ""),
         ("Split them. [B], [N]", ""),
+        ("Compare them. [B] and [B] -> [K]", ""),
+        ("Numbers. Each []", ""),
         ("a sentence.", "lower-case"),
         ("This is a sentence.", "This "),
         ("A sentence", "full stop"),
