@@ -1,21 +1,21 @@
 """The engine and the loop: gradients of one player, in place; what is logged; when the loop ends."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
-from support import Notes, built, composed, pair_in, play, tiny
+from support import Notes, built, composed, loop, pair_in, play, tiny
 from torch import nn
 
-from ganrun.core.context import Batch, BatchShape, Outcome, Terms, Update
+from ganrun.core.callbacks import Callback
+from ganrun.core.context import Batches, BatchShape, Fakes, Outcome, Progress, Terms, Update, UpdateResult
 from ganrun.core.engine import Eager, Player
 from ganrun.core.schedule import Constant
 from ganrun.core.seeding import derive, reseed
-from ganrun.core.train import train
 from ganrun.record.checkpoint import Checkpoints
 from ganrun.run.session import Session
 from ganrun.run.signals import Signals
@@ -28,14 +28,17 @@ def first_updates(run: Any) -> list[Update]:
 def test_gradients_of_an_update_are_its_own() -> None:
     """Started from zero: what an earlier update left is gone."""
     found = []
-    for stale in (0.0, 1e6):
+    for stale, keep in ((0.0, False), (1e6, False), (1e6, True)):
         run = built()
+        run.engine.keep_addresses = keep
         for player in run.engine.players.values():
-            for gradient in player.gradients:
-                gradient.fill_(stale)
+            for parameter in player.parameters:
+                parameter.grad = torch.full_like(parameter, stale)
+            player.collect()
         play(run, 0, 1)
         found.append([g.clone() for p in run.engine.players.values() for g in p.gradients])
-    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    for other in found[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
 
 
 def test_the_terms_of_an_update_add_up() -> None:
@@ -53,18 +56,38 @@ class TwoTerms:
     def __init__(self, net: nn.Linear):
         self.net = net
 
-    def play(self, update: Update, batch: Batch | None) -> Outcome:
+    def outcome(self, update: Update, batches: Batches, fakes: Mapping[str, Fakes]) -> Outcome:
         terms: Terms = {"one": self.net.weight.sum() * 2, "two": self.net.weight.square().sum()}
-        return Outcome(terms, {})
+        return Outcome(terms=terms, metrics={})
 
 
 def test_the_gradient_is_that_of_the_sum_of_terms() -> None:
     net = nn.Linear(3, 1, bias=False)
-    player = Player([net], torch.optim.SGD(net.parameters(), lr=0.1), Constant(value=0.1))
+    player = Player({"net": net}, torch.optim.SGD(net.parameters(), lr=0.1), Constant(value=0.1))
     engine = Eager(TwoTerms(net), {"only": player}, device=torch.device("cpu"), autocast=False)  # type: ignore[arg-type]
-    losses = engine.learn(Update(player="only", shape=BatchShape(1, 1)), None)
+    outcome = engine.learn(Update(player="only", role="generator", shape=BatchShape(1, 1)), {})
+    player.collect()
     torch.testing.assert_close(player.gradients[0], 2 + 2 * net.weight.detach())
-    assert list(losses) == ["loss/only/one", "loss/only/two"]
+    assert list(outcome.terms) == ["one", "two"]
+
+
+def test_a_parameter_without_a_gradient_gets_zeros_as_if_it_had_one() -> None:
+    """Adam updates it all the same, by its momentum: skipping it would depend on what an update happens to use."""
+    used, unused = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    net = nn.Module()
+    net.register_parameter("used", used)
+    net.register_parameter("unused", unused)
+    player = Player({"net": net}, torch.optim.Adam(net.parameters(), lr=0.1), Constant(value=0.1))
+    (used.sum() + unused.sum()).backward()
+    player.collect()
+    player.optimizer.step()
+    before = unused.detach().clone()
+    player.clear(keep_addresses=False)
+    used.sum().backward()
+    player.collect()
+    assert player.gradients[1].eq(0).all()
+    player.optimizer.step()
+    assert not torch.equal(unused, before)
 
 
 @pytest.mark.parametrize("player", ["discriminator", "generator"])
@@ -93,9 +116,9 @@ def test_parameters_frozen_on_purpose_stay_frozen() -> None:
     net = pair_in(run).generator
     frozen = next(net.parameters())
     frozen.requires_grad_(False)
-    player = Player([net], torch.optim.SGD(net.parameters(), lr=0.1), Constant(value=0.1))
+    player = Player({"generator": net}, torch.optim.SGD(net.parameters(), lr=0.1), Constant(value=0.1))
     player.learns(True)
-    assert not frozen.requires_grad and frozen.grad is run.engine.players["generator"].gradients[0]
+    assert not frozen.requires_grad
     assert len(player.parameters) == len(list(net.parameters())) - 1
 
 
@@ -105,7 +128,7 @@ def test_players_are_open_again_after_every_update_even_one_that_fails() -> None
     parameters = [p for player in run.engine.players.values() for p in player.parameters]
     assert all(p.requires_grad for p in parameters)
     with pytest.raises(RuntimeError):
-        run.engine.run(Update(player="generator", role="generator", shape=BatchShape(-1, 16)), None)
+        run.engine.run(Update(player="generator", role="generator", shape=BatchShape(-1, 16)), [{}])
     assert all(p.requires_grad for p in parameters)
 
 
@@ -138,49 +161,73 @@ def test_bf16_changes_the_arithmetic_and_not_the_course() -> None:
 # The loop
 
 
-class Interrupting(Notes):
-    """Asks to stop after two steps; keeps what it was told."""
+class Watching(Notes):
+    """Keeps the steps it was called after, and which of them was the last."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[tuple[str, int]] = []
+        self.steps: list[tuple[int, bool]] = []
 
-    @property
-    def interrupted(self) -> bool:  # type: ignore[override]
-        return ("after", 2) in self.told
-
-    def due(self, step: int) -> bool:
-        return step % 2 == 0
-
-    def flush(self, step: int) -> dict[str, float]:
-        self.told.append(("flush", step))
-        return {}
-
-    def after(self, step: int) -> None:
-        self.told.append(("after", step))
-
-
-def loop(run: Any, notes: Notes, first: int, steps: int) -> int:
-    return train(game=run.game, engine=run.engine, updates=run.updates, data=run.source, log=notes, saver=notes,
-                 seed=0, first=first, steps=steps)  # fmt: skip
+    def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
+        super().after_step(now, results, last=last)
+        self.steps.append((now.step, last))
 
 
 def test_the_loop_stops_when_it_is_asked_to_and_says_where() -> None:
-    notes = Interrupting()
-    assert loop(built(), notes, 0, 10) == 2
-    assert notes.told == [("after", 1), ("flush", 2), ("after", 2)]
+    notes = Watching()
+    assert loop(built(), 0, 10, notes, interrupted=lambda: len(notes.steps) == 1) == 2
+    assert notes.steps == [(1, False), (2, True)], "the step at which it stops is the last to callbacks too"
 
 
-def test_the_loop_counts_steps_from_one_and_flushes_at_the_end() -> None:
-    notes = Interrupting()
-    notes.told.append(("flush", 0))
-    assert loop(built(), notes, 4, 5) == 5
-    assert {step for step, _, _ in notes.rows} == {5} and notes.told[1:] == [("flush", 5), ("after", 5)]
+def test_an_interruption_is_asked_for_once_a_step() -> None:
+    """Or a signal between two questions would end the loop without its last checkpoint."""
+    answers = iter([False, False, True])
+    notes = Watching()
+    assert loop(built(), 0, 10, notes, interrupted=lambda: next(answers)) == 2
+    assert notes.steps[-1] == (2, True)
 
 
-def test_a_run_that_is_done_plays_no_more() -> None:
+def test_the_loop_counts_steps_from_one_and_the_last_is_the_last() -> None:
+    notes = Watching()
+    assert loop(built(), 4, 5, notes) == 5
+    assert {step for step, _, _ in notes.rows} == {5} and notes.steps == [(5, True)]
+
+
+def test_a_run_that_is_done_trains_no_more() -> None:
     notes = Notes()
-    assert loop(built(), notes, 6, 6) == 6 and notes.rows == []
+    assert loop(built(), 6, 6, notes) == 6 and notes.rows == []
+
+
+def test_progress_counts_images() -> None:
+    run, seen = built("batch=4"), []
+
+    class Counting(Callback):
+        def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
+            seen.append(now)
+
+    loop(run, 0, 2, Counting())
+    assert seen == [Progress(1, 4), Progress(2, 8)]
+
+
+def test_callbacks_see_images_and_scores_of_an_update() -> None:
+    """As device tensors without gradients; the means of the scores are those that are logged."""
+    run, found = built(), []
+
+    class Seeing(Callback):
+        def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
+            found.extend(results)
+
+    loop(run, 0, 1, Seeing())
+    of_d, of_g = found
+    seen = of_d.observed["main"]
+    assert seen.real is not None and seen.real_score is not None
+    assert seen.fake.shape == seen.real.shape == (4, 1, 16, 16) and seen.fake_score.shape == (4,)
+    metrics = dict(zip(of_d.names, of_d.values.tolist(), strict=True))
+    assert metrics["score/fake"] == pytest.approx(seen.fake_score.mean().item())
+    assert metrics["score/real"] == pytest.approx(seen.real_score.mean().item())
+    assert torch.equal(of_g.observed["main"].fake, seen.fake), "the fakes are shared"
+    assert of_g.observed["main"].real is None
+    assert not any(tensor.requires_grad for tensor in (*seen[:2], of_g.observed["main"].fake_score))
 
 
 def test_the_same_seed_is_the_same_run_and_another_is_another() -> None:
@@ -216,7 +263,7 @@ def test_how_often_one_logs_samples_and_saves_does_not_change_one_bit(tmp_path: 
         many, few = (dict(leaves(state[part])) for state in (often, rarely))
         assert many.keys() == few.keys() and len(many) > 20
         assert not [key for key in many if not torch.equal(torch.as_tensor(many[key]), torch.as_tensor(few[key]))]
-    assert often["step"] == rarely["step"] == 5 and often["images_seen"] == rarely["images_seen"]
+    assert often["step"] == rarely["step"] == 5 and often["seen"] == rarely["seen"]
 
 
 def test_an_unwatched_loop_ends_where_a_whole_session_does(tmp_path: Path) -> None:

@@ -100,9 +100,9 @@ def test_a_refused_target_leaves_no_trace(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     (tmp_path / "evil.py").write_text(f"open({str(trace)!r}, 'w')\nclass Part: ...\n")
     code = (
-        "from ganrun.config.instantiate import Maker\nfrom ganrun.core.errors import Refused\n"
+        "from ganrun.config.instantiate import Maker\nfrom ganrun.core.errors import ConfigError\n"
         f"for node in ({{'_target_': 'evil.Part'}}, {{'_target_': 'os.mkdir', 'path': {str(trace)!r}}}):\n"
-        "    try:\n        Maker()(node, 'here')\n    except Refused:\n        print('refused')\n"
+        "    try:\n        Maker()(node, 'here')\n    except ConfigError:\n        print('refused')\n"
     )
     root = Path(__file__).parent.parent
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path,

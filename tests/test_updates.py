@@ -1,5 +1,8 @@
 """Whose turn it is: counts, head starts, and fakes that are made once for both players."""
 
+import gc
+import weakref
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytest
@@ -9,7 +12,8 @@ from support import built, drawn, pair_in, pair_of, play
 from torch import Tensor
 
 from ganrun.config.build import Run
-from ganrun.core.context import BatchShape, Context, Progress, Role, Update
+from ganrun.core.context import Batches, BatchShape, Context, Fakes, Progress, Role, Update
+from ganrun.core.engine import chain_of
 from ganrun.core.errors import ConfigError
 from ganrun.core.seeding import reseed
 from ganrun.core.trick import Trick
@@ -50,10 +54,15 @@ def game_of(**tricks: Trick) -> LatentGame:
     return LatentGame(pairs={"main": pair_of(**tricks)}, shape=BatchShape(4, 2), prior="normal", grid=4)
 
 
+def updates_of(run: Run, step: int) -> list[Update]:
+    """The updates of this step, those of joint updates one by one."""
+    return [one for update in run.updates(run.game, step) for one in chain_of(update)]
+
+
 def turns(step: int, game: LatentGame | None = None, **settings: Any) -> str:
-    """The updates of a step as letters; > hands its fakes on, < takes them over."""
-    updates = Alternate(**(USUAL | settings))(game or game_of(), step)
-    return " ".join(f"{'<' * u.takes_over}{u.player[0]}{'>' * u.hands_on}" for u in updates)
+    """The updates of a step as letters; > shares its fakes with the next, < trains on them: one joint update."""
+    updates = [one for u in Alternate(**(USUAL | settings))(game or game_of(), step) for one in chain_of(u)]
+    return " ".join(f"{'<' * u.given_fakes}{u.player[0]}{'>' * u.share_fakes}" for u in updates)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +99,7 @@ def test_a_head_start_comes_back_every_so_many_steps() -> None:
 
 def test_the_file_of_the_warm_up_says_the_same() -> None:
     run = built(tricks=["wgan_warmup"])
-    counts = [[u.player for u in run.updates(run.game, s)].count("discriminator") for s in (0, 24, 25, 499, 500, 501)]
+    counts = [[u.player for u in updates_of(run, s)].count("discriminator") for s in (0, 24, 25, 499, 500, 501)]
     assert counts == [100, 100, 5, 5, 100, 5]
 
 
@@ -102,7 +111,7 @@ def test_one_player_alone_has_nobody_to_share_fakes_with(counts: tuple[int, int]
 
 @pytest.mark.parametrize("settings", [{"discriminator": 0}, {"generator": 0}, {"discriminator": -1}])
 def test_a_player_that_never_moves_is_refused(settings: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match=rf"updates\.{next(iter(settings))}: .* at least 1"):
+    with pytest.raises(ConfigError, match=rf"^\.{next(iter(settings))}: .* at least 1"):
         Alternate(**(USUAL | settings))
 
 
@@ -134,10 +143,10 @@ def test_lazy_tricks_are_due_every_so_many_steps_and_count_for_them() -> None:
 def test_updates_are_hashable_and_equal_when_they_run_the_same_kernels() -> None:
     game = game_of()
     first, later = (tuple(Alternate(**(USUAL | {"share_fakes": True}))(game, step)) for step in (0, 7))
-    assert first == later and len({*first, *later}) == 2
+    assert first == later and len({*first, *later}) == 1 and len({one for u in first for one in chain_of(u)}) == 2
 
 
-def test_the_stage_of_every_update_is_the_games() -> None:
+def test_the_shape_of_every_update_is_the_games() -> None:
     game = game_of()
     game.shape = BatchShape(6, 2)
     assert {update.shape for update in Alternate(**(USUAL | {"discriminator": 2}))(game, 0)} == {BatchShape(6, 2)}
@@ -194,30 +203,45 @@ def test_reusing_fakes_makes_them_once() -> None:
     assert counts == {"true": 2 * 3, "false": 3 * 3}
 
 
-def test_fakes_are_handed_on_once_and_not_kept() -> None:
+def test_shared_fakes_live_inside_one_joint_update() -> None:
+    """Nothing of an update is kept on the game or the engine: their memory is free for the next."""
     run = built()
-    play(run, 0, 2)
-    assert run.game._handed_on is None  # type: ignore[attr-defined]
-    with pytest.raises(AssertionError, match="handed"):
-        run.engine.run(Update(player="generator", role="generator", shape=run.game.shape, takes_over=True), None)
+    held: list[weakref.ref] = []
+    pair_in(run).generator.register_forward_hook(lambda net, given, made: held.append(weakref.ref(made)))
+    (update,) = run.updates(run.game, 0)
+    results = run.engine.run(update, drawn(run, update))
+    assert [result.update.player for result in results] == ["discriminator", "generator"] and len(held) == 1
+    del results
+    gc.collect()
+    assert held[0]() is None
 
 
 @pytest.mark.parametrize("tricks", [[], ["soft_labels", "instance_noise"]])
 def test_the_discriminators_update_leaves_the_generator_alone(tricks: list[str]) -> None:
-    """Neither weights nor gradients of G move in D's update, though its graph is kept; nor D's in G's."""
+    """Neither weights nor gradients of G change in D's update, though its graph is kept; nor D's in G's."""
     run = built(tricks=tricks)
     run.engine.begin(Progress(0))
-    for update in run.updates(run.game, 0):
+    plain, seen = run.engine._one, []
+
+    def watched(update: Update, batches: Batches, fakes: Mapping[str, Fakes]) -> Any:
         other = run.engine.players["generator" if update.player == "discriminator" else "discriminator"]
-        before = [p.detach().clone() for p in other.parameters], [g.clone() for g in other.gradients]
-        run.engine.run(update, drawn(run, update))
+        before = [p.detach().clone() for p in other.parameters], [p.grad for p in other.parameters]
+        done = plain(update, batches, fakes)
         assert all(torch.equal(p, q) for p, q in zip(other.parameters, before[0], strict=True)), update
-        assert all(torch.equal(p, q) for p, q in zip(other.gradients, before[1], strict=True)), update
+        assert all(p.grad is grad for p, grad in zip(other.parameters, before[1], strict=True)), update
+        seen.append(update.player)
+        return done
+
+    run.engine._one = watched  # type: ignore[method-assign]
+    for step in range(2):
+        for update in run.updates(run.game, step):
+            run.engine.run(update, drawn(run, update))
+    assert seen == ["discriminator", "generator"] * 2
 
 
 def test_the_generator_reads_no_reals_unless_something_compares() -> None:
     run = built()
-    first, second = run.updates(run.game, 0)
-    assert run.game.wants_reals(first) and not run.game.wants_reals(second)
+    first, second = updates_of(run, 0)
+    assert run.game.wanted(first) == {"images": first.shape} and not run.game.wanted(second)
     play(run, 0, 3)
     assert run.source.seen == 3 * 4

@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -22,7 +22,7 @@ from ganrun.config.validate import resolve
 from ganrun.core.context import Batch, BatchShape, Condition, Role
 from ganrun.core.engine import Eager
 from ganrun.core.errors import ConfigError
-from ganrun.core.game import Game
+from ganrun.core.game import Game, PairPlan
 from ganrun.core.loss import Loss
 from ganrun.core.pair import Pair
 from ganrun.core.ranks import ALONE, Rank
@@ -147,8 +147,7 @@ def assemble(settings: Mapping[str, Any], make: Maker) -> Parts:
     check_force(settings["force"])
     updates = make.a(Alternate, settings["updates"], "updates")
     reseed(settings["seed"], "build")
-    kind = make.part(settings["game"]["_target_"], "game")
-    plans = kind.plans if issubclass(kind, Game) else Game.plans
+    plans = make.kind(Game, settings["game"], "game").plans  # type: ignore[type-abstract]
     tricks = {pair: _tricks(settings, make) for pair in plans}
     try:
         game = _make_game(settings, make, tricks)
@@ -194,9 +193,9 @@ def _check_selected(tricks: Mapping[str, Any]) -> None:
 
 def _make_game(settings: Mapping[str, Any], make: Maker, tricks: Mapping[str, dict[str, Trick]]) -> Game:
     _check_sets(settings, make, next(iter(tricks.values())))
-    kind = cast(type[Game], make.part(settings["game"]["_target_"], "game"))
+    plans = make.kind(Game, settings["game"], "game").plans  # type: ignore[type-abstract]
     networks: dict[str, nn.Module] = {}
-    pairs = {name: _pair(settings, make, kind, name, tricks[name], networks) for name in tricks}
+    pairs = {name: _pair(settings, make, plan, tricks[name], networks) for name, plan in plans.items()}
     shape = BatchShape(settings["batch"], settings["dataset"]["resolution"])
     return make.a(Game, settings["game"], "game", pairs=pairs, shape=shape)  # type: ignore[type-abstract]
 
@@ -204,27 +203,26 @@ def _make_game(settings: Mapping[str, Any], make: Maker, tricks: Mapping[str, di
 def _pair(
     settings: Mapping[str, Any],
     make: Maker,
-    kind: type[Game],
-    name: str,
+    plan: PairPlan,
     tricks: dict[str, Trick],
     networks: dict[str, nn.Module],
 ) -> Pair:
     """One pair as its game plans it. A network that an earlier pair has is shared; the others are added."""
-    plan = kind.plans[name]._asdict()
-    shared = frozenset(role for role in ROLES if plan[role] in networks)
-    for role in ROLES:
-        if plan[role] not in networks:
-            place = plan[role] if plan[role] in settings["model"] else role
-            networks[plan[role]] = make.a(nn.Module, settings["model"][place], f"model.{place}")
+    names: dict[Role, str] = {"generator": plan.generator, "discriminator": plan.discriminator}
+    shared = frozenset(role for role in ROLES if names[role] in networks)
+    for role, name in names.items():
+        if name not in networks:
+            place = name if name in settings["model"] else role
+            networks[name] = make.a(nn.Module, settings["model"][place], f"model.{place}")
     loss = make.a(Loss, settings["loss"], "loss")
     pair = Pair(
-        generator=networks[plan["generator"]],
-        discriminator=networks[plan["discriminator"]],
+        generator=networks[plan.generator],
+        discriminator=networks[plan.discriminator],
         loss=loss,
         tricks=tricks,
         shared=shared,
     )
-    networks.update({plan[role]: getattr(pair, role) for role in ROLES})  # as tricks have modified them
+    networks.update({name: getattr(pair, role) for role, name in names.items()})  # as tricks have modified them
     return pair
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
@@ -63,31 +63,39 @@ class FolderMade(Callback):
                 path.rmdir()
 
 
-def compose(overrides: Sequence[str]) -> DictConfig:
-    """The configuration that these overrides compose, `hydra` left out. Raises what Hydra raises."""
-    import hydra
+def compose(overrides: Sequence[str] = (), folders: Sequence[Path] = ()) -> DictConfig:
+    """The configuration of a run with these overrides, such as `model=mlp`; `hydra` is left out.
 
-    os.environ.setdefault("GANRUN_TAG", "")
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose("config", list(overrides))
+    `folders` hold configuration of your own. Raises ConfigError for what cannot be composed.
+    """
+    choices = Choices(folders)
+    parsed = _parsed(overrides, choices)
+    try:
+        cfg = _compose(overrides, choices)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise (_in_one_line(error, parsed, choices) or ConfigError("configuration", str(error))) from error
+    return _finished(cfg, parsed)
 
 
 def hydra_run(arguments: list[str], task: Callable[[DictConfig], Any]) -> None:
-    """Let Hydra read the arguments and call `task` with what they compose; refuse what it cannot compose."""
+    """Let Hydra read the arguments and call `task` with what they compose. Raises ConfigError in one line."""
     import hydra
 
     options = read_options(arguments)
     choices = Choices(own_folders(options))
-    overrides = read_overrides(options.overrides)
-    for override in overrides:
-        check(override, choices)
+    parsed = _parsed(options.overrides, choices)
+
+    @wraps(task)
+    def run(cfg: DictConfig) -> Any:
+        return task(_finished(cfg, parsed))
+
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors here instead of printing them
     FolderMade.first = None
     saved, sys.argv = sys.argv, [sys.argv[0], *hydras_order(arguments, options.overrides)]
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_composed(task))()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)()
     except (HydraException, OmegaConfBaseException, OSError) as error:
-        refusal = _in_one_line(error, overrides, choices)
+        refusal = _in_one_line(error, parsed, choices)
         if refusal is None:
             raise
         raise refusal from error
@@ -96,24 +104,36 @@ def hydra_run(arguments: list[str], task: Callable[[DictConfig], Any]) -> None:
         FolderMade.forget()
 
 
-def _composed(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """The task, given only what belongs to the run."""
+def _compose(overrides: Sequence[str], choices: Choices) -> DictConfig:
+    """What Hydra composes, and raises."""
+    import hydra
 
-    @wraps(task)
-    def play(cfg: DictConfig) -> Any:
-        from hydra.core.hydra_config import HydraConfig
-
-        typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)  # as typed: nothing is resolved yet
-        leave_out(cfg, typed)
-        check_values(cfg)  # before anything imports torch
-        return task(cfg)
-
-    return play
+    os.environ.setdefault("GANRUN_TAG", "")
+    places = ",".join(f"file://{folder.absolute()}" for folder in choices.folders[1:])
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("config", [*overrides, f"hydra.searchpath=[{places}]"])
 
 
-def leave_out(cfg: DictConfig, typed: Iterable[str]) -> None:
-    """When other tricks are typed than a recipe has, its settings for those left out go too; typed ones are refused."""
-    keys = [line.lstrip("+~").partition("=")[0] for line in typed]
+def _parsed(overrides: Sequence[str], choices: Choices) -> list[Override]:
+    """The overrides, parsed and checked: once for all that follows."""
+    parsed = read_overrides(list(overrides))
+    for override in parsed:
+        check(override, choices)
+    return parsed
+
+
+def _finished(cfg: DictConfig, parsed: Sequence[Override]) -> DictConfig:
+    """A composed configuration without what was left out, its plain values checked before anything imports torch."""
+    leave_out(cfg, [override.key_or_group for override in parsed])
+    check_values(cfg)
+    return cfg
+
+
+def leave_out(cfg: DictConfig, keys: Sequence[str]) -> None:
+    """When other tricks are typed than a recipe has, drop its settings for those left out; typed ones are refused.
+
+    `keys` are what was typed, without values.
+    """
     for name, node in list(cfg.tricks.items()) if "tricks" in keys else []:
         chosen = OmegaConf.is_dict(node) and "_target_" in node
         if not chosen and not any(f"{key}.".startswith(f"tricks.{name}.") for key in keys):
@@ -180,12 +200,10 @@ def _not_chosen(key: str, trick: str, chosen: list[str], choices: Choices) -> Co
 
 def _known_keys(overrides: list[Override], choices: Choices) -> list[str]:
     """Every key of the configuration under the choices that were made, as far as they compose."""
-    places = ",".join(f"file://{folder.absolute()}" for folder in choices.folders[1:])
     made = [o.input_line for o in overrides if o.key_or_group in choices.groups and not o.is_sweep_override()]
     for some in (made, []):
         try:
-            cfg = compose([*map(str, some), f"hydra.searchpath=[{places}]"])
-            return list(flat(OmegaConf.to_container(cfg)))
+            return list(flat(OmegaConf.to_container(_compose([*map(str, some)], choices))))
         except HydraException:
             continue
     return []

@@ -39,10 +39,16 @@ class Maker:
         return node
 
     def a(self, kind: type[T], node: Any, where: str, **extra: Any) -> T:
-        """The object that `node` describes, which must be of this kind."""
-        if not issubclass(self.part(node["_target_"], where), kind):
-            raise ConfigError(where, str(node["_target_"]), f"a {kind.__name__} ({kind.__module__}.{kind.__name__})")
+        """The object that `node` describes, which must be of this kind. Raises ConfigError for another one."""
+        self.kind(kind, node, where)
         return self(node, where, **extra)
+
+    def kind(self, kind: type[T], node: Any, where: str) -> type[T]:
+        """The class that `node` names, which must be of this kind. Raises ConfigError for another one."""
+        part = self.part(node["_target_"], where)
+        if not issubclass(part, kind):
+            raise ConfigError(where, str(node["_target_"]), f"a {kind.__name__} ({kind.__module__}.{kind.__name__})")
+        return part
 
     def _call(self, node: Mapping, where: str, extra: dict[str, Any]) -> Any:
         part = self.part(node["_target_"], where)

@@ -57,7 +57,8 @@ def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player
 
 def _rate(node: Mapping[str, Any], where: str, make: Maker) -> Schedule:
     given = make(node["lr"], f"{where}.lr")
-    rate = Constant(value=given) if isinstance(given, (int, float)) else given
+    is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    rate = Constant(value=given) if is_number else given
     if not isinstance(rate, Schedule) or rate.final < 0:
         raise ConfigError(f"{where}.lr", str(node["lr"]), "a number from 0 up, or a schedule that stays there")
     return rate

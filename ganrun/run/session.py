@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import signal
 import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from ganrun.record.progress import Display, shown, summary
 from ganrun.record.recorder import Recorder
 from ganrun.run.callbacks import Checkpointing, Grids, Record
 from ganrun.run.hyperparameters import hyperparameters
-from ganrun.run.signals import Signals
+from ganrun.run.signals import Interrupted, Signals
 from ganrun.run.state import restore
 
 logger = logging.getLogger("ganrun")
@@ -195,3 +197,19 @@ def _recorder(run: Run, folder: RunFolder, first: int) -> Recorder:
     )
     recorder.text("configuration", f"```yaml\n{run.yaml}```")
     return recorder
+
+
+def train_in(cfg: DictConfig, folder: Path | None) -> Path:
+    """Train in this folder, or in a new one below `outputs/`; returns it. For callers that are programs.
+
+    Raises ConfigError before any work, Stopped, EnvironmentFailed, and KeyboardInterrupt once the run is saved.
+    """
+    path = folder or Path("outputs") / f"{datetime.now():%Y-%m-%d/%H-%M-%S}-{secrets.token_hex(2)}"
+    with Signals().installed() as signals:
+        try:
+            Session(signals=signals).start(cfg, path, overrides=[])
+        except Interrupted as interruption:
+            raise KeyboardInterrupt from interruption
+    if signals.received is not None:
+        raise KeyboardInterrupt
+    return path

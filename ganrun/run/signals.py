@@ -6,6 +6,9 @@ import ctypes
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 PARENT = "GANRUN_PARENT"  # in the environment of a sweep's job: the process that started it
@@ -35,12 +38,31 @@ class Signals:
     def __init__(self) -> None:
         self.received: int | None = None
         self._deferred = False
+        self._owns_process = True
 
     def install(self) -> Signals:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         end_with_parent()
         return self
+
+    @contextmanager
+    def installed(self) -> Iterator[Signals]:
+        """Within, signals are turned as above; after it, whoever handled them does again. For programs that go on.
+
+        A second SIGINT raises KeyboardInterrupt, as the process is not ours to end. Outside the main thread, where
+        Python allows no handler, signals stay as they are.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        self._owns_process = False
+        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def defer(self) -> None:
         """From now on the loop looks at `received` between steps."""
@@ -50,6 +72,8 @@ class Signals:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
+            if number == signal.SIGINT and not self._owns_process:
+                raise KeyboardInterrupt
             if number == signal.SIGINT:
                 os._exit(128 + number)
             return

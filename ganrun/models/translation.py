@@ -1,0 +1,133 @@
+"""Image-to-image networks: a residual generator and a patch discriminator. Zhu et al. 2017 (CycleGAN), section 7.1."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ganrun.core import limits
+from ganrun.core.context import DiscriminatorOutput
+from ganrun.core.errors import ConfigError
+from ganrun.core.traits import Traits
+from ganrun.models import base
+from ganrun.models.layers import stack
+
+EDGE, KERNEL = 7, 4  # pixels: kernels of the generator's first and last convolution, and of the discriminator's
+
+
+class Residual(nn.Module):
+    """Two convolutions of 3x3 with instance norm, plus what came in. Johnson et al. 2016. [B, C, H, W] kept"""
+
+    def __init__(self, *, channels: int):
+        super().__init__()
+        self.inner = stack(
+            pad1=nn.ReflectionPad2d(1), conv1=nn.Conv2d(channels, channels, 3), norm1=nn.InstanceNorm2d(channels),
+            activation=nn.ReLU(),
+            pad2=nn.ReflectionPad2d(1), conv2=nn.Conv2d(channels, channels, 3), norm2=nn.InstanceNorm2d(channels),
+        )  # fmt: skip
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H, W]"""
+        inner: Tensor = self.inner(maps)
+        return maps + inner
+
+
+class Generator(nn.Module):
+    """Image to image: convolutions that halve, residual blocks, transposed convolutions that double.
+
+    c7s1-k, d2k, d4k, R4k x `blocks`, u2k, uk, c7s1-C in the paper's words, with k = `width` and `halvings` = 2. Johnson
+    et al. 2016; Zhu et al. 2017, appendix 7.2 and `networks.py` of the authors.
+    """
+
+    def __init__(self, *, channels: int, resolution: int, width: int, halvings: int, blocks: int, scale: float):
+        """Weights start as N(0, `scale`), biases as 0. Raises ConfigError for sizes that cannot be made."""
+        super().__init__()
+        limits.whole(".channels", channels, 1)
+        limits.whole(".width", width, 1)
+        limits.whole(".halvings", halvings, 0)
+        limits.whole(".blocks", blocks, 0)
+        limits.number(".scale", scale, 0)
+        _check_size(resolution, halvings)
+        self.channels, self.resolution, self.range = channels, resolution, (-1.0, 1.0)
+        self.blocks = nn.Sequential(
+            stack(pad=nn.ReflectionPad2d(EDGE // 2), conv=nn.Conv2d(channels, width, EDGE), **_after(width))
+        )
+        for i in range(halvings):
+            below = nn.Conv2d(width * 2**i, width * 2 ** (i + 1), 3, stride=2, padding=1)
+            self.blocks.append(stack(conv=below, **_after(width * 2 ** (i + 1))))
+        for _ in range(blocks):
+            self.blocks.append(stack(residual=Residual(channels=width * 2**halvings)))
+        for i in reversed(range(halvings)):
+            above = nn.ConvTranspose2d(width * 2 ** (i + 1), width * 2**i, 3, stride=2, padding=1, output_padding=1)
+            self.blocks.append(stack(conv=above, **_after(width * 2**i)))
+        self.to_image = stack(
+            pad=nn.ReflectionPad2d(EDGE // 2), conv=nn.Conv2d(width, channels, EDGE), squash=nn.Tanh()
+        )
+        _initialise(self, scale)
+
+    @property
+    def traits(self) -> Traits:
+        """Nothing beyond images in [-1, 1]."""
+        return Traits()
+
+    def forward(self, image: Tensor, condition: Tensor | None = None) -> Tensor:
+        """[B, C, H, W] in [-1, 1] -> [B, C, H, W] in [-1, 1]. A condition is not read."""
+        translated: Tensor = self.to_image(self.blocks(image))
+        return translated
+
+
+class Discriminator(base.Discriminator):
+    """A score for each patch of the image. Isola et al. 2017 (pix2pix), section 3.2.2.
+
+    C(k)-C(2k)-...: `halvings` convolutions of stride 2, one of stride 1, and one that scores; with k = 64 and 3
+    halvings a patch has 70x70 pixels. Instance norm on all but the first.
+    """
+
+    def __init__(
+        self, *, channels: int, resolution: int, width: int, halvings: int, slope: float, output: str, scale: float
+    ):
+        """Weights start as N(0, `scale`), biases as 0. Raises ConfigError for sizes that cannot be made."""
+        super().__init__(channels=channels, resolution=resolution, output=output)
+        limits.whole(".width", width, 1)
+        limits.whole(".halvings", halvings, 1)
+        limits.number(".slope", slope, 0)
+        limits.number(".scale", scale, 0)
+        if resolution // 2**halvings < 4:
+            found = f"{halvings}, which leave maps of {resolution // 2**halvings} pixels"
+            raise ConfigError(".halvings", found, "maps of 4 or more", ".halvings=1")
+        widths = [width * min(2**i, 8) for i in range(halvings + 1)]  # the last has stride 1
+        self.blocks = nn.Sequential()
+        for i, (above, below) in enumerate(zip([channels, *widths], widths, strict=False)):
+            conv = nn.Conv2d(above, below, KERNEL, stride=1 if i == halvings else 2, padding=1)
+            norm = nn.InstanceNorm2d(below) if i else None
+            self.blocks.append(stack(conv=conv, norm=norm, activation=nn.LeakyReLU(slope)))
+        self.head = stack(score=nn.Conv2d(widths[-1], 1, KERNEL, padding=1))
+        _initialise(self, scale)
+
+    def forward(self, images: Tensor, condition: Tensor | None = None) -> DiscriminatorOutput:
+        """[B, C, H, W] -> scores of patches [B, 1, h, w] and features. A condition is not read."""
+        features = []
+        hidden = images
+        for block in self.blocks:
+            hidden = block(hidden)
+            features.append(hidden)
+        return DiscriminatorOutput(self.squash(self.head(hidden)), tuple(features))
+
+
+def _after(channels: int) -> dict[str, nn.Module]:
+    return {"norm": nn.InstanceNorm2d(channels), "activation": nn.ReLU()}
+
+
+def _check_size(resolution: int, halvings: int) -> None:
+    if resolution % 2**halvings or resolution // 2**halvings < 2 or resolution <= EDGE // 2:
+        found = f"{halvings} of {resolution} pixels"
+        raise ConfigError(".halvings", found, "whole maps of 2 or more pixels", ".halvings=1")
+
+
+@torch.no_grad()
+def _initialise(net: nn.Module, scale: float) -> None:
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, 0.0, scale)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
