@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ganrun.version import __version__
+
 if TYPE_CHECKING:  # types of what the functions below load when they are called
     from omegaconf import DictConfig
 
     from ganrun.run.load import LoadedRun
 
-__version__ = "0.2.0"
 __all__ = ["__version__", "compose", "load", "train"]
 
 

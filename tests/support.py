@@ -298,6 +298,7 @@ class ScaleGenerator(nn.Module):
     """G(z) = s z, as images of 2x2 pixels."""
 
     channels, resolution, latent, range = 1, 2, 4, (-1.0, 1.0)
+    traits = Traits()
 
     def __init__(self, scale: float):
         super().__init__()

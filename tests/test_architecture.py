@@ -18,18 +18,44 @@ ROOT = CONF.parent
 PACKAGE = ROOT / "ganrun"
 SOURCES = sorted(path for folder in (PACKAGE, ROOT / "hydra_plugins") for path in folder.rglob("*.py"))
 
+# Which rooms a room may import, beside the standard library, third parties and ganrun/version.py.
+ROOMS: dict[str, set[str]] = {
+    "core": set(),
+    "machine": {"core"},
+    "models": {"core"},
+    "losses": {"core"},
+    "games": {"core"},
+    "tricks": {"core", "models"},  # of models only what SHOWN names
+    "data": {"core"},
+    "metrics": {"core", "data"},
+    "record": {"core", "machine"},
+    "config": {"core", "data", "machine", "record"},  # builds parts by their dotted names, and imports none
+    "run": {"config", "core", "data", "machine", "record"},
+    "cli": {"run", "config", "core", "data", "machine", "record"},
+    "": {"cli", "run", "config"},  # the public face and `python -m ganrun`
+    "version": set(),
+    "hydra_plugins": {"run"},
+}
+# The same within `data`: bytes become arrays, arrays become images, images a data set, a data set batches.
+DATA_ROOMS: dict[str, set[str]] = {
+    "readers": set(),
+    "transforms": {"readers"},
+    "datasets": {"readers", "transforms"},
+    "sources": {"datasets", "transforms"},
+}
 # Where Hydra and its DictConfig may be known, and why. Beyond these, configuration is plain data and objects.
 BORDER = {
-    "arguments.py": "reads what was typed with the parsers of Hydra",
-    "composing.py": "reads arguments with Hydra and says its complaints in one line",
-    "reopening.py": "reads a run's own configuration again",
-    "company.py": "composes two thousand combinations of files without asking Hydra for each",
-    "explain.py": "names the refusals of Hydra while it composes",
-    "checks.py": "turns what was composed into plain data",
-    "build.py": "turns plain data into objects",
-    "cli.py": "takes what Hydra composed to a session",
-    "session.py": "takes what it was given to build; names the type only",
-    "ganrun_processes.py": "is a launcher, Hydra's own kind of plug-in",
+    "ganrun/__init__.py": "names the type that it takes and returns",
+    "config/overrides.py": "reads what was typed with the parsers of Hydra",
+    "config/compose.py": "composes with Hydra and turns its errors into one line",
+    "config/resume.py": "reads a run's own configuration again",
+    "config/compatibility.py": "composes two thousand combinations of files without asking Hydra for each",
+    "config/validate.py": "turns what was composed into plain data",
+    "config/build.py": "turns plain data into objects",
+    "cli/explain.py": "names the refusals of Hydra while it composes",
+    "cli/main.py": "takes what Hydra composed to a session",
+    "run/session.py": "takes what it was given to build; names the type only",
+    "hydra_plugins/ganrun_processes.py": "is a launcher, Hydra's own kind of plug-in",
 }
 PARTS = ("models", "losses", "games", "tricks", "data", "metrics", "record")  # what the core must not know
 
@@ -42,8 +68,8 @@ HOMES = {
     "tricks": "ganrun.tricks",
     "updates": "ganrun.core.updates",
     "optim": "torch.optim",
-    "engine": None,  # numbers only: core/engine.py and build.py read them
-    "log": None,  # numbers only: session.py and record/ read them
+    "engine": None,  # numbers only: config/build.py reads them
+    "log": None,  # numbers only: run/ and record/ read them
     "experiment": None,  # choices among the others
     "hydra": "hydra_plugins",  # Hydra's own group
 }
@@ -64,42 +90,104 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def module_of(path: Path) -> str:
+    """The dotted name of a file's module."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room_of(module: str) -> str:
+    """The room of a module: the first folder or file below `ganrun`; empty for its own files."""
+    first, *rest = module.split(".")
+    return first if first != "ganrun" else (rest[0] if rest and rest[0] != "__main__" else "")
+
+
+MODULES = {module_of(path): path for path in SOURCES}
+
+
+def known(path: Path) -> set[str]:
+    """The modules of the project that a file imports."""
+    return {name for name in imports(path) if name in MODULES and name not in ("ganrun", module_of(path))}
+
+
 def test_the_sources_were_found() -> None:
-    assert len(SOURCES) > 40 and {path.parent.name for path in SOURCES} >= {"core", *PARTS, "hydra_plugins"}
+    assert len(SOURCES) > 100 and {room_of(module) for module in MODULES} == set(ROOMS)
+
+
+def test_the_top_holds_packages_and_what_is_for_all() -> None:
+    files = {path.name for path in PACKAGE.glob("*.py")}
+    assert files == {"__init__.py", "__main__.py", "machine.py", "version.py"}
+
+
+def test_every_room_says_what_belongs_in_it() -> None:
+    """The first line of its docstring, which also says what does not."""
+    for folder in sorted(path.parent for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE):
+        line = (ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or "").splitlines()[0]
+        assert len(line) > 40 and re.search(r"\b(no|nothing|neither|never)\b", line, re.IGNORECASE), folder
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_imports_go_one_way(room: str) -> None:
+    for module, path in MODULES.items():
+        if room_of(module) == room:
+            others = {room_of(name) for name in known(path)} - {room, "version"}
+            assert others <= ROOMS[room], f"{module} imports {sorted(others - ROOMS[room])}"
+
+
+@pytest.mark.parametrize("room", sorted(DATA_ROOMS))
+def test_imports_within_data_go_one_way(room: str) -> None:
+    for module, path in MODULES.items():
+        if module.startswith(f"ganrun.data.{room}."):
+            others = {name.split(".")[2] for name in known(path) if name.count(".") > 2} & set(DATA_ROOMS) - {room}
+            assert others <= DATA_ROOMS[room], f"{module} imports {sorted(others - DATA_ROOMS[room])}"
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """No cycle, also none hidden by an import within a function or for type checkers only."""
+    assert not cycles({module: known(path) for module, path in MODULES.items()})
+
+
+def cycles(graph: dict[str, set[str]]) -> list[str]:
+    """The modules that can be reached from themselves."""
+    reached = {module: set(direct) for module, direct in graph.items()}
+    for _ in graph:
+        before = sum(map(len, reached.values()))
+        for module in graph:
+            reached[module] |= set().union(*(reached[other] for other in reached[module]))
+        if sum(map(len, reached.values())) == before:
+            break
+    return [module for module in graph if module in reached[module]]
+
+
+def test_a_cycle_is_found() -> None:
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}, "e": set()}) == ["a", "b", "c"]
 
 
 def test_only_the_border_knows_hydra() -> None:
     hydra = re.compile(r"(hydra|omegaconf)(\.|$)")
-    knowing = {path.name for path in SOURCES if any(hydra.match(name) for name in imports(path))}
-    assert knowing == set(BORDER)
+    knowing = {path for path in SOURCES if any(hydra.match(name) for name in imports(path))}
+    border = {ROOT / name if name.startswith(("ganrun/", "hydra_")) else PACKAGE / name for name in BORDER}
+    assert knowing == border
 
 
 def test_a_session_knows_a_type_of_the_configuration_and_no_more() -> None:
-    asked = [name for name in imports(PACKAGE / "session.py") if name.startswith(("hydra", "omegaconf"))]
+    asked = [name for name in imports(PACKAGE / "run" / "session.py") if name.startswith(("hydra", "omegaconf"))]
     assert asked == ["omegaconf", "omegaconf.DictConfig"]
 
 
-def test_parts_and_core_know_nothing_of_the_border() -> None:
-    """A network, a trick or the loop can be used without any configuration."""
-    above = {f"ganrun.{name.removesuffix('.py')}" for name in BORDER} | {"ganrun.config.instantiate", "ganrun.cli.help"}
-    for path in SOURCES:
-        if path.parent.name in ("core", *PARTS):
-            assert not above & set(imports(path)), path
+def test_tricks_know_how_networks_are_built_and_no_architecture() -> None:
+    for module, path in MODULES.items():
+        others = {name for name in known(path) if name.startswith("ganrun.models.")} if "tricks" in module else set()
+        assert all(name.startswith(SHOWN["tricks"]) for name in others), module
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if path.parent.name == "core"], ids=lambda path: path.name)
-def test_the_core_knows_no_part(path: Path) -> None:
-    known = {name for name in imports(path) if name.startswith(tuple(f"ganrun.{part}" for part in PARTS))}
-    assert not known
-
-
-def test_parts_know_the_core_and_not_each_other() -> None:
-    for path in SOURCES:
-        here = path.parent.name
-        if here in ("models", "losses", "games", "tricks"):
-            others = tuple(f"ganrun.{part}" for part in PARTS if part != here)
-            known = {name for name in imports(path) if name.startswith(others)}
-            assert not {name for name in known if not name.startswith(SHOWN.get(here, ("-",)))}, path
+@pytest.mark.parametrize("group", ["model", "loss", "tricks", "dataset", "experiment"])
+def test_the_core_names_no_choice(group: str) -> None:
+    """Remedies that name a part, such as `model=mlp`, come from the compatibility checker."""
+    naming = re.compile(rf"\b{group}=\w")
+    files = [path for path in SOURCES if path.parent.name == "core"]
+    assert len(files) > 12
+    assert not [(path.name, text) for path in files for text in strings(path) if naming.search(text)]
 
 
 def test_a_network_needs_no_configuration_library() -> None:
@@ -139,8 +227,9 @@ def test_a_name_is_recognised() -> None:
 
 def test_nothing_that_runs_a_contest_names_a_trick() -> None:
     """The step has no branch on a trick: neither the core, nor the games, nor what builds and keeps a run."""
-    files = [path for path in SOURCES if path.parent.name in ("core", "games", "record") or path.parent == PACKAGE]
-    for_people = ("help.py", "composing.py", "choices.py")  # which give examples
+    rooms = ("core", "games", "record", "config", "run", "cli", "machine")
+    files = [path for module, path in MODULES.items() if room_of(module) in rooms]
+    for_people = ("help.py", "compose.py", "groups.py", "overrides.py", "combination.py")  # which give examples
     files = [path for path in files if path.name not in for_people]
     options = {("explain.py", "weight_decay")}  # an option of PyTorch's optimisers, which a trick is named after
     assert {"pair.py", "engine.py", "train.py", "build.py", "session.py"} <= {path.name for path in files}

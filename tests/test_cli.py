@@ -18,7 +18,7 @@ import pytest
 import yaml
 from commands import ROOT, TINY, Nursery, checkpoints, config, environment, fresh, refusal
 
-from ganrun import __version__
+from ganrun.version import __version__
 
 QUICK = 1.5  # seconds that an answer without work may take, on a machine that does nothing else
 HEAVY = ("torch", "torchvision", "sklearn", "tensorboard")

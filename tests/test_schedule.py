@@ -9,7 +9,7 @@ import torch
 from support import built, pair_in, play, trick_of
 
 from ganrun.core.context import Progress
-from ganrun.core.schedule import Constant, Cosine, Linear, Schedule, Scheduled, schedule
+from ganrun.core.schedule import ByImages, Constant, Cosine, Linear, Schedule, Scheduled, schedule
 from ganrun.core.seeding import derive, generator, reseed
 
 
@@ -71,6 +71,29 @@ def test_copies_follow_the_step_too() -> None:
     run.game.pairs["main"].add_module("copy", copy)  # type: ignore[union-attr]
     run.game.begin(Progress(1000))
     assert copy.sigma().item() == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("shape", [Linear, Cosine])
+def test_a_schedule_may_count_images(shape: type[Linear]) -> None:
+    """Karras et al. 2018 count thousands of images, as batches change while networks grow."""
+    by_steps = shape(start=1.0, end=0.0, steps=600_000, delay=1000)
+    by_images = ByImages(schedule=by_steps)
+    for images in (0, 1000, 300_000, 601_000, 10**7):
+        assert by_images(3, images) == by_steps(images)
+    assert by_images.final == 0.0
+    number = Scheduled(by_images)
+    number.turn(7, 301_000)
+    assert number().item() == pytest.approx(by_steps(301_000))
+
+
+def test_a_rate_by_images_falls_with_the_batch() -> None:
+    node = ("optim.generator.lr={_target_: ganrun.core.schedule.ByImages, schedule: "
+            "{_target_: ganrun.core.schedule.Linear, start: 1.0e-3, end: 0.0, steps: 16}}")  # fmt: skip
+    for batch in (2, 4):
+        run = built(node, f"batch={batch}")
+        play(run, 0, 3)
+        rate = run.engine.players["generator"].optimizer.param_groups[0]["lr"]
+        assert rate == pytest.approx(1e-3 * (1 - 2 * batch / 16)), "of the last step, before which two were done"
 
 
 def test_a_learning_rate_follows_its_schedule() -> None:

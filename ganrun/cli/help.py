@@ -1,7 +1,7 @@
 """What `ganrun --help` says, written for a person."""
 
-from ganrun import __version__
 from ganrun.config.groups import CONF
+from ganrun.version import __version__
 
 GROUPS = {
     "model": "the two networks",

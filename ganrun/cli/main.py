@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganrun import __version__
 from ganrun.core.errors import (
     BUG,
     CONFIG_ERROR,
@@ -21,6 +20,7 @@ from ganrun.core.errors import (
     Stopped,
 )
 from ganrun.run.signals import Interrupted, Signals, behind
+from ganrun.version import __version__
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

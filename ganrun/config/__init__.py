@@ -1,1 +1,1 @@
-"""YAML to objects: composing, checking and building a run. Builds the parts; plays nothing and prints nothing."""
+"""YAML to objects: composing, checking and building a run. Builds the parts; trains and prints nothing."""

@@ -42,7 +42,7 @@ ROLES: tuple[Role, Role] = ("generator", "discriminator")  # in the order in whi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What a run is made of, without data: networks, losses and tricks in their game, and what is said of them."""
+    """What a run is made of, without data: networks, losses and tricks in their game, and diagnostics of them."""
 
     game: Game
     updates: Alternate

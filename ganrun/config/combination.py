@@ -77,7 +77,7 @@ def set_twice(parts: Mapping[str, Part]) -> Iterable[Diagnostic]:
 
 
 def contradictions(parts: Mapping[str, Part]) -> list[str]:
-    """Every reason why these parts cannot play together, a sentence each; empty when they can."""
+    """Every reason why these parts cannot be combined, a sentence each; empty when they can."""
     return [diagnostic.sentence for diagnostic in diagnostics(parts) if diagnostic.level is Level.ERROR]
 
 

@@ -1,4 +1,4 @@
-"""Where Hydra composes a configuration, and where its complaints become one line each."""
+"""Composing a configuration with Hydra, whose errors become one line each."""
 
 from __future__ import annotations
 
@@ -30,13 +30,16 @@ class FolderMade(Callback):
     first: ClassVar[Path | None] = None  # the uppermost part of it that was not there before
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Remember the folder of a single run."""
         self.remember(Path(config.hydra.run.dir).absolute())
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Remember the folder of a sweep."""
         self.remember(Path(config.hydra.sweep.dir).absolute())
 
     @classmethod
     def remember(cls, folder: Path) -> None:
+        """Note which part of this path does not exist yet."""
         cls.folder = folder
         cls.first = next((part for part in reversed((folder, *folder.parents)) if not part.exists()), None)
 
@@ -142,7 +145,7 @@ def leave_out(cfg: DictConfig, keys: Sequence[str]) -> None:
 
 
 def _in_one_line(error: Exception, overrides: list[Override], choices: Choices) -> ConfigError | None:
-    """What Hydra complains of; None when it is not the configuration."""
+    """Hydra's error as a ConfigError; None when it is not about the configuration."""
     match error:
         case MissingConfigException():
             place, expected = error.missing_cfg_file or "configuration", ", ".join(error.options or [])
@@ -185,7 +188,7 @@ def _no_such_key(error: ConfigCompositionException, overrides: list[Override], c
 
 
 def _not_chosen(key: str, trick: str, chosen: list[str], choices: Choices) -> ConfigError:
-    """A setting of a trick that is not played."""
+    """A setting of a trick that is not selected."""
     options = choices.options("tricks")
     name = trick if trick in options else nearest(trick, options)
     among = f"the tricks are {', '.join(chosen)}" if chosen else "there are no tricks"

@@ -34,7 +34,7 @@ class Choices:
         return sorted({path.relative_to(place).with_suffix("").as_posix() for place, path in files})
 
     def default(self, group: str) -> str:
-        """What is chosen in this group when nothing is said; in a group of the user's own, its first option."""
+        """The default of this group; in a group of the user's own, its first option."""
         found = re.search(rf"^  - {group}: (\w+)$", (CONF / "config.yaml").read_text(encoding="utf-8"), re.MULTILINE)
         return found[1] if found else self.options(group)[0]
 

@@ -87,7 +87,7 @@ class Maker:
 
 
 def check_signature(part: type, given: Mapping[str, Any], where: str, known: set[str] = frozenset()) -> None:  # type: ignore[assignment]
-    """Every key is a parameter of the constructor, and none that it needs is missing."""
+    """Raises ConfigError unless every key is a parameter of the constructor and none that it needs is missing."""
     parameters = inspect.signature(part).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
@@ -103,7 +103,7 @@ def check_signature(part: type, given: Mapping[str, Any], where: str, known: set
 
 
 def check_types(part: type, settings: Mapping[str, Any], where: str) -> None:
-    """Every value fits the constructor's annotation, as far as annotations say."""
+    """Raises ConfigError for a value that does not fit the constructor's annotation."""
     try:
         hints = typing.get_type_hints(part.__init__)  # type: ignore[misc]
     except (NameError, TypeError):

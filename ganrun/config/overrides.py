@@ -1,4 +1,4 @@
-"""What was typed: Hydra's options and KEY=VALUE, refused in one line where Hydra would say much or nothing."""
+"""Parsing what was typed: Hydra's options and KEY=VALUE, refused in one line each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def hydras_order(arguments: list[str], overrides: list[str]) -> list[str]:
 
 
 def read_options(arguments: list[str]) -> argparse.Namespace:
-    """Hydra's own options, and everything else as `overrides`."""
+    """Hydra's own options, and everything else as `overrides`. Raises ConfigError for what is neither."""
     from hydra._internal.utils import get_args_parser
 
     def refuse(message: str) -> NoReturn:
@@ -76,7 +76,7 @@ def _unreadable(argument: str) -> ConfigError:
 
 
 def check(override: Override, choices: Choices) -> None:
-    """Refuse what Hydra would take without a word, or refuse in many."""
+    """Refuse what Hydra would accept silently, or refuse in many lines."""
     key, line = override.key_or_group, str(override.input_line)
     trick = key.removeprefix("tricks.")
     if override.is_delete() and trick != key and choices.is_setting(trick):

@@ -1,4 +1,4 @@
-"""A run's own configuration, with what may change while it stays the same run."""
+"""Reading a run's own configuration again, with the settings that may change on resume."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ganrun import __version__
 from ganrun.config.compose import flat, leaves
 from ganrun.config.overrides import read_overrides
 from ganrun.core.errors import ConfigError, nearest
 from ganrun.record.checkpoint import OLD
 from ganrun.record.folder import RunFolder, is_run
+from ganrun.version import __version__
 
-# What leaves the run the same run. Data may move: what they hold is compared with what the run was trained on.
+# Settings that may change on resume. Data may be elsewhere: their content is compared with that of the checkpoint.
 FREE = ("steps", "name", "objective", "log", "plugins", "engine.device", "engine.workers", "engine.memory",
         "dataset.path", "dataset.root", "dataset.download")  # fmt: skip
 WARNED = ("batch", "engine.precision", "optim.generator.lr", "optim.discriminator.lr", "optim.decay")
@@ -25,7 +25,8 @@ CHANGEABLE = "changes of steps, log, engine, batch or learning rates only"
 def reopen(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]:
     """The configuration to go on with, and for each changed key `old -> new`.
 
-    Modules of the user's must be named again: a file names no code.
+    Plug-ins must be listed again: a file alone never makes code run. Raises ConfigError for changes that would make it
+    another run, and for a run of ganrun 0.1.
     """
     cfg = _read(run)
     before = flat(OmegaConf.to_container(cfg))

@@ -68,7 +68,7 @@ RULES: dict[str, Rule] = {
 
 
 def check_force(force: Any) -> None:
-    """`force` is a list of rules that exist and that a run can be played against."""
+    """Raises ConfigError unless `force` is a list of rules that exist and can be overruled."""
     if not isinstance(force, list):
         raise ConfigError("force", repr(force), "a list of rules", f"'force=[{force}]'")
     for rule in force:

@@ -1,4 +1,4 @@
-"""What can be said about a configuration before anything is built or imported."""
+"""Checks of a configuration before anything is built or imported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = {"engine.precision": "auto, bf16 or fp32", "engine.device": "auto, cpu, 
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration as plain data, every reference followed and nothing left open."""
+    """The configuration as plain data, with every reference resolved. Raises ConfigError for a missing value."""
     try:
         settings = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:

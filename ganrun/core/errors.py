@@ -37,6 +37,7 @@ class ConfigError(ValueError):
 
     @property
     def lines(self) -> list[str]:
+        """The error in one line."""
         return [str(self)]
 
 

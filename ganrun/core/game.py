@@ -1,4 +1,4 @@
-"""Who plays, on which data, and what each player minimises."""
+"""Games: the players, their pairs and data streams, and what each player minimises."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Game(nn.Module, ABC):
 
     @abstractmethod
     def draw(self, count: int, condition: Condition = UNCONDITIONAL) -> Tensor:
-        """New samples, from torch's generator as it stands. [count, C, H, W] in [-1, 1]
+        """New samples, from torch's generator in its present state. [count, C, H, W] in [-1, 1]
 
         Where fakes are made for a condition and none is given, it is drawn as in training.
         """

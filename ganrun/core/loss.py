@@ -1,4 +1,4 @@
-"""What the two players are told about each other's scores."""
+"""The adversarial loss of a pair: from the scores of reals and fakes to what each player minimises."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class Loss(nn.Module):
         super().__init__()
 
     def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
-        """What the discriminator minimises. Scores [B] and [B]; targets as the tricks left them. Returns []"""
+        """The discriminator's loss, from scores [B] and [B] and the targets as tricks left them. Returns []."""
         raise NotImplementedError
 
     def generator(self, fake: Tensor, real: Tensor | None, targets: Targets) -> Tensor:
-        """What the generator minimises. `targets` are hard: they only say which number stands for real. Returns []"""
+        """The generator's loss, from scores [B] and hard targets: the numbers for real and fake. Returns []."""
         raise NotImplementedError
 
     def probability(self, score: Tensor) -> Tensor | None:
-        """A score in the units of the targets, where the loss has any. [B] -> [B]"""
+        """The probability of being real that a score stands for, where the loss has targets. [B] -> [B]"""
         return None
 
     def metrics(self) -> Mapping[str, Tensor]:
-        """Numbers worth a curve after each discriminator update, as device tensors. Each []"""
+        """Metrics to log after each discriminator update, as device tensors. Each []"""
         return {}

@@ -1,4 +1,4 @@
-"""What parts state about themselves, and what is said about them before a run."""
+"""What parts state about themselves, and diagnostics about them before a run."""
 
 from __future__ import annotations
 

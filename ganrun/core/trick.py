@@ -25,7 +25,7 @@ class Trick(nn.Module):
     differentiates: ClassVar[bool] = False  # wants gradients with respect to context.real and context.fake
     paired: ClassVar[bool] = False  # wants context.on_real in the generator's update too
     every: int = 1  # add its terms only each n-th step, scaled by n
-    replaces: bool = False  # its generator term stands in place of the adversarial one
+    replaces: bool = False  # its generator term replaces the adversarial one
 
     def __init__(self) -> None:
         """Takes nothing: without this, torch's own constructor would seem to take any setting."""
@@ -37,52 +37,52 @@ class Trick(nn.Module):
         return net
 
     def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
-        """Allocate state whose shape depends on the nets or the data."""
+        """Allocate state whose shape depends on the networks or the data, from a batch of each. [B, C, H, W]"""
 
     def on_data(self, pair: PairView, examples: Examples) -> None:
-        """Look at the data once, after `bind`: a few labelled images, or those that are kept out of training."""
+        """Look at the data once, after `bind`: a few labelled images, or those that are held out of training."""
 
     # In every update.
     def latent(self, latent: Latent) -> Latent:
-        """What the generator is given, in both players' updates."""
+        """Change the generator's input, in both players' updates. [B, Z]"""
         return latent
 
     def replay(self, fake: Tensor) -> Tensor:
-        """Choose which fakes the discriminator learns from. [B, C, H, W]"""
+        """Choose the fakes that the discriminator trains on. [B, C, H, W]"""
         return fake
 
     def reals(self, images: Tensor) -> Tensor:
-        """What the data are taken to be, where their storage took something away. [B, C, H, W]
+        """Transform reals only, e.g. dequantisation. [B, C, H, W]
 
-        Never an augmentation: what only reals have is what G learns to make. Those are `view`s, of reals and fakes.
+        Never an augmentation: G would learn to make what only reals have. Augmentations are `view`s of both.
         """
         return images
 
     def view(self, images: Tensor) -> Tensor:
-        """What a discriminator sees of any image, in both players' updates. Differentiable. [B, C, H, W]"""
+        """Transform every image on its way into the discriminator, differentiably, in both updates. [B, C, H, W]"""
         return images
 
     def targets(self, targets: Targets) -> Targets:
-        """How sure the discriminator is asked to be that each image is real: 1 is real, whatever `encode` does."""
+        """Change the targets of the discriminator's update: probabilities of being real, whatever `encode` does. [B]"""
         return targets
 
     def encode(self, targets: Targets) -> Targets:
-        """Which number stands for real, in both players' updates. Acts after every `targets`."""
+        """Choose the number that stands for real, in both players' updates. Acts after every `targets`. [B]"""
         return targets
 
     def choose(self, score: Tensor) -> Tensor:
-        """Which of the fakes' scores teach the generator. [B] -> [K]; K follows from shapes and the step alone."""
+        """Choose the fakes' scores that the generator trains on. [B] -> [K]; K depends on shapes and the step alone."""
         return score
 
     def observe(self, context: Context) -> None:
         """Keep statistics of a discriminator's context, in place on buffers. Runs without gradients."""
 
     def discriminator_term(self, context: Context) -> Tensor:
-        """A term that the discriminator minimises too. []"""
+        """A further term of the discriminator's loss. []"""
         raise NotImplementedError
 
     def generator_term(self, context: Context) -> Tensor:
-        """A term that the generator minimises too. []"""
+        """A further term of the generator's loss. []"""
         raise NotImplementedError
 
     def before(self, pair: PairView, player: Role) -> None:
@@ -92,35 +92,35 @@ class Trick(nn.Module):
         """Project parameters or average them, in place, after the optimiser's step. Without gradients."""
 
     def metrics(self) -> Mapping[str, Tensor]:
-        """Numbers worth a curve after each discriminator update, as device tensors. Each []"""
+        """Metrics to log after each discriminator update, as device tensors. Each []"""
         return {}
 
     # On the host, between updates.
     def begin(self, pair: PairView, step: int) -> None:
-        """What this step needs done before its first update, such as putting past weights in. Without gradients."""
+        """Prepare a step before its first update, e.g. put past weights in. Without gradients."""
 
     def sits_out(self, step: int, player: Role) -> bool:
         """Whether this player skips its updates in this step."""
         return False
 
     def sampler(self, net: nn.Module) -> nn.Module:
-        """The generator to draw samples from."""
+        """The generator to draw samples from, e.g. one with averaged weights."""
         return net
 
     def log_metrics(self, pair: PairView) -> Mapping[str, float]:
-        """Numbers measured at each log, where the host waits anyway, such as the error on images kept out."""
+        """Metrics measured at each log, where the host waits anyway, e.g. the error on held-out images."""
         return {}
 
     def watch(self, step: int, means: Mapping[str, float]) -> None:
-        """Read the means logged since the last call; raise `Stopped` to end the run."""
+        """Read the means of the last log window. Raises Stopped to end the run."""
 
     def traversals(self, noise: Tensor) -> Mapping[str, Tensor]:
-        """Latents of further pictures beside the grid, from the grid's own [N, Z]. Name -> [rows, columns, Z]"""
+        """Latent traversals to draw beside the grid, from its noise [N, Z]: name -> [rows, columns, Z]."""
         return {}
 
     # Before anything starts.
     def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
-        """What is wrong, doubtful or worth knowing about this trick's own settings."""
+        """Errors, warnings and notes about this trick's own settings."""
         return ()
 
 
@@ -131,6 +131,7 @@ class Setting(Trick):
     """
 
     def __init__(self, *, sets: list[str]):
+        """Takes the keys that the YAML file sets, such as `optim.generator.lr`."""
         super().__init__()
         self.sets = list(sets)
         self.traits = Traits(sets=frozenset(sets))

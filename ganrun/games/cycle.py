@@ -22,11 +22,11 @@ BACK = {"a_to_b": "b_to_a", "b_to_a": "a_to_b"}
 
 
 class CycleGame(Game):
-    """CycleGAN: G translates a to b, F translates b to a, each against its own discriminator. Zhu et al. 2017, eq. 3.
+    """CycleGAN: G translates a to b and F b to a, each against its discriminator. Zhu et al. 2017, equation 3.
 
     Each direction is a pair with its own loss and tricks. The generators also minimise `cycle` times the L1 distance of
-    F(G(a)) to a and of G(F(b)) to b (equation 2), and `identity` times that of G(b) to b and of F(a) to a (section 5.2).
-    One optimiser trains both generators, one both discriminators.
+    F(G(a)) to a and of G(F(b)) to b (equation 2), and `identity` times that of G(b) to b and of F(a) to a (section
+    5.2). One optimiser trains both generators, one both discriminators.
     """
 
     plans: ClassVar[Mapping[str, PairPlan]] = {
@@ -49,6 +49,7 @@ class CycleGame(Game):
 
     @property
     def traits(self) -> Traits:  # type: ignore[override]
+        """Fakes are made from images, not from noise, and have no labels."""
         return Traits(provides=facts(Fact.CURRENT, Fact.SINGLE_SCALE, Fact.UNLABELLED))
 
     def networks(self, player: str) -> Mapping[str, nn.Module]:
@@ -77,7 +78,9 @@ class CycleGame(Game):
             if self.identity:
                 identity.append(F.l1_loss(self._translated(name, target), target))
         terms: Terms = {"cycle": self.cycle * torch.stack(cycle).sum()} if self.cycle else {}
-        return self.merged(outcomes, terms | ({"identity": self.identity * sum(identity)} if identity else {}))
+        if identity:
+            terms["identity"] = self.identity * torch.stack(identity).sum()
+        return self.merged(outcomes, terms)
 
     @torch.no_grad()
     def bind(self, batches: Batches) -> None:
@@ -112,7 +115,7 @@ class CycleGame(Game):
         return self._sampled("a_to_b", given[torch.arange(count, device=given.device) % len(given)])
 
     def _translated(self, name: str, images: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C, H, W] in float32"""
+        """Translations in this direction, in float32. [B, C, H, W] -> [B, C, H, W]"""
         pair = self.pairs[name]
         assert isinstance(pair, Pair)
         made: Tensor = pair.generator(images, None)

@@ -88,6 +88,7 @@ class LatentGame(Game):
 
     @property
     def traits(self) -> Traits:  # type: ignore[override]
+        """Fakes are made from noise; they have labels when the networks read them."""
         given = facts(Fact.LATENT, Fact.CURRENT, Fact.SINGLE_SCALE)
         if self.classes:
             return Traits(provides=given | {Fact.LABELLED}, invalidates=facts(Fact.UNLABELLED))
@@ -160,7 +161,7 @@ class LatentGame(Game):
             return {name: self._traversed(generator, noise) for name, noise in latents.items()}
 
     def _traversed(self, generator: nn.Module, latents: Tensor) -> Tensor:
-        """[R, V, Z] -> [R, V, C, H, W]"""
+        """Images of latent traversals. [R, V, Z] -> [R, V, C, H, W]"""
         rows, values = latents.shape[:2]
         labels = None if self.grid_labels is None else self.grid_labels[:rows].repeat_interleave(values)
         images = largest(generator(latents.flatten(0, 1), labels)).float()

@@ -17,9 +17,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ganrun import __version__
 from ganrun.core.errors import ConfigError
 from ganrun.record.atomic import environment, write_atomically
+from ganrun.version import __version__
 
 logger = logging.getLogger(__name__)
 

@@ -65,7 +65,7 @@ class LoadedRun:
             return draw(self.game, n, seed=seed, labels=self._labels(n, labels))
 
     def _labels(self, n: int, labels: Sequence[int] | Tensor | int | None) -> Tensor | None:
-        """[n] int64"""
+        """The labels as a tensor. [n] int64"""
         if labels is None:
             return None
         if not self.game.classes:

@@ -154,7 +154,7 @@ class Session:
 
     @staticmethod
     def _describe(run: Run, folder: RunFolder, overrides: list[str]) -> None:
-        """Write down what the run is, and log what is to be said of its parts."""
+        """Write down what the run is, and log the diagnostics of its parts."""
         folder.describe(
             config=run.yaml,
             overrides=overrides,

@@ -1,1 +1,1 @@
-"""Data sets: images and labels by index. One file a family; batches are made in `data/sources`."""
+"""Data sets: images and labels by index, one file a family. Makes no batches: that is `data/sources`."""
