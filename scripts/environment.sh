@@ -1,13 +1,13 @@
-# Makes the project's environment in .venv out of requirements.lock. Sourced by the scripts beside it, which set `root`.
-# A call with nothing to do costs a few small processes: neither Python, uv nor pip is started.
+# Makes the project's environment in .venv from requirements.lock. Sourced by the scripts beside it, which set `root`.
+# When there is nothing to do, a call starts neither Python, uv nor pip.
 
 venv=$root/.venv
-stamp=$venv/.ganrun/ready # written last: without it, what lies in .venv is half made
+stamp=$venv/.ganrun/ready # written last: without it, .venv is incomplete
 minimum="3, 11"
 
 say() { printf 'ganrun: %s\n' "$*" >&2; }
 
-refuse() { # exit code: 2 when the user can change it, 4 when the machine failed
+refuse() { # exit code: 2 when the user can fix it, 4 when the machine failed
     code=$1
     shift
     say "$@"
@@ -16,8 +16,8 @@ refuse() { # exit code: 2 when the user can change it, 4 when the machine failed
 
 digest() { if command -v sha256sum >/dev/null 2>&1; then sha256sum; else cksum; fi; }
 
-# What an environment depends on: where it stands (its scripts name their interpreter), the locked versions, and the
-# project's own metadata.
+# What an environment depends on: its path (its scripts name their interpreter), the locked versions, and the project's own
+# metadata.
 wanted() {
     printf '%s\n' "$root"
     sed '/^\[tool\./,$d' "$root/pyproject.toml" | cat "$root/requirements.lock" - | digest
@@ -25,7 +25,7 @@ wanted() {
 
 ready() { [ -x "$venv/bin/python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; }
 
-# The base interpreter, so that removing an active .venv does not remove what is to make the next one.
+# The base interpreter, so that removing an active .venv does not remove the interpreter that makes the next one.
 ask_python='import sys
 if sys.version_info < ('$minimum'): sys.exit("Python " + ".".join(map(str, sys.version_info[:3])))
 print(getattr(sys, "_base_executable", "") or sys.executable)'
@@ -44,7 +44,7 @@ find_python() {
 
 find_uv() { command -v uv; }
 
-# An interrupted environment of ours is removed; one that somebody else made is kept aside.
+# Removes an unfinished environment of these scripts; renames one that somebody else made.
 clear_the_way() {
     if [ -d "$venv/.ganrun" ]; then
         say "removing the unfinished or outdated environment in .venv"
@@ -54,10 +54,10 @@ clear_the_way() {
         say "the .venv here is not from these scripts; it is kept as $kept"
         mv "$venv" "$root/$kept"
     fi
-    rm -rf "$venv.removed" # under another name, so that an interrupted removal is not taken for somebody's .venv
+    rm -rf "$venv.removed" # renamed first, so that a later call does not keep an interrupted removal as somebody's .venv
 }
 
-can_create() { # refuses while nothing has been touched
+can_create() { # refuses before anything is changed
     find_python
     if ! uv=$(find_uv) && ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         refuse 2 "environment: $python has no venv module, expected uv or venv." \
@@ -76,8 +76,8 @@ create() {
     fi
 }
 
-# Nothing is resolved: the lock lists everything, and a file whose hash differs is refused. What ships as source is built
-# with the locked setuptools, which therefore comes first.
+# Nothing is resolved: the lock lists every package, and a file whose hash differs is refused. Packages that come as source are
+# built with the locked setuptools, which is therefore installed first.
 install() {
     locked setuptools | pip_install --quiet --require-hashes -r /dev/stdin &&
         pip_install --require-hashes -r "$root/requirements.lock" &&
@@ -95,7 +95,7 @@ pip_install() {
     fi
 }
 
-# Whether the present environment was once complete, here, so that installing the difference is enough.
+# Whether .venv was once complete at this path, so that installing the difference is enough.
 updatable() {
     [ -f "$stamp" ] && [ "$(sed 1q "$stamp")" = "$root" ] && [ -x "$venv/bin/python" ] &&
         { find_uv >/dev/null || [ -x "$venv/bin/pip" ]; }
@@ -107,24 +107,24 @@ make_ready() {
         say "bringing the environment in .venv up to date"
         rm -f "$stamp"
     else
-        can_create && create || return # asked again: another call may have failed while this one waited
+        can_create && create || return # checked again: another call may have failed while this one waited
     fi
     install || return
     printf '%s\n' "$wanted" >"$stamp.new" && mv "$stamp.new" "$stamp" || return
     say "the environment is ready after $(($(date +%s) - began)) s"
 }
 
-# One at a time: the lock is held by this shell and by what it starts, and vanishes with them.
+# One call at a time: this shell and its children hold the lock, and it is freed when they end.
 prepare() {
     wanted=$(wanted)
     if ready; then return; fi
-    [ -w "$root" ] || refuse 2 "environment: $root is not writable, expected room for .venv. Try: a copy that you own"
+    [ -w "$root" ] || refuse 2 "environment: $root is not writable, expected a folder in which .venv can be made. Try: a copy that you own"
     updatable || can_create
     if command -v flock >/dev/null 2>&1; then
         exec 9>"$root/.venv.lock"
         flock -n 9 || { say "waiting for another call that makes the environment" && flock 9; }
     fi
-    ready || make_ready >&2 || refuse 4 "environment: could not be made, the reason stands above." \
+    ready || make_ready >&2 || refuse 4 "environment: could not be made; the reason is above." \
         "Try: the same again; what was downloaded is kept"
     exec 9>&-
 }
