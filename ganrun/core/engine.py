@@ -18,6 +18,8 @@ from ganrun.core.schedule import Schedule, at
 class Player:
     """A set of networks that are trained together, with their optimiser."""
 
+    _rate_now: float | None
+
     def __init__(
         self,
         networks: Mapping[str, nn.Module],
@@ -25,8 +27,13 @@ class Player:
         rate: Schedule,
         numbers: Mapping[str, Any] = MappingProxyType({}),
     ):
-        """`numbers` are other settings of the optimiser that follow the step, such as betas, by name."""
+        """`numbers` are other settings of the optimiser that follow the step, such as betas, by name.
+
+        The learning rate of a fused optimiser becomes a tensor [], which a captured update reads anew each time.
+        """
         self.networks, self.optimizer, self.rate, self.numbers = networks, optimizer, rate, numbers
+        self._learning_rates = [_learning_rate(group) for group in optimizer.param_groups]
+        self._restore_rates()
         several = len(networks) > 1  # their parameters need the network's name to be told apart
         named = [
             (f"{net}.{name}" if several else name, p)
@@ -48,11 +55,25 @@ class Player:
         rate = self.rate(*now)
         numbers = {name: at(number, *now) for name, number in self.numbers.items()}
         for group in self.optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
-            else:
+            if not isinstance(group["lr"], Tensor):
                 group["lr"] = rate
+            elif rate != self._rate_now:
+                group["lr"].fill_(rate)
             group.update(numbers)
+        self._rate_now = rate
+
+    def load_optimizer(self, state: dict[str, Any]) -> None:
+        """Put back the state of the optimiser. Raises ValueError when it is that of other parameters.
+
+        The learning rates stay the tensors they are, at the addresses they have.
+        """
+        self.optimizer.load_state_dict(state)
+        self._restore_rates()
+
+    def _restore_rates(self) -> None:
+        self._rate_now = None  # the rate that the tensors hold; None: not known
+        for group, rate in zip(self.optimizer.param_groups, self._learning_rates, strict=True):
+            group["lr"] = rate
 
     def clear(self, *, keep_addresses: bool) -> None:
         """Forget the gradients of the update before: fill them with zeros where they must stay where they are."""
@@ -82,6 +103,18 @@ class Player:
         """The gradient norm of every parameter tensor, [] each, in one fused call."""
         norms = torch._foreach_norm(self.gradients)
         return {f"gradient/{player}/{name}": norm for name, norm in zip(self.names, norms, strict=True)}
+
+
+def _learning_rate(group: dict[str, Any]) -> float | Tensor:
+    """The learning rate of a group as it is kept: a tensor [] where the optimiser is fused.
+
+    A fused kernel computes with float32 on a GPU and reads a double on a CPU.
+    """
+    if not group.get("fused"):
+        return group["lr"]
+    device = group["params"][0].device
+    dtype = torch.float64 if device.type == "cpu" else torch.float32
+    return torch.tensor(float(group["lr"]), dtype=dtype, device=device)
 
 
 class Eager:

@@ -34,7 +34,7 @@ def restore(run: Run, state: Mapping[str, Any], where: str) -> Progress:
     restore_game(run.game, state, where)
     try:
         for name, player in run.engine.players.items():
-            player.optimizer.load_state_dict(state["optimizers"][name])
+            player.load_optimizer(state["optimizers"][name])
     except (RuntimeError, ValueError, KeyError) as error:
         raise _misfit(where, error) from error
     run.data.seen = state["seen"]
