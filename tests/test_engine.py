@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,22 @@ def test_bf16_changes_the_arithmetic_and_not_the_course() -> None:
         rows = play(built(f"engine.precision={precision}"), 0, 3).rows
         losses.append([m[f"loss/{player}/adversarial"].item() for _, player, m in rows])
     assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], abs=0.05)
+
+
+def test_the_learning_rate_of_a_fused_optimiser_is_a_tensor_that_stays_where_it_is() -> None:
+    """As a captured update reads it; also after a checkpoint was put back, whose rate is another tensor."""
+    run = built("optim.generator.lr={_target_: ganrun.core.schedule.Linear, start: 4.0e-3, end: 0.0, steps: 4}")
+    player = run.engine.players["generator"]
+    rate = player.optimizer.param_groups[0]["lr"]
+    assert isinstance(rate, torch.Tensor) and rate.shape == () and rate.item() == 4e-3
+    play(run, 0, 2)
+    assert player.optimizer.param_groups[0]["lr"] is rate and rate.item() == pytest.approx(3e-3)
+    player.load_optimizer(deepcopy(player.optimizer.state_dict()))
+    assert player.optimizer.param_groups[0]["lr"] is rate
+    play(run, 3, 4)
+    assert rate.item() == pytest.approx(1e-3)
+    plain = built("optim=rmsprop").engine.players["generator"].optimizer.param_groups[0]
+    assert isinstance(plain["lr"], float), "one that takes a number gets one"
 
 
 # The loop

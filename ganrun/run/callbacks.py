@@ -64,7 +64,8 @@ class Grids(Callback):
     def __init__(self, run: Run, folder: RunFolder, recorder: Recorder):
         self.run, self.folder, self.recorder = run, folder, recorder
         self.every = run.settings["log"]["samples"]
-        self.reals = run.source.examples(len(run.game.sample())).images
+        examples = run.data.examples(len(run.game.sample()))
+        self.reals = {stream: batch.images for stream, batch in examples.items()}
         self.last: Path | None = None  # the newest grid
 
     def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
@@ -73,7 +74,8 @@ class Grids(Callback):
 
     def write(self, step: int) -> None:
         """The grid of this step, and the further pictures of the game."""
-        picture = grid(self.run.game.sample(), self.run.game.rows, reals=self.reals)
+        real = next(iter(self.run.game.plans.values())).stream  # to the first pair, whose samples the grid shows
+        picture = grid(self.run.game.sample(), self.run.game.rows, reals=self.reals[real])
         self.last = self.folder.samples / f"step_{step:08d}.png"
         save_png(self.last, picture)
         self.recorder.image("samples", step, picture)
@@ -83,10 +85,12 @@ class Grids(Callback):
             self.recorder.image(name, step, picture)
 
     def write_reals(self, step: int) -> None:
-        """The picture of real images beside which the samples are to be judged."""
-        picture = grid(self.reals)
-        save_png(self.folder.samples / "reals.png", picture)
-        self.recorder.image("reals", step, picture)
+        """Pictures of real images to compare the samples with: reals.png, or one for each of several streams."""
+        for stream, images in self.reals.items():
+            name = "reals" if len(self.reals) == 1 else f"reals_{stream}"
+            picture = grid(images)
+            save_png(self.folder.samples / f"{name}.png", picture)
+            self.recorder.image(name, step, picture)
 
 
 class Checkpointing(Callback):
