@@ -14,7 +14,7 @@ from ganrun.core.context import BatchShape
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.array import Array
 from ganrun.data.datasets.base import to_units
-from ganrun.data.sources.source import open_source
+from ganrun.data.sources.open import open_source
 
 KEYS = ("images", "labels", "layout", "range", "channels", "resolution", "classes")
 PIXELS = images(6, 3, 16, 16)

@@ -13,7 +13,7 @@ from PIL import Image
 from ganrun.core.context import BatchShape
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.folder import Folder
-from ganrun.data.sources.source import open_source
+from ganrun.data.sources.open import open_source
 
 SETTINGS = {"labels": None, "skip_bad": False, "channels": None, "resolution": None, "classes": None}
 

@@ -15,7 +15,7 @@ from test_data_sets import build, refusal
 from ganrun.core.context import BatchShape
 from ganrun.data.datasets.random_by_index import splitmix, uniform
 from ganrun.data.datasets.shape_drawing import COLOURS, REACH, SHAPES, Figures, covered, draw
-from ganrun.data.sources.source import open_source
+from ganrun.data.sources.open import open_source
 
 PLACES = {"upper": 0, "top": 0, "lower": 2, "bottom": 2}
 

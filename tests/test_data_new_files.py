@@ -18,7 +18,7 @@ from ganrun.config.groups import Choices
 from ganrun.core.context import BatchShape
 from ganrun.core.errors import ConfigError
 from ganrun.data.readers.paths import Paths
-from ganrun.data.sources.source import open_source
+from ganrun.data.sources.open import open_source
 
 CPU = torch.device("cpu")
 

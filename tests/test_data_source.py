@@ -15,7 +15,8 @@ from ganrun.core.errors import ConfigError, EnvironmentFailed
 from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Dataset, Held
 from ganrun.data.sources.order import Order
-from ganrun.data.sources.source import Resident, Source, open_source
+from ganrun.data.sources.open import open_source
+from ganrun.data.sources.source import Resident, Source
 from ganrun.data.sources.streamed import Streamed
 
 CPU = torch.device("cpu")
@@ -115,7 +116,7 @@ def test_values_are_minus_one_to_one_exactly():
     assert batch.images.flatten().tolist() == pytest.approx([-1, 1, 127 / 127.5 - 1, 128 / 127.5 - 1], abs=1e-7)
 
 
-def test_a_stage_of_lower_resolution_averages_pixels():
+def test_a_lower_resolution_averages_pixels():
     source = Resident(held(6, side=8), seed=0, device=CPU)
     small = source.draw(BatchShape(6, 4)).images
     source.seen = 0
@@ -177,7 +178,7 @@ def test_a_killed_worker_ends_the_run_in_one_line():
 SCRIPT = """
 import hashlib, os, signal, sys, time, torch
 sys.path.insert(0, "tests")
-from test_data_source import CPU, Stage, Streamed, held
+from test_data_source import CPU, BatchShape, Streamed, held
 torch.set_num_threads(1)
 told = []
 for number in (signal.SIGTERM, signal.SIGINT):
@@ -185,7 +186,7 @@ for number in (signal.SIGTERM, signal.SIGINT):
 source = Streamed(held(50), seed=0, device=CPU, workers=2)
 digest = hashlib.sha256()
 for i in range(40):
-    digest.update(source.draw(Stage(8, 4)).images.numpy().tobytes())
+    digest.update(source.draw(BatchShape(8, 4)).images.numpy().tobytes())
     if i == 5:
         print("ready", *[w.pid for w in source._chunks._workers], flush=True)
         if "wait" in sys.argv:
