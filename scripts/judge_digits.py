@@ -25,7 +25,7 @@ from ganrun.run.load import draw, load_run
 SHARE, CONFIDENCE = (0.04, 0.18), 0.85  # what the default run must reach
 
 
-def judge(path: Path, samples: int, seed: int) -> dict[str, object]:
+def evaluate(path: Path, samples: int, seed: int) -> dict[str, object]:
     """The measurements by name."""
     run, step = load_run(path)
     real = run.source.examples(len(run.source.dataset))
@@ -66,7 +66,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found = judge(arguments.run, arguments.samples, arguments.seed)
+    found = evaluate(arguments.run, arguments.samples, arguments.seed)
     shares, confidence = found["shares"], found["median_confidence"]
     assert isinstance(shares, list) and isinstance(confidence, float)
     if arguments.json:

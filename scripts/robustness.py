@@ -99,7 +99,7 @@ def larger(images: Tensor) -> Tensor:
     return F.interpolate(images, scale_factor=2, mode="bilinear")
 
 
-def judge(folder: Path, classifier: nn.Module, seed: int) -> float:
+def evaluate(folder: Path, classifier: nn.Module, seed: int) -> float:
     """The score of a run; 1 when it ended before its last step."""
     try:
         run, step = load_run(folder)
@@ -154,7 +154,7 @@ def main() -> int:
     reals = larger(digits.images.float() / 127.5 - 1)
     classifier = train(reals, digits.labels, arguments.seed)
     scores = {
-        number: {recipe: judge(Path(jobs[number, recipe].folder), classifier, arguments.seed) for recipe in RECIPES}
+        number: {recipe: evaluate(Path(jobs[number, recipe].folder), classifier, arguments.seed) for recipe in RECIPES}
         for number in drawn
     }
     report(drawn, scores, score(classifier, reals), arguments.json)

@@ -97,7 +97,7 @@ def test_triangle_and_star_point_up():
     assert widths.max() == pytest.approx(side, abs=2) and np.argmax(widths) > 32
 
 
-def test_a_shape_moves_by_whole_pixels_without_changing():
+def test_a_translation_by_whole_pixels_leaves_the_shape_unchanged():
     centred = cover("star", scale=0.3, rotation=10)
     moved = cover("star", scale=0.3, rotation=10, x=0.5 + 5 / 64, y=0.5 - 9 / 64)
     assert np.allclose(np.roll(centred, (-9, 5), (0, 1)), moved, atol=1e-4)

@@ -322,7 +322,7 @@ def test_downloads_are_checked_and_a_failed_one_is_one_line(tmp_path, monkeypatc
 # ---- keeping classes
 
 
-def test_classes_are_kept_in_the_order_asked_and_relabelled():
+def test_classes_are_kept_in_the_order_of_the_setting_and_relabelled():
     full, some = build("digits"), build("digits", classes=[7, 3])
     assert some.classes == ("7", "3") and set(some.labels.tolist()) == {0, 1}
     assert torch.equal(some.images[some.labels == 0], full.images[full.labels == 7])

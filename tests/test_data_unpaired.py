@@ -1,21 +1,18 @@
-"""Data sets of two streams: unpaired domains, negatives, halves; and the start-up time of the bundled data."""
+"""Data sets of two streams: unpaired domains, negatives, and the halves of the digits."""
 
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from data_formats import write_image
 from omegaconf import OmegaConf
-from test_data_sets import build, refusal
+from test_data_sets import refusal
 
 from ganrun.config.build import open_data
 from ganrun.config.instantiate import Maker
 from ganrun.core.errors import ConfigError
 from ganrun.core.seeding import generator
-from ganrun.data.datasets import bundled
 from ganrun.data.datasets.base import Dataset, InMemory
 from ganrun.data.datasets.bundled import Digits
 from ganrun.data.datasets.negative import Negative
@@ -190,60 +187,3 @@ def test_digits_and_negatives_have_no_image_in_common():
 def build_pair(**settings: int) -> Unpaired:
     node = OmegaConf.merge(OmegaConf.load(CONF / "digits_to_negatives.yaml"), settings)
     return Maker()(OmegaConf.to_container(node, resolve=True), "dataset")
-
-
-# ---- start-up
-
-
-def modules_after(code: str) -> set[str]:
-    """The modules that a process has imported after this code."""
-    listing = "; import sys; print(*sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code + listing], capture_output=True, text=True, check=True)
-    return set(result.stdout.split())
-
-
-def test_bundled_data_are_read_without_scikit_learn_and_torchvision():
-    code = (
-        "from ganrun.data.datasets.bundled import Digits, Photos; import ganrun.data.datasets.benchmarks,"
-        " ganrun.data.datasets.celeba, ganrun.data.datasets.stl10, ganrun.data.datasets.lsun;"
-        " Digits(channels=1, resolution=8, classes=None);"
-        " Photos(size=4, seed=0, share=0.5, channels=3, resolution=16, classes=None)"
-    )
-    assert {name.split(".")[0] for name in modules_after(code)} & {"sklearn", "torchvision", "scipy", "pandas"} == set()
-
-
-def test_digits_are_bit_for_bit_those_of_scikit_learn():
-    from sklearn.datasets import load_digits
-
-    theirs = load_digits()
-    pixels, labels = bundled.read_digits()
-    assert torch.equal(pixels[:, 0], torch.from_numpy(theirs.images * 255 / 16).round().to(torch.uint8))
-    assert torch.equal(labels, torch.from_numpy(theirs.target).long())
-
-
-@pytest.mark.parametrize("name", ["china", "flower"])
-def test_photographs_are_bit_for_bit_those_of_scikit_learn(name):
-    from sklearn.datasets import load_sample_image
-
-    assert torch.equal(
-        bundled.read_photo(name).permute(1, 2, 0), torch.from_numpy(load_sample_image(f"{name}.jpg").copy())
-    )
-
-
-def test_missing_files_of_scikit_learn_are_one_line(tmp_path, monkeypatch):
-    class Spec:
-        submodule_search_locations = (str(tmp_path),)
-
-    for spec in (None, Spec()):
-        monkeypatch.setattr(bundled, "find_spec", lambda name, spec=spec: spec)
-        line = refusal("digits")
-        assert line.startswith("dataset: scikit-learn's data/digits.csv.gz is missing, expected scikit-learn.")
-        assert "images/china.jpg is missing" in refusal("photos")
-
-
-def test_damaged_files_of_scikit_learn_are_one_line(tmp_path, monkeypatch):
-    for name in ("a.csv.gz", "a.jpg"):
-        (tmp_path / name).write_bytes(b"not what it should be")
-    monkeypatch.setattr(bundled, "sklearn_file", lambda name: tmp_path / ("a.jpg" if "jpg" in name else "a.csv.gz"))
-    assert "a.csv.gz: cannot be read (" in refusal("digits") and "a.jpg: cannot be read (" in refusal("photos")
-    assert len(build("ring", size=16)) == 16  # others do not read them

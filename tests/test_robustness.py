@@ -85,4 +85,4 @@ def test_the_table_counts_by_score(script: ModuleType) -> None:
 
 
 def test_a_run_that_did_not_end_scores_nothing(script: ModuleType, tmp_path: Path) -> None:
-    assert script.judge(tmp_path, FirstPixel(), 0) == 1.0
+    assert script.evaluate(tmp_path, FirstPixel(), 0) == 1.0

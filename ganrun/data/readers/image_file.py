@@ -62,7 +62,7 @@ def _check(header: Header, size: int) -> None:
     if min(header.width, header.height) < LEAST:
         raise UnreadableImage(f"is {header.width}x{header.height} pixels")
     if header.mode in TOO_DEEP:
-        raise UnreadableImage(f"has {TOO_DEEP[header.mode]} values of unknown range (dataset=array can say it)")
+        raise UnreadableImage(f"has {TOO_DEEP[header.mode]} values of unknown range (dataset=array takes their range)")
 
 
 def _ends_well(path: Path, format: str | None) -> bool:
