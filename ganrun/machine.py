@@ -53,7 +53,7 @@ def keep_big_blocks() -> bool:
 
 
 def find_device(name: str) -> torch.device:
-    """The device of this name: `auto` takes a GPU when there is one. Raises Refused when it does not exist."""
+    """The device of this name: `auto` takes a GPU when there is one. Raises ConfigError when it does not exist."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -71,7 +71,7 @@ def find_device(name: str) -> torch.device:
 def computes_in_bf16(precision: str, device: torch.device, resolution: int) -> bool:
     """Whether updates run under bf16 autocast. `auto`: where that is faster, for images of more than one pixel.
 
-    Raises Refused for a precision other than auto, bf16 and fp32.
+    Raises ConfigError for a precision other than auto, bf16 and fp32.
     """
     if precision not in ("auto", "bf16", "fp32"):
         raise ConfigError("engine.precision", repr(precision), "auto, bf16 or fp32")

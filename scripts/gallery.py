@@ -3,7 +3,7 @@
 
     .venv/bin/python scripts/gallery.py OUT.png RUN [RUN...]
 
-Samples are drawn anew from each run's newest checkpoint, none is chosen. Runs on 2-D points have pictures of their own.
+Samples are drawn anew from each run's newest checkpoint, without selection. Runs on 2-D points have other pictures.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Judges an InfoGAN run: whether a categorical code has become the classes of the data, which it never saw.
+"""Evaluates an InfoGAN run: whether a categorical code matches the classes of the data, without their labels.
 
     scripts/judge_codes.py RUN [--code 0] [--json]
 
-Each real image gets the code that Q thinks most likely. Codes are then given to classes one to one so that most images
-are right, as in Chen et al. 2016, section 7.2; the share that is right is compared with what the same matching gives
-for shuffled labels, the mean and the largest of 200 shuffles. Exit code 1 when it does not beat the largest.
+Each real image gets the code that is most probable under Q. Codes are then assigned to classes one to one so that most
+images are right, as in Chen et al. 2016, section 7.2. The share that is right is compared with what the same matching
+gives for shuffled labels, the mean and the largest of 200 shuffles. Exit code 1 unless the share is above the largest.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ganrun.data.datasets.base import to_units
+from ganrun.data.transforms.value_range import to_units
 from ganrun.run.load import load_run
 
 SHUFFLES, CHUNK = 200, 500
 
 
 def matched(codes: Tensor, labels: Tensor) -> float:
-    """The share of images whose code stands for their class, for the best one-to-one assignment. [N], [N] -> []"""
+    """The share of images whose code is assigned to their class, for the best one-to-one assignment. [N], [N] -> []"""
     size = int(max(codes.max(), labels.max())) + 1
     table = np.zeros((size, size))
     np.add.at(table, (codes.numpy(), labels.numpy()), 1)
@@ -35,7 +35,7 @@ def matched(codes: Tensor, labels: Tensor) -> float:
 
 
 def chance(codes: Tensor, labels: Tensor) -> tuple[float, float]:
-    """What the same matching gives for shuffled labels: mean and largest of many."""
+    """The same share for shuffled labels: mean and largest of many shuffles. [N], [N]"""
     torch.manual_seed(0)
     found = [matched(codes, labels[torch.randperm(len(labels))]) for _ in range(SHUFFLES)]
     return sum(found) / len(found), max(found)
@@ -43,7 +43,7 @@ def chance(codes: Tensor, labels: Tensor) -> tuple[float, float]:
 
 @torch.no_grad()
 def read_codes(net: torch.nn.Module, images: Tensor, code: int) -> Tensor:
-    """The value of this categorical code that Q thinks most likely, for each image. [N]"""
+    """The most probable value of this categorical code under Q, for each image. [N, C, H, W] -> [N]"""
     net.eval()
     return torch.cat([net(chunk).heads[f"category_{code}"].argmax(1).cpu() for chunk in images.split(CHUNK)])
 

@@ -1,4 +1,4 @@
-"""Judges runs on 2-D mixtures (dataset=ring, dataset=grid): how many modes their samples find, and how well.
+"""Evaluates runs on 2-D mixtures (dataset=ring, dataset=grid): mode coverage and quality of their samples.
 
     python scripts/judge_toys.py RUN [RUN ...] [--samples 2500] [--seed 0] [--json | --markdown]
 
@@ -20,17 +20,17 @@ from statistics import mean
 
 from ganrun.config.resume import earlier_overrides
 from ganrun.core.errors import ConfigError
-from ganrun.metrics.modes import SAMPLES, Modes, judge
+from ganrun.metrics.modes import SAMPLES, Modes, measure_modes
 from ganrun.run.load import draw, load_run
 
 GOOD = 0.9  # what a run must reach, besides every mode
 
 
 def found_in(path: Path, samples: int, seed: int) -> tuple[int, Modes]:
-    """The step that a run has reached, and what its samples show."""
+    """The step that a run has reached, and the coverage of its samples."""
     run, step = load_run(path)
     run.data.close()
-    return step, judge(draw(run.game, samples, seed=seed), run.source.dataset)
+    return step, measure_modes(draw(run.game, samples, seed=seed), run.source.dataset)
 
 
 def row(path: Path, step: int, modes: Modes) -> str:
@@ -38,7 +38,7 @@ def row(path: Path, step: int, modes: Modes) -> str:
 
 
 def settings(path: Path) -> tuple[str, ...]:
-    """What was typed for a run, but its seed."""
+    """The overrides of a run, without its seed."""
     return tuple(line for line in earlier_overrides(path) if not line.startswith("seed="))
 
 
@@ -66,10 +66,10 @@ def main() -> int:
     reached, alike = True, defaultdict(list)
     for path in arguments.runs:
         step, modes = found_in(path, arguments.samples, arguments.seed)
-        figures = {"run": str(path), "step": step, "samples": arguments.samples, **modes._asdict()}
+        row_of = {"run": str(path), "step": step, "samples": arguments.samples, **modes._asdict()}
         alike[settings(path)].append(modes)
         if not arguments.markdown:
-            print(json.dumps(figures) if arguments.json else row(path, step, modes), flush=True)
+            print(json.dumps(row_of) if arguments.json else row(path, step, modes), flush=True)
         reached &= modes.covered == modes.total and modes.good >= GOOD
     if arguments.markdown:
         print(table(alike))

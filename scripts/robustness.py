@@ -4,8 +4,8 @@
 
 Draws COUNT architectures by SEED (base, depth, width, nonlinearity, norm of either network) and trains each twice on
 the digits at 16x16, a run of its own each time, with nothing tuned: as a standard GAN (DCGAN's recipe), and with
-WGAN-GP, where layer norm stands in place of batch norm in D, as in the paper. Each is judged by the inception score of
-a classifier of real digits: 1 is nothing, 10 the most there is. Prints, as table 2 of the paper, how many reach each
+WGAN-GP, where layer norm replaces batch norm in D, as in the paper. Each is scored by the inception score of a
+classifier of real digits, from 1 to 10. Prints, as table 2 of the paper, how many reach each
 score with one recipe only, with both, with neither. The paper's own count: --count 200. What is finished in FOLDER is
 not trained again, so an interrupted sweep goes on, and a larger count adds to a smaller one.
 """
@@ -25,13 +25,13 @@ from torch import Tensor, nn
 
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.bundled import Digits
-from ganrun.metrics.digits import score, train
+from ganrun.metrics.digit_classifier import score, train
 from ganrun.run.load import draw, load_run
 from ganrun.run.sweep import Job, run_jobs
 
 SAMPLES = 1000
 SCORES = (3.0, 5.0, 7.0, 8.0, 9.0)  # of at most 10; the paper's are 1, 3, 5, 7 and 9 of Inception's
-SIDE = 16  # pixels of the runs; the classifier sees 32
+SIDE = 16  # pixels of the runs; the classifier's are of 32
 RECIPES = {
     "gan": {
         "loss": "nonsaturating", "tricks": "[]", "optim.generator.lr": 2e-4, "optim.discriminator.lr": 2e-4,
@@ -43,9 +43,9 @@ RECIPES = {
     },
 }  # fmt: skip
 WIDTHS = {"mlp": (64, 128, 256), "dcgan": (8, 16, 32), "deep_conv": (4, 8, 16)}
-IN_CRITIC = {"gan": "batch", "wgan_gp": "layer"}  # what batch norm is in D
+IN_CRITIC = {"gan": "batch", "wgan_gp": "layer"}  # the norm in D in place of batch norm
 
-Architecture = Mapping[str, Mapping[str, object]]  # player -> what was drawn for it, and the base under "model"
+Architecture = Mapping[str, Mapping[str, object]]  # player -> its settings, and the base under "model"
 
 
 def architecture(seed: int, number: int) -> Architecture:
@@ -95,11 +95,11 @@ def in_words(drawn: Architecture) -> str:
 
 
 def larger(images: Tensor) -> Tensor:
-    """As the classifier sees them. [N, 1, 16, 16] -> [N, 1, 32, 32]"""
+    """Images at the resolution of the classifier. [N, 1, 16, 16] -> [N, 1, 32, 32]"""
     return F.interpolate(images, scale_factor=2, mode="bilinear")
 
 
-def judge(folder: Path, classifier: nn.Module, seed: int) -> float:
+def evaluate(folder: Path, classifier: nn.Module, seed: int) -> float:
     """The score of a run; 1 when it ended before its last step."""
     try:
         run, step = load_run(folder)
@@ -112,7 +112,7 @@ def judge(folder: Path, classifier: nn.Module, seed: int) -> float:
 
 
 def train_all(folder: Path, jobs: dict[tuple[int, str], Job], at_once: int) -> None:
-    """Every run that is not there yet, one process each; none can end the others."""
+    """Train every run that is not there yet, each in a process of its own."""
     missing = [job for job in jobs.values() if not (Path(job.folder) / "summary.json").is_file()]
     if missing:
         run_jobs(missing, [], at_once=at_once)
@@ -154,7 +154,7 @@ def main() -> int:
     reals = larger(digits.images.float() / 127.5 - 1)
     classifier = train(reals, digits.labels, arguments.seed)
     scores = {
-        number: {recipe: judge(Path(jobs[number, recipe].folder), classifier, arguments.seed) for recipe in RECIPES}
+        number: {recipe: evaluate(Path(jobs[number, recipe].folder), classifier, arguments.seed) for recipe in RECIPES}
         for number in drawn
     }
     report(drawn, scores, score(classifier, reals), arguments.json)

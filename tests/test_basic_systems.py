@@ -406,13 +406,13 @@ def test_the_margin_pulls_on_the_last_layer_alone() -> None:
 @pytest.mark.slow
 def test_wgan_gp_finds_every_mode_of_the_ring(tmp_path: Path) -> None:
     """The recipe of the report, half as wide and half as long; about two minutes."""
-    from ganrun.metrics.modes import SAMPLES, judge
+    from ganrun.metrics.modes import SAMPLES, measure_modes
 
     sizes = [f"model.{role}.hidden=[128,128,128]" for role in ("generator", "discriminator")]
     run = build(composed("experiment=wgan_gp_toy", "dataset=ring", "steps=4000", *sizes, "engine.device=cpu"))
     play_quietly(run, 4000)
     torch.manual_seed(0)
-    modes = judge(run.game.draw(SAMPLES), run.dataset)
+    modes = measure_modes(run.game.draw(SAMPLES), run.dataset)
     assert (modes.covered, modes.total) == (8, 8) and modes.good >= 0.9, modes
 
 

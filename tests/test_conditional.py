@@ -479,7 +479,7 @@ def test_a_conditional_run_plays_and_labels_reach_the_weights() -> None:
 
 
 def test_labels_of_a_data_set_of_others_making_are_checked() -> None:
-    from ganrun.data.transforms.classes import check_labels, counts
+    from ganrun.data.transforms.classes import check_labels, class_counts
 
     for labels, found in (
         (torch.zeros(3), r"labels \[3\] of float32 for 3 images"),
@@ -490,7 +490,7 @@ def test_labels_of_a_data_set_of_others_making_are_checked() -> None:
         with pytest.raises(ConfigError, match=found):
             check_labels(labels, 3, ("a", "b"))
     check_labels(torch.tensor([0, 1, 1]), 3, ("a", "b"))
-    assert counts(torch.tensor([0, 1, 1]), ("a", "b", "c")) == {"a": 1, "b": 2, "c": 0}
+    assert class_counts(torch.tensor([0, 1, 1]), ("a", "b", "c")) == {"a": 1, "b": 2, "c": 0}
 
 
 def test_a_run_records_how_many_images_each_class_has(tmp_path: Path) -> None:

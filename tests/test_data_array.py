@@ -1,4 +1,4 @@
-"""Arrays: what numbers mean, where channels are, and every way in which a file can lie."""
+"""Arrays: value ranges, layouts, labels, and files whose headers are wrong."""
 
 import io
 import struct
@@ -10,19 +10,23 @@ import pytest
 import torch
 from data_formats import images
 
+from ganrun.config.instantiate import Maker
 from ganrun.core.context import BatchShape
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.array import Array
-from ganrun.data.datasets.base import to_units
-from ganrun.data.sources.source import open_source
+from ganrun.data.sources.open import open_source
+from ganrun.data.transforms.value_range import to_units
 
 KEYS = ("images", "labels", "layout", "range", "channels", "resolution", "classes")
 PIXELS = images(6, 3, 16, 16)
 UNITS = PIXELS.astype(np.float32) / 127.5 - 1
 
 
+NODE = {"_target_": "ganrun.data.datasets.array.Array"}
+
+
 def build(path: Path | None, **settings) -> Array:
-    return Array(**{**dict.fromkeys(KEYS), "path": path and str(path), **settings})
+    return Maker()({**NODE, **dict.fromkeys(KEYS), "path": path and str(path), **settings}, "dataset")
 
 
 def saved(tmp_path: Path, values: np.ndarray) -> Path:
@@ -56,7 +60,7 @@ def test_layouts_are_found(shape, fortran, tmp_path):
     assert (dataset.channels, dataset.resolution, dataset.classes) == (expected.shape[1], 16, ())
 
 
-def test_an_ambiguous_layout_must_be_told(tmp_path):
+def test_an_ambiguous_layout_is_refused(tmp_path):
     path = saved(tmp_path, images(5, 3, 16, 3))
     assert "dataset.layout: not set, and (5, 3, 16, 3) may be either" in refusal(path)
     assert build(path, layout="NCHW", resolution=3).channels == 3
@@ -134,7 +138,7 @@ def test_numbers_that_could_mean_two_things_are_refused_with_the_likelier(values
     assert line.startswith(f"dataset.range: not set, and the data are {values.dtype} values from ")
     assert f"{values.min():.6g} to {values.max():.6g} (mean {values.mean(dtype=float):.4g})" in line
     assert line.endswith(f"Try: dataset.range={likely}")
-    assert build(tmp_path / "x.npy", range=eval(likely)).span().high <= 1
+    assert build(tmp_path / "x.npy", range=eval(likely)).value_range().high <= 1
 
 
 def test_one_value_outside_is_noticed(tmp_path):
@@ -188,7 +192,9 @@ def test_labels_beside_an_npy(tmp_path):
 
 def test_names_inside_an_npz(tmp_path):
     path = pack(tmp_path, pictures=PIXELS, kinds=np.arange(6))
-    assert "dataset.images: " in refusal(path) and "holds pictures, kinds, expected to be told" in refusal(path)
+    assert "dataset.images: " in refusal(path) and "holds pictures, kinds, expected the name of one of them" in refusal(
+        path
+    )
     assert len(build(path, images="pictures", labels="kinds").classes) == 6
     assert build(path, images="pictures").classes == ()
     assert refusal(path, images="picture").endswith("Try: dataset.images=pictures")
@@ -219,7 +225,7 @@ def test_no_file(tmp_path):
     assert refusal(tmp_path / "xx.npy").endswith(f"Try: dataset.path={tmp_path / 'x.npy'}")
     assert "is a folder" in refusal(tmp_path) and "Try: dataset=folder" in refusal(tmp_path)
     assert "dataset.labels: no file" in refusal(tmp_path / "x.npy", labels=str(tmp_path / "gone.npy"))
-    assert "x.npy is no .npz" in refusal(tmp_path / "x.npy", images="x")
+    assert "x.npy is not an NPZ file" in refusal(tmp_path / "x.npy", images="x")
 
 
 def test_cut_empty_and_renamed(tmp_path):
@@ -242,7 +248,7 @@ def header(shape: tuple, descr: str = "|u1") -> bytes:
 
 
 @pytest.mark.parametrize("shape", [(10 * 2**50,), (2**40, 3, 64, 64), (-1, 3, 8, 8)])
-def test_a_header_that_lies(shape, tmp_path):
+def test_a_header_that_states_another_size(shape, tmp_path):
     assert len(header(shape)) == 128
     (tmp_path / "x.npy").write_bytes(header(shape))
     assert "x.npy: the header says uint8" in refusal(tmp_path / "x.npy")

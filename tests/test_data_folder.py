@@ -10,16 +10,18 @@ import torch
 from data_formats import bomb, images, write_image
 from PIL import Image
 
+from ganrun.config.instantiate import Maker
 from ganrun.core.context import BatchShape
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.folder import Folder
-from ganrun.data.sources.source import open_source
+from ganrun.data.sources.open import open_source
 
+NODE = {"_target_": "ganrun.data.datasets.folder.Folder"}
 SETTINGS = {"labels": None, "skip_bad": False, "channels": None, "resolution": None, "classes": None}
 
 
 def build(path: Path | str | None, **settings) -> Folder:
-    return Folder(**{**SETTINGS, "path": path and str(path), **settings})
+    return Maker()({**NODE, **SETTINGS, "path": path and str(path), **settings}, "dataset")
 
 
 def refusal(path: Path | str | None, **settings) -> str:
@@ -61,7 +63,7 @@ def test_flat_folders_are_unlabelled_and_pixels_are_exact(tmp_path):
     assert torch.equal(folder.image(1), torch.from_numpy(images(1, 16, 16, 3, seed=1)[0]).permute(2, 0, 1))
 
 
-def test_class_folders_label_and_are_told(tmp_path):
+def test_class_folders_are_labels_and_are_in_the_summary(tmp_path):
     some(tmp_path / "dog", 2, size=(16, 16)), some(tmp_path / "cat" / "indoors", 3, size=(16, 16), mode="L")
     folder = build(tmp_path)
     assert folder.classes == ("cat", "dog") and folder.labels.tolist() == [0, 0, 0, 1, 1] and folder.channels == 3

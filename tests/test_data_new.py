@@ -13,21 +13,21 @@ from data_formats import write_mnist
 from test_data_sets import build, refusal
 
 from ganrun.core.context import BatchShape
-from ganrun.data.datasets.random_by_index import splitmix, uniform
-from ganrun.data.datasets.shape_drawing import COLOURS, REACH, SHAPES, Figures, covered, draw
-from ganrun.data.sources.source import open_source
+from ganrun.data.datasets.counter_rng import splitmix, uniform
+from ganrun.data.datasets.shapes_rendering import COLOURS, REACH, SHAPES, ShapeFactors, coverage, draw
+from ganrun.data.sources.open import open_source
 
 PLACES = {"upper": 0, "top": 0, "lower": 2, "bottom": 2}
 
 
 def one(shape: str, *, colour: str = "red", scale: float = 0.4, rotation: float = 0, x: float = 0.5, y: float = 0.5):
     columns = (list(SHAPES).index(shape), list(COLOURS).index(colour), scale, rotation, x, y)
-    return Figures(*(np.array([column]) for column in columns))
+    return ShapeFactors(*(np.array([column]) for column in columns))
 
 
 def cover(shape: str, resolution: int = 64, **settings) -> np.ndarray:
     """How much of each pixel a shape covers. [R, R]"""
-    return covered(one(shape, **settings), resolution)[0]
+    return coverage(one(shape, **settings), resolution)[0]
 
 
 # ---- random numbers by position
@@ -97,7 +97,7 @@ def test_triangle_and_star_point_up():
     assert widths.max() == pytest.approx(side, abs=2) and np.argmax(widths) > 32
 
 
-def test_a_shape_moves_by_whole_pixels_without_changing():
+def test_a_translation_by_whole_pixels_leaves_the_shape_unchanged():
     centred = cover("star", scale=0.3, rotation=10)
     moved = cover("star", scale=0.3, rotation=10, x=0.5 + 5 / 64, y=0.5 - 9 / 64)
     assert np.allclose(np.roll(centred, (-9, 5), (0, 1)), moved, atol=1e-4)
@@ -174,9 +174,9 @@ def test_captions_say_what_the_factors_say():
 
 def test_a_caption_by_hand():
     shapes = build("shapes", size=1)
-    shapes.figures = one("triangle", scale=0.16, rotation=30, x=0.3, y=0.3)
+    shapes._factors = one("triangle", scale=0.16, rotation=30, x=0.3, y=0.3)
     assert shapes.caption(0) == "a small red triangle, turned by 30 degrees, at the upper left"
-    shapes.figures = one("square", colour="blue", scale=0.22, rotation=89.8)
+    shapes._factors = one("square", colour="blue", scale=0.22, rotation=89.8)
     assert shapes.caption(0) == "a medium-sized blue square, in the centre"  # 90 degrees look like none
 
 

@@ -17,8 +17,8 @@ from test_data_sets import build, refusal
 from ganrun.config.groups import Choices
 from ganrun.core.context import BatchShape
 from ganrun.core.errors import ConfigError
-from ganrun.data.readers.paths import Paths
-from ganrun.data.sources.source import open_source
+from ganrun.data.readers.compact_paths import CompactPaths
+from ganrun.data.sources.open import open_source
 
 CPU = torch.device("cpu")
 
@@ -180,9 +180,9 @@ def test_lsun_without_databases(tmp_path):
 
 def test_paths_are_kept_as_they_were(tmp_path):
     names = ["a/b.png", "å/ü ñ.jpg", tmp_path / "c", os.fsdecode(b"not\xffutf8.png"), "x"]
-    paths = Paths(names)
+    paths = CompactPaths(names)
     assert len(paths) == 5 and list(paths) == [Path(name) for name in names] and paths[-1] == Path("x")
-    assert len(pickle.dumps(Paths([f"{i:012d}" for i in range(10_000)]))) < 21 * 10_000
+    assert len(pickle.dumps(CompactPaths([f"{i:012d}" for i in range(10_000)]))) < 21 * 10_000
     with pytest.raises(IndexError):
         paths[5]
 
@@ -236,10 +236,10 @@ def test_a_folder_of_20000_streams_through_workers(many, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_long_look_is_told(many, caplog, monkeypatch):
-    from ganrun.data.readers import scan_progress as progress
+def test_a_long_scan_logs_its_progress(many, caplog, monkeypatch):
+    from ganrun.data.readers import progress_bar
 
-    monkeypatch.setattr(progress, "PATIENCE", 0.05)
+    monkeypatch.setattr(progress_bar, "PATIENCE", 0.05)
     with caplog.at_level("INFO"):
         build("folder", path=str(many), resolution=16)
     lines = [record.message for record in caplog.records if "looking through the images" in record.message]

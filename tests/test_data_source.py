@@ -10,28 +10,34 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganrun.core.context import BatchShape
+from ganrun.core.context import Batch, BatchShape
 from ganrun.core.errors import ConfigError, EnvironmentFailed
+from ganrun.core.ranks import ALONE, Rank
 from ganrun.core.seeding import generator
-from ganrun.data.datasets.base import Dataset, Held
+from ganrun.data.datasets.base import Dataset, InMemory
+from ganrun.data.datasets.unpaired import Unpaired
+from ganrun.data.sources.open import open_source, open_streams
 from ganrun.data.sources.order import Order
-from ganrun.data.sources.source import Resident, Source, open_source
+from ganrun.data.sources.source import Resident, Source
 from ganrun.data.sources.streamed import Streamed
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]
 
 
-def held(count: int = 10, *, channels: int = 3, side: int = 4, labels: bool = True) -> Held:
+def numbered(count: int = 10, *, channels: int = 3, side: int = 4, labels: bool = True) -> InMemory:
     """Image i is known by its first value, i."""
     images = torch.randint(256, (count, channels, side, side), generator=generator(0, "test")).to(torch.uint8)
     images[:, 0, 0, 0] = torch.arange(count)
     names = [str(i) for i in range(count)] if labels else []
-    return Held(images=images, labels=torch.arange(count) if labels else None, names=names, classes=None)
+    return InMemory(images=images, labels=torch.arange(count) if labels else None, names=names, classes=None)
 
 
-def sources(dataset: Dataset, *, seed: int = 0, workers: int = 2) -> list[Source]:
-    return [Resident(dataset, seed=seed, device=CPU), Streamed(dataset, seed=seed, device=CPU, workers=workers)]
+def sources(dataset: Dataset, *, seed: int = 0, workers: int = 2, rank: Rank = ALONE) -> list[Source]:
+    return [
+        Resident(dataset, seed=seed, device=CPU, rank=rank),
+        Streamed(dataset, seed=seed, device=CPU, workers=workers, rank=rank),
+    ]
 
 
 def shown(source: Source, *sizes: int) -> list[int]:
@@ -41,7 +47,7 @@ def shown(source: Source, *sizes: int) -> list[int]:
 
 @pytest.mark.parametrize("sort", [0, 1])
 def test_every_epoch_shows_each_image_once_in_an_order_of_its_own(sort):
-    source = sources(held(10))[sort]
+    source = sources(numbered(10))[sort]
     seen = shown(source, 4, 4, 4, 4, 4)
     assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
     assert seen[:10] != seen[10:]
@@ -51,14 +57,14 @@ def test_every_epoch_shows_each_image_once_in_an_order_of_its_own(sort):
 
 
 def test_the_order_is_a_function_of_the_seed():
-    orders = [shown(Resident(held(50), seed=seed, device=CPU), 50) for seed in (0, 0, 1)]
+    orders = [shown(Resident(numbered(50), seed=seed, device=CPU), 50) for seed in (0, 0, 1)]
     assert orders[0] == orders[1] != orders[2]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_resident_and_streamed_give_identical_batches(workers, channels):
-    resident, streamed = sources(held(23, channels=channels, side=8), workers=workers)
+    resident, streamed = sources(numbered(23, channels=channels, side=8), workers=workers)
     for size in (5, 5, 5, 5, 5, 7, 60, 1):  # across epochs, beyond an epoch, and changing size
         a, b = (source.draw(BatchShape(size, 8)) for source in (resident, streamed))
         assert torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
@@ -72,10 +78,10 @@ def test_resident_and_streamed_give_identical_batches(workers, channels):
 
 @pytest.mark.parametrize("sort", [0, 1])
 def test_assigning_seen_continues_exactly_from_there(sort):
-    whole = sources(held(10))[sort]
+    whole = sources(numbered(10))[sort]
     expected = [whole.draw(BatchShape(4, 4)) for _ in range(9)]
     assert whole.seen == 36
-    resumed = sources(held(10))[sort]
+    resumed = sources(numbered(10))[sort]
     resumed.draw(BatchShape(3, 4))
     resumed.seen = 16
     for batch in expected[4:]:
@@ -85,8 +91,8 @@ def test_assigning_seen_continues_exactly_from_there(sort):
 
 
 @pytest.mark.parametrize("sort", [0, 1])
-def test_examples_do_not_move_and_do_not_depend_on_the_position(sort):
-    source = sources(held(10))[sort]
+def test_examples_do_not_change_the_position_and_do_not_depend_on_the_position(sort):
+    source = sources(numbered(10))[sort]
     before = source.examples(4)
     drawn = shown(source, 6)
     after = source.examples(4)
@@ -100,23 +106,117 @@ def test_examples_do_not_move_and_do_not_depend_on_the_position(sort):
 def test_torchs_own_generators_are_left_alone(sort):
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    source = sources(held(10))[sort]
+    source = sources(numbered(10))[sort]
     source.examples(3)
     shown(source, 8, 8)
     source.close()
     assert torch.equal(before, torch.get_rng_state())
 
 
+# ---- several processes
+
+KINDS = pytest.mark.parametrize(("sort", "workers"), [(0, 0), (1, 0), (1, 2)], ids=["resident", "streamed", "workers"])
+
+
+def draw_alone(images: int, draws: int, *, start: int = 0) -> list[Batch]:
+    """The batches of one process from this position on."""
+    source = Resident(numbered(10), seed=0, device=CPU)
+    source.seen = start
+    return [source.draw(BatchShape(images, 4)) for _ in range(draws)]
+
+
+def together(batches: list[Batch]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The batches of all ranks as one."""
+    return torch.cat([batch.images for batch in batches]), torch.cat([batch.labels for batch in batches])
+
+
+@KINDS
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_together_draw_the_batches_of_one_process(sort, workers, world):
+    """Batches of 2 images in each of `world` processes, over two epochs of 10 images, in rank order."""
+    ranks = [sources(numbered(10), workers=workers, rank=Rank(n, world))[sort] for n in range(world)]
+    for whole in draw_alone(2 * world, 6):
+        images, labels = together([source.draw(BatchShape(2, 4)) for source in ranks])
+        assert torch.equal(images, whole.images) and torch.equal(labels, whole.labels)
+    assert [source.seen for source in ranks] == [12 * world] * world
+    for source in ranks:
+        source.close()
+
+
+@KINDS
+def test_one_rank_does_not_depend_on_the_others(sort, workers):
+    """A process draws its own part of each batch, whether the other processes run or not."""
+    second = sources(numbered(10), workers=workers, rank=Rank(1, 2))[sort]
+    for whole in draw_alone(6, 5):
+        assert torch.equal(second.draw(BatchShape(3, 4)).images, whole.images[3:])
+    second.close()
+
+
+@KINDS
+def test_ranks_continue_from_an_assigned_position(sort, workers):
+    """`seen` counts the images of all processes: each rank resumes from the same number, here within an epoch."""
+    ranks = [sources(numbered(10), workers=workers, rank=Rank(n, 2))[sort] for n in range(2)]
+    for source in ranks:
+        source.draw(BatchShape(4, 4))  # what was read ahead of another position must be forgotten
+        source.seen = 18
+    for whole in draw_alone(6, 4, start=18):
+        images, labels = together([source.draw(BatchShape(3, 4)) for source in ranks])
+        assert torch.equal(images, whole.images) and torch.equal(labels, whole.labels)
+    assert [source.seen for source in ranks] == [42, 42]
+    for source in ranks:
+        source.close()
+
+
+@KINDS
+def test_ranks_follow_changing_sizes(sort, workers):
+    """Batches of the two players may differ in size, e.g. with updates.generator_batch."""
+    ranks = [sources(numbered(10), workers=workers, rank=Rank(n, 2))[sort] for n in range(2)]
+    alone = Resident(numbered(10), seed=0, device=CPU)
+    for size in (2, 5, 5, 1, 12, 2):
+        whole = alone.draw(BatchShape(2 * size, 4))
+        images, labels = together([source.draw(BatchShape(size, 4)) for source in ranks])
+        assert torch.equal(images, whole.images) and torch.equal(labels, whole.labels)
+    for source in ranks:
+        source.close()
+
+
+def test_ranks_share_their_examples():
+    first, second = (Resident(numbered(10), seed=0, device=CPU, rank=Rank(n, 2)) for n in range(2))
+    assert torch.equal(first.examples(4).images, second.examples(4).images)
+
+
+def test_two_streams_have_orders_of_their_own_and_a_single_one_keeps_its_order():
+    data, pair = numbered(50), Unpaired(a=numbered(50), b=numbered(50))
+    single, both = (open_streams(d, seed=0, device=CPU, workers=0, memory=1.0) for d in (data, pair))
+    shape = BatchShape(50, 4)
+    drawn = both.draw({"a": shape, "b": shape})
+    a, b = (drawn[name].labels.tolist() for name in ("a", "b"))
+    alone = single.draw({"images": shape})["images"].labels.tolist()
+    assert len({tuple(order) for order in (a, b, alone)}) == 3 and sorted(a) == sorted(b) == sorted(alone)
+    assert alone == Order(count=50, seed=0).take(0, 50).tolist()
+    assert both.seen == {"a": 50, "b": 50}
+    both.seen = {"a": 0, "b": 50}
+    assert both.draw({"a": shape})["a"].labels.tolist() == a and both.seen == {"a": 50, "b": 50}
+
+
+def test_the_memory_limit_holds_for_all_streams_together():
+    pair = Unpaired(a=numbered(10), b=numbered(10))
+    size = 10 * 3 * 4 * 4 / 2**30  # GiB of one
+    for memory, kind in ((1.5 * size, Streamed), (2 * size, Resident)):
+        streams = open_streams(pair, seed=0, device=CPU, workers=0, memory=memory)
+        assert all(isinstance(source, kind) for source in streams.sources.values())
+
+
 def test_values_are_minus_one_to_one_exactly():
     images = torch.tensor([[0, 255], [127, 128]], dtype=torch.uint8).view(1, 1, 2, 2)
-    source = Resident(Held(images=images, labels=None, names=[], classes=None), seed=0, device=CPU)
+    source = Resident(InMemory(images=images, labels=None, names=[], classes=None), seed=0, device=CPU)
     batch = source.draw(BatchShape(1, 2))
     assert batch.labels is None
     assert batch.images.flatten().tolist() == pytest.approx([-1, 1, 127 / 127.5 - 1, 128 / 127.5 - 1], abs=1e-7)
 
 
-def test_a_stage_of_lower_resolution_averages_pixels():
-    source = Resident(held(6, side=8), seed=0, device=CPU)
+def test_a_lower_resolution_averages_pixels():
+    source = Resident(numbered(6, side=8), seed=0, device=CPU)
     small = source.draw(BatchShape(6, 4)).images
     source.seen = 0
     full = source.draw(BatchShape(6, 8)).images
@@ -124,11 +224,11 @@ def test_a_stage_of_lower_resolution_averages_pixels():
 
 
 def test_the_memory_limit_chooses():
-    assert isinstance(open_source(held(10), seed=0, device=CPU, workers=0, memory=1.0), Resident)
-    assert isinstance(open_source(held(10), seed=0, device=CPU, workers=0, memory=0.0), Streamed)
+    assert isinstance(open_source(numbered(10), seed=0, device=CPU, workers=0, memory=1.0), Resident)
+    assert isinstance(open_source(numbered(10), seed=0, device=CPU, workers=0, memory=0.0), Streamed)
 
 
-def test_a_draw_of_residents_never_asks_the_host():
+def test_a_draw_of_residents_never_waits_for_the_host():
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Listening(TorchDispatchMode):
@@ -138,14 +238,14 @@ def test_a_draw_of_residents_never_asks_the_host():
             self.names.append(str(func))
             return func(*args, **(kwargs or {}))
 
-    source = Resident(held(64), seed=0, device=CPU)
+    source = Resident(numbered(64), seed=0, device=CPU)
     source.draw(BatchShape(8, 4))
     with Listening() as listening:
         source.draw(BatchShape(8, 4))
     assert listening.names and not any(word in n for n in listening.names for word in ("local_scalar", "nonzero"))
 
 
-class Breaking(Held):
+class Breaking(InMemory):
     """One image cannot be read."""
 
     def image(self, index: int) -> torch.Tensor:
@@ -156,7 +256,7 @@ class Breaking(Held):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_cannot_be_read_ends_the_run_in_one_line(workers):
-    plain = held(10)
+    plain = numbered(10)
     dataset = Breaking(images=plain.images, labels=None, names=[], classes=None)
     source = Streamed(dataset, seed=0, device=CPU, workers=workers)
     with pytest.raises(EnvironmentFailed, match=r"^cat.jpg: is cut, expected a whole image. Try: deleting it$"):
@@ -165,7 +265,7 @@ def test_an_image_that_cannot_be_read_ends_the_run_in_one_line(workers):
 
 
 def test_a_killed_worker_ends_the_run_in_one_line():
-    source = Streamed(held(10), seed=0, device=CPU, workers=1)
+    source = Streamed(numbered(10), seed=0, device=CPU, workers=1)
     source.draw(BatchShape(2, 4))
     os.kill(source._chunks._workers[0].pid, signal.SIGKILL)
     with pytest.raises(EnvironmentFailed, match=r"^data: reading ahead failed: .*worker.*(killed|exited).*workers=0"):
@@ -177,19 +277,19 @@ def test_a_killed_worker_ends_the_run_in_one_line():
 SCRIPT = """
 import hashlib, os, signal, sys, time, torch
 sys.path.insert(0, "tests")
-from test_data_source import CPU, Stage, Streamed, held
+from test_data_source import CPU, BatchShape, Streamed, numbered
 torch.set_num_threads(1)
-told = []
+received = []
 for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, lambda *_: told.append(1))
-source = Streamed(held(50), seed=0, device=CPU, workers=2)
+    signal.signal(number, lambda *_: received.append(1))
+source = Streamed(numbered(50), seed=0, device=CPU, workers=2)
 digest = hashlib.sha256()
 for i in range(40):
-    digest.update(source.draw(Stage(8, 4)).images.numpy().tobytes())
+    digest.update(source.draw(BatchShape(8, 4)).images.numpy().tobytes())
     if i == 5:
         print("ready", *[w.pid for w in source._chunks._workers], flush=True)
         if "wait" in sys.argv:
-            while not told:
+            while not received:
                 time.sleep(0.01)
 print(digest.hexdigest(), flush=True)
 if "close" in sys.argv:
@@ -222,7 +322,7 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 def test_workers_leave_signals_to_the_run_and_none_is_left_over():
-    runs = [start("wait", "close"), start()]  # the second is not told, and never closes its source
+    runs = [start("wait", "close"), start()]  # the second is not signalled, and never closes its source
     os.killpg(runs[0][0].pid, signal.SIGTERM)
     os.killpg(runs[0][0].pid, signal.SIGINT)
     lines = [process.communicate(timeout=60)[0].strip() for process, _ in runs]

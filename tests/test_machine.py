@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from ganrun import machine
-from ganrun.config.build import choose_precision
 
 CPU = torch.device("cpu")
 
@@ -30,10 +29,10 @@ def test_bf16_is_taken_where_it_is_faster(monkeypatch, tmp_path: Path, vendor, i
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
     assert machine.multiplies_bf16_faster() is faster
     assert machine.processor_name() == "A processor"
-    assert choose_precision("auto", CPU, 32) is faster
-    assert choose_precision("auto", CPU, 1) is False  # points are no images
-    assert choose_precision("bf16", CPU, 32) is True
-    assert choose_precision("fp32", CPU, 32) is False
+    assert machine.computes_in_bf16("auto", CPU, 32) is faster
+    assert machine.computes_in_bf16("auto", CPU, 1) is False  # points are no images
+    assert machine.computes_in_bf16("bf16", CPU, 32) is True
+    assert machine.computes_in_bf16("fp32", CPU, 32) is False
 
 
 def test_this_machine_has_a_name() -> None:

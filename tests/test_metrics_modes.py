@@ -1,4 +1,4 @@
-"""Modes and good samples of 2-D mixtures, on samples whose answer is known."""
+"""Modes and good samples of 2-D mixtures, on samples whose coverage is known."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from ganrun.cli.main import main
 from ganrun.config.instantiate import Maker
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.toys import Gaussians, Points
-from ganrun.metrics.modes import SAMPLES, Modes, judge
+from ganrun.metrics.modes import SAMPLES, Modes, measure_modes
 
 JUDGE = Path(__file__).parents[1] / "scripts" / "judge_toys.py"
 
@@ -35,7 +35,7 @@ def modes_of(dataset: Points) -> torch.Tensor:
 def test_the_data_themselves_have_every_mode_and_98_9_percent_good(name: str, total: int) -> None:
     """P(|x| <= 3 sigma) = 1 - exp(-9 / 2) for a round Gaussian of the plane."""
     dataset = toy(name)
-    modes = judge(dataset.images, dataset)
+    modes = measure_modes(dataset.images, dataset)
     assert (modes.covered, modes.total) == (total, total)
     assert modes.good == pytest.approx(1 - math.exp(-4.5), abs=2e-3)
     assert modes.least == pytest.approx(1 - math.exp(-4.5), abs=1e-2)
@@ -46,7 +46,7 @@ def test_three_sigma_is_where_a_sample_stops_being_good(name: str) -> None:
     dataset = toy(name, size=100)
     centres = modes_of(dataset)
     for far, good in ((2.99, 1.0), (3.01, 0.0)):
-        modes = judge(centres + far * dataset.sigma * torch.tensor([0.6, 0.8]), dataset)
+        modes = measure_modes(centres + far * dataset.sigma * torch.tensor([0.6, 0.8]), dataset)
         assert modes.good == good and modes.covered == good * len(centres)
 
 
@@ -55,25 +55,25 @@ def test_counts_by_hand() -> None:
     dataset = toy("ring", size=100)
     centres = modes_of(dataset)
     odd = torch.tensor([[0.0, 0.0], [math.nan, 0.0], [math.inf, 0.0]])
-    modes = judge(torch.cat([centres[0].repeat(6, 1), centres[3:4], odd]), dataset)
+    modes = measure_modes(torch.cat([centres[0].repeat(6, 1), centres[3:4], odd]), dataset)
     assert (modes.covered, modes.total, modes.good, modes.least) == (2, 8, 0.7, 0.0)
 
 
-def test_the_rarest_mode_is_told_apart_from_an_even_spread() -> None:
+def test_least_is_the_share_of_the_rarest_mode() -> None:
     dataset = toy("ring", size=100)
     counts = torch.tensor([2, 8, 8, 8, 8, 8, 8, 14])
-    modes = judge(modes_of(dataset).repeat_interleave(counts, 0), dataset)
+    modes = measure_modes(modes_of(dataset).repeat_interleave(counts, 0), dataset)
     assert modes.covered == 8 and modes.good == 1.0 and modes.least == 2 / 8
 
 
 def test_only_the_classes_that_were_chosen_count() -> None:
-    assert judge(toy("grid").images, toy("grid", classes=[0, 24])).total == 2
+    assert measure_modes(toy("grid").images, toy("grid", classes=[0, 24])).total == 2
 
 
 def test_a_curve_has_no_modes() -> None:
     dataset = toy("swiss_roll", size=100)
     with pytest.raises(ConfigError, match=r"no modes to count.*dataset=ring"):
-        judge(dataset.images, dataset)
+        measure_modes(dataset.images, dataset)
 
 
 @pytest.fixture(scope="module")
@@ -96,15 +96,15 @@ def script(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(ended.value.code or 0)
 
 
-def test_the_script_judges_runs(runs: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    """A line each, exit code 1 because they are not good; the same seed gives the same figures."""
+def test_the_script_evaluates_runs(runs: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """A line each, exit code 1 because they are not good; the same seed gives the same output."""
     assert script(monkeypatch, *runs, "--json") == 1
-    said = capsys.readouterr().out
-    rows = [json.loads(line) for line in said.splitlines()]
+    printed = capsys.readouterr().out
+    rows = [json.loads(line) for line in printed.splitlines()]
     assert [(row["total"], row["step"], row["samples"]) for row in rows] == [(8, 1, SAMPLES), (25, 1, SAMPLES)]
     assert all(row["covered"] < row["total"] and 0 <= row["good"] < 0.9 for row in rows)
     script(monkeypatch, *runs, "--json")
-    assert capsys.readouterr().out == said
+    assert capsys.readouterr().out == printed
     script(monkeypatch, *runs)
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["run", *runs]
 

@@ -11,7 +11,7 @@ from support import composed
 from torch import Tensor, nn
 
 from ganrun.config.build import build
-from ganrun.metrics.digits import score
+from ganrun.metrics.digit_classifier import score
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "robustness.py"
 
@@ -25,8 +25,8 @@ def script() -> ModuleType:
     return module
 
 
-class Says(nn.Module):
-    """A classifier that reads its answer off the image: the class that is written in its first pixel, or no idea."""
+class FirstPixel(nn.Module):
+    """A classifier that reads the class from the first pixel of an image; uniform where that is no class."""
 
     def forward(self, images: Tensor) -> Tensor:
         classes = images[:, 0, 0, 0]
@@ -43,14 +43,14 @@ def images_of(*classes: float) -> Tensor:
 )
 def test_the_score_is_the_number_of_classes_that_are_certain(classes: list[float], expected: float) -> None:
     """exp(KL): 10 for ten classes alike, 1 for one class, for none, and for what is no image."""
-    assert score(Says(), images_of(*classes)) == pytest.approx(expected, rel=1e-6)
+    assert score(FirstPixel(), images_of(*classes)) == pytest.approx(expected, rel=1e-6)
 
 
-def test_an_uncertain_answer_counts_for_less() -> None:
+def test_an_uncertain_prediction_counts_for_less() -> None:
     """Three quarters sure of one of two classes, by hand: exp KL of (3/4, 1/4) to (1/2, 1/2)."""
     net = nn.Flatten()
-    answers = torch.log(torch.tensor([[0.75, 0.25], [0.25, 0.75]]))[:, :, None, None]
-    assert score(net, answers) == pytest.approx(1.5**0.75 * 0.5**0.25, rel=1e-6)
+    logits = torch.log(torch.tensor([[0.75, 0.25], [0.25, 0.75]]))[:, :, None, None]
+    assert score(net, logits) == pytest.approx(1.5**0.75 * 0.5**0.25, rel=1e-6)
 
 
 def test_architectures_follow_from_the_seed_alone(script: ModuleType) -> None:
@@ -66,7 +66,7 @@ def test_architectures_follow_from_the_seed_alone(script: ModuleType) -> None:
 
 @pytest.mark.parametrize("base", ["mlp", "dcgan", "deep_conv"])
 @pytest.mark.parametrize("recipe", ["gan", "wgan_gp"])
-def test_what_was_drawn_is_what_is_built(script: ModuleType, base: str, recipe: str) -> None:
+def test_the_drawn_architecture_is_built(script: ModuleType, base: str, recipe: str) -> None:
     drawn = next(one for n in range(200) if (one := script.architecture(0, n))["model"]["base"] == base
                  and one["discriminator"]["normed"] and one["generator"]["normed"])  # fmt: skip
     run = build(composed(*script.overrides(drawn, recipe, 3, 0), "engine.device=cpu", "engine.workers=0"))
@@ -74,7 +74,7 @@ def test_what_was_drawn_is_what_is_built(script: ModuleType, base: str, recipe: 
     in_critic = [m for m in pair.discriminator.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]  # type: ignore[union-attr]
     assert bool(in_critic) == (recipe == "gan")
     assert list(pair.tricks) == (["gp", "n_critic"] if recipe == "wgan_gp" else [])  # type: ignore[arg-type, union-attr]
-    assert run.updates.counts == ((5, 1) if recipe == "wgan_gp" else (1, 1))
+    assert run.updates.counts == {"discriminator": 5 if recipe == "wgan_gp" else 1, "generator": 1}
     assert not run.diagnostics and run.dataset.resolution == 16
 
 
@@ -85,4 +85,4 @@ def test_the_table_counts_by_score(script: ModuleType) -> None:
 
 
 def test_a_run_that_did_not_end_scores_nothing(script: ModuleType, tmp_path: Path) -> None:
-    assert script.judge(tmp_path, Says(), 0) == 1.0
+    assert script.evaluate(tmp_path, FirstPixel(), 0) == 1.0

@@ -98,13 +98,13 @@ def test_held_out_images_are_never_trained_on() -> None:
     assert torch.equal(data.test.labels, Digits(channels=1, resolution=16, classes=None, held_out=300).test.labels)
     some = Digits(channels=1, resolution=16, classes=[3, 5], held_out=300)
     assert some.test.classes == some.classes == ("3", "5") and set(some.test.labels.tolist()) == {0, 1}
-    with pytest.raises(ConfigError, match=r"dataset.held_out: 1797 of 1797 images"):
+    with pytest.raises(ConfigError, match=r"^\.held_out: 1797 of 1797 images"):
         Digits(channels=1, resolution=16, classes=None, held_out=1797)
 
 
 def test_the_test_error_is_measured_where_the_host_waits() -> None:
     run = run_of("dataset.held_out=100")
-    assert run.source.kept_out().images.shape == (100, 1, 16, 16)
+    assert run.source.held_out().images.shape == (100, 1, 16, 16)
     found = run.game.log_metrics()
     test = run.dataset.test
     _, logits = logits_of(run, test.bulk()[0].float() / 127.5 - 1)

@@ -229,7 +229,7 @@ def ranges(steps: Sequence[int], seen: int, total: int) -> str:
 
 def _data_rows(stream: str, data: Dataset) -> list[tuple[str, str]]:
     """One stream: how many images of which shape, and their values."""
-    span, size = data.span(), f"{data.channels} x {data.resolution} x {data.resolution}"
+    span, size = data.value_range(), f"{data.channels} x {data.resolution} x {data.resolution}"
     labels = f"{len(data.classes)} classes ({_short(data.classes)})" if data.classes else "without labels"
     title = "data" if stream == "images" else f"data {stream}"
     return [

@@ -51,7 +51,7 @@ def _check_classes(role: str, net: Any, dataset: Dataset) -> None:
 
 
 def _check_range(pair: Pair, dataset: Dataset) -> None:
-    span = dataset.span()
+    span = dataset.value_range()
     low, high = pair.generator.range  # type: ignore[misc]
     if span.low < low - 1e-3 or span.high > high + 1e-3:
         found = f"values from {span.low:.3g} to {span.high:.3g} (mean {span.mean:.3g})"

@@ -63,7 +63,7 @@ class Examples(Protocol):
     def pick(self, indices: Tensor) -> Batch:
         """The images at these indices [B], on the device: [B, C, H, W]."""
 
-    def kept_out(self) -> Batch | None:
+    def held_out(self) -> Batch | None:
         """All images that are kept out of training, on the device; None when the data have none."""
 
 

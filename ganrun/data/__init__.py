@@ -1,1 +1,1 @@
-"""Real images: bytes to `Batch`. Readers, transforms, data sets and batch sources; knows no network and no trick."""
+"""Real images, from files to batches: readers, transforms, data sets and sources. Knows no network and no trick."""

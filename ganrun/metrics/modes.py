@@ -1,4 +1,4 @@
-"""Samples of a 2-D mixture against its known modes: how many are found, and how many samples are good.
+"""Mode coverage of samples of a 2-D mixture, and the share of samples of high quality.
 
 The rules of VEEGAN (Srivastava et al. 2017, section 4.1) and PacGAN (Lin et al. 2018, section 4.1), which both draw
 2,500 samples: a sample is good when it lies within three standard deviations of the nearest mode, and a mode is covered
@@ -20,16 +20,16 @@ SAMPLES = 2500  # the papers' number
 
 
 class Modes(NamedTuple):
-    """What samples show of a mixture."""
+    """Coverage and quality of samples of a mixture."""
 
     covered: int  # modes with at least one good sample
-    total: int  # modes there are
+    total: int  # modes of the mixture
     good: float  # share of samples within three standard deviations of a mode, in [0, 1]
     least: float  # good samples of the rarest mode, over the number in each if all samples were good and evenly spread
 
 
-def judge(samples: Tensor, dataset: Dataset) -> Modes:
-    """Samples [N, 2] or [N, 2, 1, 1] against this data set's modes."""
+def measure_modes(samples: Tensor, dataset: Dataset) -> Modes:
+    """Coverage of the data set's modes by samples [N, 2] or [N, 2, 1, 1]. Raises ConfigError for other data."""
     counts = good_of_each(samples.flatten(1), *mixture(dataset))
     good, total = int(counts.sum()), len(counts)
     return Modes(
@@ -41,7 +41,7 @@ def judge(samples: Tensor, dataset: Dataset) -> Modes:
 
 
 def mixture(dataset: Dataset) -> tuple[Tensor, float]:
-    """The centres [K, 2] and the standard deviation of a data set that is a mixture; refused when it is none."""
+    """The centres [K, 2] and the standard deviation of a mixture. Raises ConfigError for other data sets."""
     modes = getattr(dataset, "modes", None)
     if modes is None:
         name = type(dataset).__name__
@@ -50,7 +50,7 @@ def mixture(dataset: Dataset) -> tuple[Tensor, float]:
 
 
 def good_of_each(points: Tensor, centres: Tensor, sigma: float) -> Tensor:
-    """How many good points each mode has; no number that is not finite is good. [N, 2], [K, 2] -> [K]"""
+    """The number of good points of each mode; points that are not finite are not good. [N, 2], [K, 2] -> [K]"""
     distances = torch.cdist(points.double(), centres.double(), compute_mode="donot_use_mm_for_euclid_dist")
     far, nearest = distances.min(1)
     return nearest[far <= SIGMAS * sigma].bincount(minlength=len(centres))

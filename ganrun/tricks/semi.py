@@ -54,7 +54,7 @@ class SemiSupervised(Trick):
             raise ConfigError("model.discriminator.classes", found, "the same",
                           f"model.discriminator.classes={len(examples.classes)}")  # fmt: skip
         self.images, self.labels = picked.images, picked.labels
-        self.test = examples.kept_out()
+        self.test = examples.held_out()
 
     def _chosen(self, examples: Examples) -> Tensor:
         """Indices of the first images of each class in an order that follows from the seed. [M]"""

@@ -10,17 +10,17 @@ from torch import Tensor
 
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.base import Dataset
-from ganrun.data.readers.npy import open_arrays, readable
-from ganrun.data.transforms.classes import Wanted, select
-from ganrun.data.transforms.resize import check_shape, fit
-from ganrun.data.transforms.value_range import measure, pieces, scale, settle
+from ganrun.data.readers.npy import existing_file, open_arrays
+from ganrun.data.transforms.classes import ClassSelection, select_classes
+from ganrun.data.transforms.resize import check_shape, to_shape
+from ganrun.data.transforms.value_range import choose_range, chunks, measure, scale
 
-COLOURS = (1, 3)  # how many channels images have
+CHANNELS = (1, 3)  # that images may have
 LAYOUTS = ("NCHW", "NHWC")
 
 
 class Array(Dataset):
-    """Images of an array file, mapped from the disk and converted when they are asked for."""
+    """The images of an array file, memory-mapped and converted when they are read."""
 
     def __init__(
         self,
@@ -32,95 +32,99 @@ class Array(Dataset):
         range: Sequence[float] | None,
         channels: int | None,
         resolution: int | None,
-        classes: Wanted,
+        classes: ClassSelection,
     ):
-        """`images`, `labels`: names inside an .npz (null: the usual ones), or for an .npy another file of labels."""
+        """`images` and `labels` name arrays of an .npz, null the usual ones; for an .npy, `labels` is another file.
+
+        Raises ConfigError for a file that cannot be read, and where layout or value range are ambiguous.
+        """
         check_shape(channels, resolution)
-        file = readable(path, "dataset.path")
-        values, marks = open_arrays(file, images, labels)
-        self._values = channels_first(values, layout, channels, str(file))  # [N, C, H, W], any kind of number
-        self._ends = settle(values.dtype, measure(self._values, str(file)), range)
-        numbers, names = (None, ()) if marks is None else number(marks, len(values))
-        self._rows, self.labels, self.classes = select(classes, names, numbers)
+        file = existing_file(path, ".path")
+        values, raw_labels = open_arrays(file, images, labels)
+        self._values = channels_first(values, layout, channels, str(file))  # [N, C, H, W], any dtype
+        self._ends = choose_range(values.dtype, measure(self._values, str(file)), range)
+        numbers, names = (None, ()) if raw_labels is None else encode_labels(raw_labels, len(values))
+        self._rows, self.labels, self.classes = select_classes(classes, names, numbers)
         self.channels = channels or self._values.shape[1]
-        self.resolution = resolution or self._square(str(file))
+        self.resolution = resolution or self._side(str(file))
 
     def __len__(self) -> int:
         return len(self._values) if self._rows is None else len(self._rows)
 
     def image(self, index: int) -> Tensor:
         row = index if self._rows is None else int(self._rows[index])
-        return self._fitted(self._values[row : row + 1])[0]
+        return self._converted(self._values[row : row + 1])[0]
 
     def bulk(self) -> tuple[Tensor, Tensor | None]:
         if self._rows is not None:
             return super().bulk()
-        return torch.cat([self._fitted(piece) for _, piece in pieces(self._values)]), self.labels
+        return torch.cat([self._converted(chunk) for _, chunk in chunks(self._values)]), self.labels
 
-    def _fitted(self, values: np.ndarray) -> Tensor:
-        return fit(scale(values, self._ends), channels=self.channels, resolution=self.resolution)
+    def _converted(self, values: np.ndarray) -> Tensor:
+        """Raw images as the data set has them. [N, C, H, W] -> [N, C', R, R]"""
+        return to_shape(scale(values, self._ends), channels=self.channels, resolution=self.resolution)
 
-    def _square(self, path: str) -> int:
+    def _side(self, path: str) -> int:
+        """Height and width of the images, which must be equal."""
         height, width = self._values.shape[2:]
         if height != width:
             expected = "squares, or a resolution to crop and resize to"
-            remedy = f"dataset.resolution={min(height, width)}"
+            remedy = f".resolution={min(height, width)}"
             raise ConfigError(path, f"images of {height}x{width} pixels", expected, remedy)
         return height
 
 
 def channels_first(values: np.ndarray, layout: str | None, channels: int | None, path: str) -> np.ndarray:
-    """A view [N, C, H, W] of images that come as [N, H, W], [N, C, H, W] or [N, H, W, C]."""
+    """A view [N, C, H, W] of images [N, H, W], [N, C, H, W] or [N, H, W, C]. Raises ConfigError for other shapes."""
     if layout not in (None, *LAYOUTS):
-        raise ConfigError("dataset.layout", repr(layout), "NCHW, NHWC or null", "dataset.layout=NHWC")
+        raise ConfigError(".layout", repr(layout), "NCHW, NHWC or null", ".layout=NHWC")
     if values.ndim not in (3, 4) or 0 in values.shape:
         raise ConfigError(path, f"an array of shape {values.shape}", "images [N, H, W], [N, C, H, W] or [N, H, W, C]",
-                      "numpy.reshape, and saving it again")  # fmt: skip
+                          "numpy.reshape, and saving it again")  # fmt: skip
     if values.ndim == 3:
         return values[:, None]
     return values.transpose(0, 3, 1, 2) if find_layout(values.shape, layout, channels, path) == "NHWC" else values
 
 
 def find_layout(shape: Sequence[int], layout: str | None, channels: int | None, path: str) -> str:
-    """Where the channels are: told, or the only place where 1 or 3 of them can be."""
+    """NCHW or NHWC: as set, or the only one with 1 or 3 channels. Raises ConfigError when it is neither or unclear."""
     at = {"NCHW": shape[1], "NHWC": shape[3]}
     if layout is not None:
-        if at[layout] not in COLOURS:
-            other = next((name for name in LAYOUTS if at[name] in COLOURS), None)
-            found = f"{layout}, so {at[layout]} channels in {tuple(shape)}"
-            remedy = f"dataset.layout={other}" if other else "saving the colours alone"
-            raise ConfigError("dataset.layout", found, "1 or 3 channels", remedy)
-        return layout
-    fitting = [name for name in LAYOUTS if at[name] in COLOURS]
+        return _checked_layout(shape, layout, at)
+    fitting = [name for name in LAYOUTS if at[name] in CHANNELS]
     exact = [name for name in fitting if at[name] == channels]
     if len(fitting) == 1 or len(exact) == 1:
         return (exact or fitting)[0]
     if fitting:
-        raise ConfigError(
-            "dataset.layout", f"not set, and {tuple(shape)} may be either", "NCHW or NHWC", "dataset.layout=NHWC"
-        )
+        raise ConfigError(".layout", f"not set, and {tuple(shape)} may be either", "NCHW or NHWC", ".layout=NHWC")
     found = f"an array of shape {tuple(shape)}, neither {at['NCHW']} nor {at['NHWC']} of which are colours"
     raise ConfigError(path, found, "1 or 3 channels", "saving the colours alone, without alpha")
 
 
-def number(marks: np.ndarray, images: int) -> tuple[Tensor, tuple[str, ...]]:
-    """Labels as 0..k-1, and the names of the classes: the numbers that were found."""
-    where = "dataset.labels"
-    if marks.shape == (images, 1):
-        marks = marks[:, 0]
-    if marks.shape != (images,):
-        raise ConfigError(
-            where, f"labels of shape {marks.shape} for {images} images", f"({images},)", "labels of these images"
-        )
-    if marks.dtype.kind == "f" and np.isfinite(marks).all() and (marks == np.round(marks)).all():
-        marks = marks.astype(np.int64)
-    if marks.dtype.kind not in "buiU":
-        raise ConfigError(
-            where, f"labels of type {marks.dtype}", "whole numbers from 0 up, or names", "saving them as int64"
-        )
-    if marks.dtype.kind == "i" and marks.min() < 0:
-        first = int((marks < 0).argmax())
-        raise ConfigError(where, f"the label {marks[first]} of image {first}", "whole numbers from 0 up",
-                      "leaving unlabelled images out")  # fmt: skip
-    kinds, numbers = np.unique(marks, return_inverse=True)
-    return torch.from_numpy(numbers.astype(np.int64)), tuple(str(kind) for kind in kinds)
+def _checked_layout(shape: Sequence[int], layout: str, at: dict[str, int]) -> str:
+    if at[layout] in CHANNELS:
+        return layout
+    other = next((name for name in LAYOUTS if at[name] in CHANNELS), None)
+    found = f"{layout}, so {at[layout]} channels in {tuple(shape)}"
+    raise ConfigError(".layout", found, "1 or 3 channels", f".layout={other}" if other else "saving the colours alone")
+
+
+def encode_labels(raw: np.ndarray, images: int) -> tuple[Tensor, tuple[str, ...]]:
+    """Labels [N] as 0..k-1, and the values that were found as names. Raises ConfigError for what is no label."""
+    where = ".labels"
+    if raw.shape == (images, 1):
+        raw = raw[:, 0]
+    if raw.shape != (images,):
+        found = f"labels of shape {raw.shape} for {images} images"
+        raise ConfigError(where, found, f"({images},)", "labels of these images")
+    if raw.dtype.kind == "f" and np.isfinite(raw).all() and (raw == np.round(raw)).all():
+        raw = raw.astype(np.int64)
+    if raw.dtype.kind not in "buiU":
+        expected = "whole numbers from 0 up, or names"
+        raise ConfigError(where, f"labels of type {raw.dtype}", expected, "saving them as int64")
+    if raw.dtype.kind == "i" and raw.min() < 0:
+        first = int((raw < 0).argmax())
+        raise ConfigError(where, f"the label {raw[first]} of image {first}", "whole numbers from 0 up",
+                          "leaving unlabelled images out")  # fmt: skip
+    values, numbers = np.unique(raw, return_inverse=True)
+    return torch.from_numpy(numbers.astype(np.int64)), tuple(str(value) for value in values)

@@ -1,35 +1,22 @@
-"""Data sets: images and labels by index, and what is measured about them."""
+"""The interface of data sets: images and labels by index, one data set or several as named streams."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ganrun.data.transforms.classes import Wanted, select
+from ganrun.data.transforms.classes import ClassSelection, select_classes
+from ganrun.data.transforms.value_range import ValueRange, range_of, to_units
 
-SAMPLED = 256  # how many images a measurement looks at when the data are not in memory
-
-
-class Span(NamedTuple):
-    """Measured values, in the units a generator speaks: 8-bit data lie in [-1, 1]."""
-
-    low: float
-    high: float
-    mean: float
+SAMPLED = 256  # images from which the value range of a data set is estimated that is not in memory
 
 
-def to_units(images: Tensor) -> Tensor:
-    """8-bit values 0..255 to float32 in [-1, 1], x / 127.5 - 1; floats are in these units already."""
-    return images.to(torch.float32).div_(127.5).sub_(1) if images.dtype == torch.uint8 else images
-
-
-def evenly(total: int, count: int) -> list[int]:
-    """At most `count` indices spread over `total`, first and last among them."""
+def evenly_spaced(total: int, count: int) -> list[int]:
+    """At most `count` indices spread evenly over `total`, first and last included."""
     count = min(total, count)
     return [i * (total - 1) // max(count - 1, 1) for i in range(count)]
 
@@ -49,17 +36,20 @@ class DataSets(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """What a resumed run compares: count, shape, classes, and the content of a sample."""
+        """A hash of the data, which a resumed run compares: count, shape, classes, and a sample of the content."""
 
 
 class Dataset(DataSets):
-    """Images of one shape, by index, with a label each or none at all. Any order, any process, same answer."""
+    """Images of one shape, by index, each with a label or all without.
 
-    test: Dataset | None = None  # images that are kept out of training
+    An image depends on its index only, not on the order of access or on the process.
+    """
+
+    test: Dataset | None = None  # held-out images, which no run trains on
 
     @property
     def streams(self) -> Mapping[str, Dataset]:
-        """This data set is the only stream."""
+        """The only stream, `images`: the data set itself."""
         return {"images": self}
 
     @abstractmethod
@@ -67,14 +57,15 @@ class Dataset(DataSets):
 
     @abstractmethod
     def image(self, index: int) -> Tensor:
-        """One image. [C, H, W] uint8 in 0..255, or float32 in the units of `Span`"""
+        """One image. [C, H, W] uint8 in 0..255, or float32 in [-1, 1]"""
 
     def label(self, index: int) -> int:
-        assert self.labels is not None, "unlabelled data were asked for a label"
+        """The class of one image, 0..len(classes)-1. Labelled data only."""
+        assert self.labels is not None, "the data have no labels"
         return int(self.labels[index])
 
     def bulk(self) -> tuple[Tensor, Tensor | None]:
-        """Everything at once. [N, C, H, W] and [N]"""
+        """All images [N, C, H, W] and labels [N]."""
         first = self.image(0)
         images = torch.empty((len(self), *first.shape), dtype=first.dtype)
         for index in range(len(self)):
@@ -82,29 +73,29 @@ class Dataset(DataSets):
         return images, self.labels
 
     def fingerprint(self) -> str:
-        """What a resumed run compares: count, shape, classes, and the content of a sample."""
+        """A hash of the data, which a resumed run compares: count, shape, classes, and a sample of the content."""
         digest = blake2b(repr((len(self), self.channels, self.resolution, self.classes)).encode(), digest_size=8)
-        for index in evenly(len(self), 32):
+        for index in evenly_spaced(len(self), 32):
             digest.update(self.image(index).contiguous().numpy().tobytes())
         if self.labels is not None:
-            digest.update(self.labels[evenly(len(self), 4096)].numpy().tobytes())
+            digest.update(self.labels[evenly_spaced(len(self), 4096)].numpy().tobytes())
         return digest.hexdigest()
 
-    def span(self) -> Span:
-        images = to_units(self._sample())
-        return Span(float(images.min()), float(images.max()), float(images.mean(dtype=torch.float64)))
+    def value_range(self) -> ValueRange:
+        """Least, greatest and mean value, where 8-bit data are in [-1, 1]; estimated from a sample of the images."""
+        return range_of(to_units(self._sample()))
 
     def _sample(self) -> Tensor:
-        """The images that stand for all when values are measured. [M, C, H, W]"""
-        return torch.stack([self.image(index) for index in evenly(len(self), SAMPLED)])
+        """Images spread evenly over the data. [M, C, H, W]"""
+        return torch.stack([self.image(index) for index in evenly_spaced(len(self), SAMPLED)])
 
 
-class Held(Dataset):
+class InMemory(Dataset):
     """A data set that is one tensor in memory."""
 
-    def __init__(self, *, images: Tensor, labels: Tensor | None, names: Sequence[str], classes: Wanted):
-        """`images` [N, C, H, W], `labels` [N] int64; `classes` are the wanted ones, null for all."""
-        indices, self.labels, self.classes = select(classes, names, labels)
+    def __init__(self, *, images: Tensor, labels: Tensor | None, names: Sequence[str], classes: ClassSelection):
+        """`images` [N, C, H, W], `labels` [N] int64; `classes` are the selected ones, null for all."""
+        indices, self.labels, self.classes = select_classes(classes, names, labels)
         self.images = images if indices is None else images[indices]
         self.channels, self.resolution = images.shape[1], images.shape[2]
 
@@ -117,9 +108,7 @@ class Held(Dataset):
     def bulk(self) -> tuple[Tensor, Tensor | None]:
         return self.images, self.labels
 
-    def span(self) -> Span:
-        low, high = torch.aminmax(self.images)
-        mean = self.images.mean(dtype=torch.float64)
-        if self.images.dtype == torch.uint8:
-            return Span(float(low) / 127.5 - 1, float(high) / 127.5 - 1, float(mean) / 127.5 - 1)
-        return Span(float(low), float(high), float(mean))
+    def value_range(self) -> ValueRange:
+        """Least, greatest and mean value of all images, where 8-bit data are in [-1, 1]."""
+        found = range_of(self.images)
+        return ValueRange(*(v / 127.5 - 1 for v in found)) if self.images.dtype == torch.uint8 else found

@@ -1,4 +1,7 @@
-"""The field's well-known data sets, where torchvision keeps them and in the formats they came in."""
+"""Benchmark data sets, read from the original files, in the folders where torchvision puts them.
+
+MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100 and SVHN; their sources are named in the classes.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +16,30 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganrun.core.errors import ConfigError, nearest
-from ganrun.data.datasets.base import Held
-from ganrun.data.readers.archives import read_idx, read_mat, read_pickle
-from ganrun.data.transforms.classes import Wanted
-from ganrun.data.transforms.resize import check_shape, fit
+from ganrun.data.datasets.base import InMemory
+from ganrun.data.readers.benchmark_formats import read_idx, read_mat, read_pickle
+from ganrun.data.transforms.classes import ClassSelection
+from ganrun.data.transforms.resize import check_shape, to_shape
 
 DIGITS = tuple(str(digit) for digit in range(10))
 FASHION = ("t_shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle_boot")
 
 
-class Known(Held):
-    """A well-known data set, held in memory; fetched only when asked to."""
+class Benchmark(InMemory):
+    """A benchmark data set in memory; downloaded only with `download`. Raises ConfigError for missing or bad files."""
 
-    title: str  # torchvision's name for it
+    title: str  # the name of torchvision's class
     splits: tuple[str, ...] = ("train", "test")
 
     def __init__(
-        self, *, root: str, split: str, download: bool, channels: int | None, resolution: int | None, classes: Wanted
+        self,
+        *,
+        root: str,
+        split: str,
+        download: bool,
+        channels: int | None,
+        resolution: int | None,
+        classes: ClassSelection,
     ):
         check_shape(channels, resolution)
         check_split(split, self.splits)
@@ -38,15 +48,15 @@ class Known(Held):
         images, labels, names = self._read(Path(root), split)
         _consistent(self.title, images, labels, names)
         shape = {"channels": channels or images.shape[1], "resolution": resolution or images.shape[-1]}
-        pieces = [fit(piece, **shape) for piece in images.split(4096)]  # floats of all at once would be large
+        pieces = [to_shape(piece, **shape) for piece in images.split(4096)]  # floats of all at once would be large
         super().__init__(images=torch.cat(pieces), labels=labels, names=names, classes=classes)
-        self._again = {"root": root, "download": download, **shape, "classes": classes}
+        self._settings = {"root": root, "download": download, **shape, "classes": classes}
         self._split = split
 
     @property
-    def test(self) -> Known | None:  # type: ignore[override]
-        """The test split beside the training split, read when it is asked for."""
-        return type(self)(split="test", **self._again) if self._split == "train" else None  # type: ignore[arg-type]
+    def test(self) -> Benchmark | None:  # type: ignore[override]
+        """The test split of a training split, read on access."""
+        return type(self)(split="test", **self._settings) if self._split == "train" else None  # type: ignore[arg-type]
 
     @abstractmethod
     def _read(self, root: Path, split: str) -> tuple[Tensor, Tensor, Sequence[str]]:
@@ -56,7 +66,7 @@ class Known(Held):
     def _download(self, root: Path, split: str) -> None: ...
 
 
-class Mnist(Known):
+class Mnist(Benchmark):
     """Handwritten digits, 28x28 and grey, padded to 32x32. LeCun et al. 1998."""
 
     title = "MNIST"
@@ -71,9 +81,9 @@ class Mnist(Known):
         return padded, torch.from_numpy(labels.astype(np.int64)), self.names
 
     def _file(self, folder: Path, name: str) -> Path:
-        """The file as torchvision unpacks it, or still packed."""
+        """The file, unpacked or gzipped."""
         packed = folder / f"{name}.gz"
-        return packed if packed.exists() else present(folder / name, self.title)
+        return packed if packed.exists() else existing(folder / name, self.title)
 
     def _download(self, root: Path, split: str) -> None:
         from torchvision import datasets
@@ -88,7 +98,7 @@ class FashionMnist(Mnist):
     names = FASHION
 
 
-class Cifar10(Known):
+class Cifar10(Benchmark):
     """Small colour photographs, 32x32, ten classes. Krizhevsky 2009."""
 
     title = "CIFAR10"
@@ -100,7 +110,7 @@ class Cifar10(Known):
     meta, names_key, labels_key = "batches.meta", "label_names", "labels"
 
     def _read(self, root: Path, split: str) -> tuple[Tensor, Tensor, Sequence[str]]:
-        paths = [present(root / self.folder / name, self.title) for name in (*self.files[split], self.meta)]
+        paths = [existing(root / self.folder / name, self.title) for name in (*self.files[split], self.meta)]
         *batches, meta = [read_pickle(path) for path in paths]
         images = [_entry(batch, "data", path) for batch, path in zip(batches, paths, strict=False)]
         labels = [_entry(batch, self.labels_key, path) for batch, path in zip(batches, paths, strict=False)]
@@ -132,14 +142,14 @@ class Cifar100(Cifar10):
     meta, names_key, labels_key = "meta", "fine_label_names", "fine_labels"
 
 
-class Svhn(Known):
+class Svhn(Benchmark):
     """House numbers from the street, 32x32 and in colour. Netzer et al. 2011."""
 
     title = "SVHN"
     splits = ("train", "test", "extra")
 
     def _read(self, root: Path, split: str) -> tuple[Tensor, Tensor, Sequence[str]]:
-        path = present(root / f"{split}_32x32.mat", self.title)
+        path = existing(root / f"{split}_32x32.mat", self.title)
         images, labels = read_mat(path, ("X", "y"))
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[:3] != (32, 32, 3):
             raise ConfigError(str(path), f"X is {images.dtype} {images.shape}", "uint8 (32, 32, 3, N)")
@@ -155,28 +165,26 @@ class Svhn(Known):
 
 
 def check_split(split: str, splits: Sequence[str]) -> None:
+    """Raises ConfigError unless the data set has this split."""
     if split not in splits:
-        raise ConfigError(
-            "dataset.split", repr(split), ", ".join(splits), f"dataset.split={nearest(split, splits) or splits[0]}"
-        )
+        raise ConfigError(".split", repr(split), ", ".join(splits), f".split={nearest(split, splits) or splits[0]}")
 
 
-def present(path: Path, title: str) -> Path:
-    """The path, when something is there."""
+def existing(path: Path, title: str) -> Path:
+    """The path itself. Raises ConfigError when nothing is there."""
     if not path.exists():
-        raise ConfigError("dataset.root", f"{path} is missing", f"{title}'s files", "dataset.download=true")
+        raise ConfigError(".root", f"{path} is missing", f"{title}'s files", ".download=true")
     return path
 
 
 def fetch(title: str, download: Callable[[], None]) -> None:
-    """Download, with a line instead of a traceback when that fails."""
+    """Download. Raises ConfigError, one line, where that fails."""
     try:
         download()
     except (OSError, RuntimeError, ImportError) as problem:  # no network, a wrong digest, no gdown
         reason = " ".join(str(problem).split())
-        raise ConfigError(
-            "dataset.download", f"fetching {title} failed: {reason}", "", "again later, or by hand"
-        ) from problem
+        found, remedy = f"fetching {title} failed: {reason}", "again later, or by hand"
+        raise ConfigError(".download", found, "", remedy) from problem
 
 
 def _entry(found: dict[str, Any], key: str, path: Path) -> Any:
@@ -187,7 +195,7 @@ def _entry(found: dict[str, Any], key: str, path: Path) -> Any:
 
 def _consistent(title: str, images: Tensor, labels: Tensor, names: Sequence[str]) -> None:
     if not len(images) or len(images) != len(labels):
-        raise ConfigError("dataset.root", f"{len(images)} images and {len(labels)} labels in {title}", "as many")
+        raise ConfigError(".root", f"{len(images)} images and {len(labels)} labels in {title}", "as many")
     if int(labels.min()) < 0 or int(labels.max()) >= len(names):
         found = f"labels from {int(labels.min())} to {int(labels.max())} in {title}"
-        raise ConfigError("dataset.root", found, f"0 to {len(names) - 1}")
+        raise ConfigError(".root", found, f"0 to {len(names) - 1}")

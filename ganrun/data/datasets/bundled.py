@@ -1,4 +1,7 @@
-"""Real images without a download: those that scikit-learn ships."""
+"""Real images without a download: those that scikit-learn ships, read from its files.
+
+scikit-learn itself is not imported, which would take more than a second.
+"""
 
 from __future__ import annotations
 
@@ -14,59 +17,88 @@ from torch import Tensor
 
 from ganrun.core.errors import ConfigError
 from ganrun.core.seeding import generator
-from ganrun.data.datasets.base import Dataset, Held
-from ganrun.data.transforms.classes import Wanted, select
-from ganrun.data.transforms.resize import check_shape, recoloured, resized
+from ganrun.data.datasets.base import Dataset, InMemory
+from ganrun.data.transforms.classes import ClassSelection, select_classes
+from ganrun.data.transforms.resize import check_shape, convert_channels, resize
 
 DIGITS = tuple(str(digit) for digit in range(10))
+HALVES = ("first", "second")
 LARGEST = 256  # pixels; the photographs have 427 by 640
 
 
-class Digits(Held):
-    """The 1,797 handwritten digits of 8x8 pixels and 17 greys, upscaled smoothly."""
+class Digits(InMemory):
+    """The 1,797 handwritten digits of 8x8 pixels and 17 greys, upscaled. Alpaydin and Kaynak 1998."""
 
-    def __init__(self, *, channels: int, resolution: int, classes: Wanted, held_out: int = 0):
-        """`held_out` images, drawn once and for all, are no part of the data: they are `test`."""
+    def __init__(
+        self, *, channels: int, resolution: int, classes: ClassSelection, held_out: int = 0, half: str | None = None
+    ):
+        """`held_out` images, the same in every run, are `test` instead of data; `half`: first or second, null for all.
+
+        Raises ConfigError for a half or a number of held-out images that there is not, and without scikit-learn.
+        """
         check_shape(channels, resolution, most=LARGEST)
-        with gzip.open(shipped("data/digits.csv.gz"), "rt") as file:
-            rows = torch.from_numpy(np.loadtxt(file, delimiter=","))  # [N, 64 values of 0..16 and the digit]
-        grey = rows[:, :64].reshape(-1, 1, 8, 8).float() * (255 / 16)
-        images = resized(grey.round().to(torch.uint8), resolution, mode="bicubic")
-        images, labels = recoloured(images, channels).contiguous(), rows[:, 64].long()
+        pixels, labels = _of_half(*read_digits(), half)
+        images = convert_channels(resize(pixels, resolution, mode="bicubic"), channels).contiguous()
         if held_out:
             out, kept = _split(len(images), held_out)
-            self.test = Held(images=images[out], labels=labels[out], names=DIGITS, classes=classes)
+            self.test = InMemory(images=images[out], labels=labels[out], names=DIGITS, classes=classes)
             images, labels = images[kept], labels[kept]
         super().__init__(images=images, labels=labels, names=DIGITS, classes=classes)
 
 
+def read_digits() -> tuple[Tensor, Tensor]:
+    """All digits [1797, 1, 8, 8] uint8 with their labels [1797] int64. Raises ConfigError for a missing or bad file."""
+    path = sklearn_file("data/digits.csv.gz")
+    try:
+        with gzip.open(path, "rt") as file:
+            rows = torch.from_numpy(np.loadtxt(file, delimiter=","))  # [N, 64 values of 0..16 and the digit]
+        grey = rows[:, :64].reshape(-1, 1, 8, 8).float() * (255 / 16)
+    except (OSError, EOFError, ValueError, RuntimeError) as problem:  # damaged, or something else of that name
+        reason = str(problem).splitlines()[0]
+        raise ConfigError(
+            str(path), f"cannot be read ({reason})", "the digits", "installing scikit-learn again"
+        ) from None
+    return grey.round().to(torch.uint8), rows[:, 64].long()
+
+
+def _of_half(images: Tensor, labels: Tensor, half: str | None) -> tuple[Tensor, Tensor]:
+    """The first or the second half of images [N, C, H, W] and labels [N]."""
+    if half is None:
+        return images, labels
+    if half not in HALVES:
+        raise ConfigError(".half", repr(half), "first, second or null", ".half=first")
+    middle = (len(images) + 1) // 2
+    rows = slice(None, middle) if half == "first" else slice(middle, None)
+    return images[rows], labels[rows]
+
+
 def _split(total: int, held_out: int) -> tuple[Tensor, Tensor]:
-    """Indices of the images that are held out, the same in every run, and of those that stay; both in order."""
+    """Indices of the held-out images, the same in every run, and of the others; both in order. [M], [N - M]"""
     if not 0 < held_out < total:
-        raise ConfigError("dataset.held_out", f"{held_out} of {total} images", f"from 0 to {total - 1}")
+        raise ConfigError(".held_out", f"{held_out} of {total} images", f"from 0 to {total - 1}")
     order = torch.randperm(total, generator=generator(0, "held out"))
     return order[:held_out].sort().values, order[held_out:].sort().values
 
 
 class Photos(Dataset):
-    """Random crops of two photographs, a Chinese temple and a flower; a crop is cut when it is asked for."""
+    """Random crops of two photographs, a Chinese temple and a flower; a crop is cut when it is read."""
 
-    def __init__(self, *, size: int, seed: int, share: float, channels: int, resolution: int, classes: Wanted):
-        """`share` is the part of a photograph's shorter side that a crop spans."""
+    def __init__(self, *, size: int, seed: int, share: float, channels: int, resolution: int, classes: ClassSelection):
+        """`share` is the fraction of a photograph's shorter side that a crop spans.
+
+        Raises ConfigError for sizes and shares that cannot be cut, and without scikit-learn.
+        """
         check_shape(channels, resolution, most=LARGEST)
-        _sensible(size, share)
+        _check(size, share)
         names = ["china", "flower"]
-        files = [Image.open(shipped(f"images/{name}.jpg")) for name in names]
-        photos = [torch.from_numpy(np.array(file)).permute(2, 0, 1) for file in files]
-        self.photos = [scaled(photo, round(resolution / share), channels) for photo in photos]
+        photos = [shrink(read_photo(name), round(resolution / share), channels) for name in names]
         self.channels, self.resolution = channels, resolution
-        self.labels = torch.arange(size) % len(photos)
-        indices, self.labels, self.classes = select(classes, names, self.labels)
+        indices, self.labels, self.classes = select_classes(classes, names, torch.arange(size) % len(photos))
         self.corners = self._corners(size, seed) if indices is None else self._corners(size, seed)[indices]
-        self.photos = [self.photos[names.index(name)] for name in self.classes]
+        self.photos = [photos[names.index(name)] for name in self.classes]
 
     def _corners(self, size: int, seed: int) -> Tensor:
-        """Where each crop starts, as a part of the room there is. [N, 2] in [0, 1)"""
+        """The upper left corner of each crop, as a fraction of the positions there are. [N, 2] in [0, 1)"""
         return torch.rand(size, 2, generator=generator(seed, "photos"))
 
     def __len__(self) -> int:
@@ -79,27 +111,38 @@ class Photos(Dataset):
         return photo[:, top : top + side, left : left + side]
 
 
-def shipped(name: str) -> Path:
-    """A data file of scikit-learn's; found without importing it, which would take a second or two."""
+def read_photo(name: str) -> Tensor:
+    """The photograph `china` or `flower`. [3, 427, 640] uint8. Raises ConfigError for a missing or damaged file."""
+    path = sklearn_file(f"images/{name}.jpg")
+    try:
+        with Image.open(path) as file:
+            return torch.from_numpy(np.array(file)).permute(2, 0, 1)
+    except (OSError, ValueError, RuntimeError) as problem:
+        raise ConfigError(
+            str(path), f"cannot be read ({problem})", "a photograph", "installing scikit-learn again"
+        ) from None
+
+
+def sklearn_file(name: str) -> Path:
+    """A data file of scikit-learn, found without importing it. Raises ConfigError when it is not there."""
     spec = find_spec("sklearn")
     path = Path(next(iter((spec and spec.submodule_search_locations) or [""]))) / "datasets" / name
     if not path.is_file():
-        raise ConfigError(
-            "dataset", f"scikit-learn's {name} is missing", "scikit-learn", "installing scikit-learn again"
-        )
+        found, remedy = f"scikit-learn's {name} is missing", "installing scikit-learn again"
+        raise ConfigError(".", found, "scikit-learn", remedy)
     return path
 
 
-def _sensible(size: int, share: float) -> None:
+def _check(size: int, share: float) -> None:
     if size < 2:
-        raise ConfigError("dataset.size", f"{size} crops", "at least 2", "dataset.size=10000")
+        raise ConfigError(".size", f"{size} crops", "at least 2", ".size=10000")
     if not 0 < share <= 1:
-        raise ConfigError("dataset.share", f"{share}", "a part, above 0 and up to 1", "dataset.share=0.5")
+        raise ConfigError(".share", f"{share}", "a part, above 0 and up to 1", ".share=0.5")
 
 
-def scaled(photo: Tensor, shorter: int, channels: int) -> Tensor:
-    """The photograph with a shorter side of so many pixels, never enlarged. [C, H, W] uint8"""
+def shrink(photo: Tensor, shorter: int, channels: int) -> Tensor:
+    """The photograph, its shorter side reduced to `shorter` pixels, never enlarged. [C, H, W] -> [C', H', W'] uint8"""
     factor = min(1.0, shorter / min(photo.shape[1:]))
     size = [round(side * factor) for side in photo.shape[1:]]
     smooth = F.interpolate(photo[None].float(), size=size, mode="bilinear", antialias=True)
-    return recoloured(smooth.round().clamp(0, 255).to(torch.uint8), channels)[0].contiguous()
+    return convert_channels(smooth.round().clamp(0, 255).to(torch.uint8), channels)[0].contiguous()

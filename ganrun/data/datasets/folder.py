@@ -13,27 +13,28 @@ from torch import Tensor
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.base import Dataset
 from ganrun.data.readers import folder_scan as scan
-from ganrun.data.readers.image_file import Bad, Header, decode
-from ganrun.data.readers.paths import Paths
-from ganrun.data.readers.scan_progress import track
-from ganrun.data.transforms.classes import Wanted, select
+from ganrun.data.readers.compact_paths import CompactPaths
+from ganrun.data.readers.image_file import Header, UnreadableImage, decode
+from ganrun.data.readers.progress_bar import track
+from ganrun.data.transforms.classes import ClassSelection, select_classes
 from ganrun.data.transforms.resize import check_shape
 
 log = logging.getLogger(__name__)
 
 
-class Pictures(Dataset):
-    """Image files, decoded when they are asked for."""
+class ImageFiles(Dataset):
+    """Image files, decoded when they are read."""
 
-    paths: Paths
+    paths: CompactPaths
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def image(self, index: int) -> Tensor:
+        """One image, decoded from its file. Raises ConfigError when that is damaged. [C, R, R] uint8"""
         try:
             return decode(self.paths[index], channels=self.channels, resolution=self.resolution)
-        except Bad as problem:
+        except UnreadableImage as problem:
             raise ConfigError(str(self.paths[index]), str(problem), "a whole image", "deleting it") from problem
 
     def bulk(self) -> tuple[Tensor, Tensor | None]:
@@ -48,7 +49,7 @@ class Pictures(Dataset):
         return images, self.labels
 
 
-class Folder(Pictures):
+class Folder(ImageFiles):
     """Images below a folder: the centre square of each, upright, resized to one resolution."""
 
     summary: str  # what was found, in a line
@@ -61,30 +62,36 @@ class Folder(Pictures):
         skip_bad: bool,
         channels: int | None,
         resolution: int | None,
-        classes: Wanted,
+        classes: ClassSelection,
     ):
-        """`labels`: null as found, true requires class folders, false ignores them."""
+        """`labels`: null where there are class folders, true requires them, false ignores them.
+
+        Raises ConfigError for a folder without images, for damaged files unless `skip_bad`, and for unclear classes.
+        """
         check_shape(channels, resolution)
-        found = scan.find(path)
-        names = scan.name_classes(found, labels)
+        found = scan.list_images(path)
+        names = scan.class_names(found, labels)
         number = {name: position for position, name in enumerate(names)}
         numbers = torch.tensor([number[group] for group in found.groups]) if names else None
-        indices, numbers, self.classes = select(classes, names, numbers)
+        indices, numbers, self.classes = select_classes(classes, names, numbers)
         kept = range(len(found.paths)) if indices is None else indices.tolist()
         paths = [found.paths[index] for index in kept]
-        good, headers, bad = scan.headers(paths, skip_bad=skip_bad)
-        self.paths = Paths(paths[index] for index in good)
+        good, headers, bad = scan.read_headers(paths, skip_bad=skip_bad)
+        self.paths = CompactPaths(paths[index] for index in good)
         self.labels = None if numbers is None else numbers[good]
         self.channels = channels or max(header.channels for header in headers)
         self.resolution = resolution or one_size(headers)
-        self.summary = self._told(headers, bad, found.ignored)
+        self.summary = self._summary(headers, bad, found.ignored)
         log.info("%s", self.summary)
-        if self.span().low == self.span().high:
-            raise ConfigError("dataset.path", "every pixel has the same value", "images", "another dataset.path")
+        if (values := self.value_range()).low == values.high:
+            raise ConfigError(".path", "every pixel has the same value", "images", "another .path")
 
-    def _told(self, headers: Sequence[Header], bad: Sequence[str], ignored: int) -> str:
-        parts = [f"{len(headers):,} images", f"sizes {scan.counted([f'{h.width}x{h.height}' for h in headers])}"]
-        parts.append(f"modes {scan.counted([header.mode for header in headers])}")
+    def _summary(self, headers: Sequence[Header], bad: Sequence[str], ignored: int) -> str:
+        parts = [
+            f"{len(headers):,} images",
+            f"sizes {scan.counts_in_words([f'{h.width}x{h.height}' for h in headers])}",
+        ]
+        parts.append(f"modes {scan.counts_in_words([header.mode for header in headers])}")
         if self.labels is not None:
             counts = torch.bincount(self.labels, minlength=len(self.classes)).tolist()
             parts.append("classes " + ", ".join(f"{n} {c:,}" for n, c in zip(self.classes, counts, strict=True)))
@@ -96,12 +103,12 @@ class Folder(Pictures):
 
 
 def one_size(headers: Sequence[Header]) -> int:
-    """The resolution that all images have already; without one, the user must choose."""
+    """The resolution that all images have. Raises ConfigError when they have several, or are not square."""
     sizes = {(header.width, header.height) for header in headers}
     width, height = min(sizes, key=min)
     if len(sizes) > 1 or width != height:
-        found = f"images of {scan.counted([f'{h.width}x{h.height}' for h in headers])} pixels"
+        found = f"images of {scan.counts_in_words([f'{h.width}x{h.height}' for h in headers])} pixels"
         likely = 2 ** min((min(width, height)).bit_length() - 1, 8)
-        raise ConfigError("dataset.resolution", found, "one square size, or a resolution to resize to",
-                      f"dataset.resolution={likely}")  # fmt: skip
+        expected = "one square size, or a resolution to resize to"
+        raise ConfigError(".resolution", found, expected, f".resolution={likely}")
     return width

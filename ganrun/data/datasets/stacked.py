@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from ganrun.core.errors import ConfigError
-from ganrun.data.datasets.base import Dataset, Held
+from ganrun.data.datasets.base import Dataset, InMemory
 from ganrun.data.datasets.benchmarks import Mnist
 from ganrun.data.datasets.bundled import Digits
-from ganrun.data.datasets.random_by_index import uniform
-from ganrun.data.transforms.classes import Wanted, select
+from ganrun.data.datasets.counter_rng import uniform
+from ganrun.data.transforms.classes import ClassSelection, select_classes
 
 MODES = tuple(str(mode) for mode in range(1000))
 
@@ -18,7 +18,7 @@ MODES = tuple(str(mode) for mode in range(1000))
 class Stacked(Dataset):
     """Digits drawn at random, three to an image; the class is the number that they write, 100 r + 10 g + b."""
 
-    def __init__(self, *, digits: Held, size: int, seed: int, classes: Wanted):
+    def __init__(self, *, digits: InMemory, size: int, seed: int, classes: ClassSelection):
         """`digits` [M, 1, R, R] with labels 0..9; image i is a function of the digits, the seed and i."""
         assert digits.labels is not None
         self.channels, self.resolution = 3, digits.resolution
@@ -26,7 +26,7 @@ class Stacked(Dataset):
         drawn = uniform(seed, "stacked", rows=size, columns=3)
         picks = torch.from_numpy(drawn).mul(len(digits)).long()  # [N, 3]
         labels = (digits.labels[picks] * torch.tensor([100, 10, 1])).sum(1)
-        rows, self.labels, self.classes = select(classes, MODES, labels)
+        rows, self.labels, self.classes = select_classes(classes, MODES, labels)
         self.picks = picks if rows is None else picks[rows]
 
     def __len__(self) -> int:
@@ -40,16 +40,16 @@ class Stacked(Dataset):
 
 
 class StackedDigits(Stacked):
-    """Of the 1,797 digits that scikit-learn ships."""
+    """Stacks of the 1,797 digits that scikit-learn ships."""
 
-    def __init__(self, *, size: int, seed: int, channels: int, resolution: int, classes: Wanted):
-        _sensible(size, channels)
+    def __init__(self, *, size: int, seed: int, channels: int, resolution: int, classes: ClassSelection):
+        _check(size, channels)
         digits = Digits(channels=1, resolution=resolution, classes=None)
         super().__init__(digits=digits, size=size, seed=seed, classes=classes)
 
 
 class StackedMnist(Stacked):
-    """Of MNIST's digits, from its files."""
+    """Stacks of MNIST's digits, from its files."""
 
     def __init__(
         self,
@@ -61,15 +61,15 @@ class StackedMnist(Stacked):
         seed: int,
         channels: int,
         resolution: int,
-        classes: Wanted,
+        classes: ClassSelection,
     ):
-        _sensible(size, channels)
+        _check(size, channels)
         digits = Mnist(root=root, split=split, download=download, channels=1, resolution=resolution, classes=None)
         super().__init__(digits=digits, size=size, seed=seed, classes=classes)
 
 
-def _sensible(size: int, channels: int) -> None:
+def _check(size: int, channels: int) -> None:
     if size < 1:
-        raise ConfigError("dataset.size", f"{size} images", "at least 1", "dataset.size=60000")
+        raise ConfigError(".size", f"{size} images", "at least 1", ".size=60000")
     if channels != 3:
-        raise ConfigError("dataset.channels", f"{channels} for three stacked digits", "3", "dataset.channels=3")
+        raise ConfigError(".channels", f"{channels} for three stacked digits", "3", ".channels=3")

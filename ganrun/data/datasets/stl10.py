@@ -10,14 +10,14 @@ from torch import Tensor
 
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.base import Dataset
-from ganrun.data.datasets.benchmarks import check_split, fetch, present
-from ganrun.data.readers.archives import REMEDY
-from ganrun.data.transforms.classes import Wanted, select
-from ganrun.data.transforms.resize import check_shape, fit
+from ganrun.data.datasets.benchmarks import check_split, existing, fetch
+from ganrun.data.readers.benchmark_formats import REMEDY
+from ganrun.data.transforms.classes import ClassSelection, select_classes
+from ganrun.data.transforms.resize import check_shape, to_shape
 
 SIDE = 96
 IMAGE = 3 * SIDE * SIDE  # bytes
-AT_ONCE = 1024  # images, so that no floats of all of them are made
+CHUNK = 1024  # images that are resized at a time: floats of all of them would be large
 FILES = {  # the parts of a split
     "train": ("train",),
     "test": ("test",),
@@ -27,9 +27,12 @@ FILES = {  # the parts of a split
 
 
 class Stl10(Dataset):
-    """Mapped from the binary files, columns first as MATLAB writes them, and fitted when asked for."""
+    """Photographs, memory-mapped from the binary files (columns first, as in MATLAB), resized when they are read."""
 
-    def __init__(self, *, root: str, split: str, download: bool, channels: int, resolution: int, classes: Wanted):
+    def __init__(
+        self, *, root: str, split: str, download: bool, channels: int, resolution: int, classes: ClassSelection
+    ):
+        """Raises ConfigError for missing or damaged files."""
         check_shape(channels, resolution)
         check_split(split, tuple(FILES))
         if download:
@@ -38,25 +41,25 @@ class Stl10(Dataset):
         self.channels, self.resolution = channels, resolution
         self._parts = [self._images(stem) for stem in FILES[split]]
         labels, names = self._labels(split) if "unlabeled" not in FILES[split] else (None, [])
-        rows, self.labels, self.classes = select(classes, names, labels)
+        rows, self.labels, self.classes = select_classes(classes, names, labels)
         self._rows = range(sum(len(part) for part in self._parts)) if rows is None else rows.tolist()
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def image(self, index: int) -> Tensor:
-        return self._fitted(slice(index, index + 1))[0]
+        return self._converted(slice(index, index + 1))[0]
 
     def bulk(self) -> tuple[Tensor, Tensor | None]:
-        starts = range(0, len(self), AT_ONCE)
-        return torch.cat([self._fitted(slice(start, start + AT_ONCE)) for start in starts]), self.labels
+        starts = range(0, len(self), CHUNK)
+        return torch.cat([self._converted(slice(start, start + CHUNK)) for start in starts]), self.labels
 
-    def _fitted(self, piece: slice) -> Tensor:
+    def _converted(self, piece: slice) -> Tensor:
         pixels = np.stack([self._pixels(row) for row in self._rows[piece]])
-        return fit(torch.from_numpy(pixels), channels=self.channels, resolution=self.resolution)
+        return to_shape(torch.from_numpy(pixels), channels=self.channels, resolution=self.resolution)
 
     def _pixels(self, row: int) -> np.ndarray:
-        """[3, 96, 96] uint8"""
+        """One photograph as it is stored, rows first. [3, 96, 96] uint8."""
         for part in self._parts:
             if row < len(part):
                 return part[row].transpose(0, 2, 1)
@@ -64,8 +67,8 @@ class Stl10(Dataset):
         raise IndexError(row)
 
     def _images(self, stem: str) -> np.ndarray:
-        """Planes of columns. [N, 3, W, H] uint8, not read yet"""
-        path = present(self.folder / f"{stem}_X.bin", "STL10")
+        """Images as they are stored, memory-mapped. [N, 3, W, H] uint8"""
+        path = existing(self.folder / f"{stem}_X.bin", "STL10")
         size = path.stat().st_size
         if not size or size % IMAGE:
             raise ConfigError(
@@ -74,9 +77,9 @@ class Stl10(Dataset):
         return np.memmap(path, np.uint8, "r").reshape(-1, 3, SIDE, SIDE)
 
     def _labels(self, stem: str) -> tuple[Tensor, list[str]]:
-        """0..9, which the files call 1..10, and the names of the classes."""
-        path = present(self.folder / f"{stem}_y.bin", "STL10")
-        names = present(self.folder / "class_names.txt", "STL10").read_text().split()
+        """Labels [N] in 0..9 (1..10 in the files), and the names of the classes."""
+        path = existing(self.folder / f"{stem}_y.bin", "STL10")
+        names = existing(self.folder / "class_names.txt", "STL10").read_text().split()
         numbers = torch.from_numpy(np.fromfile(path, np.uint8).astype(np.int64)) - 1
         images = len(self._parts[0])
         if len(numbers) != images or not 0 <= int(numbers.min()) <= int(numbers.max()) < len(names):

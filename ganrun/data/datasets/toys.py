@@ -1,4 +1,4 @@
-"""2-D toys: points whose modes one can count. Gulrajani et al. 2017, section 4.1, constants of their gan_toy.py."""
+"""2-D toy distributions with known modes. Gulrajani et al. 2017, section 4.1, constants of their gan_toy.py."""
 
 from __future__ import annotations
 
@@ -9,37 +9,51 @@ from torch import Generator, Tensor
 
 from ganrun.core.errors import ConfigError
 from ganrun.core.seeding import generator
-from ganrun.data.datasets.base import Held
-from ganrun.data.transforms.classes import Wanted
+from ganrun.data.datasets.base import InMemory
+from ganrun.data.transforms.classes import ClassSelection
 
 
-class Points(Held):
+class Points(InMemory):
     """Points of the plane as images of one pixel with two channels. [N, 2, 1, 1]"""
 
     modes: Tensor | None = None  # [K, 2] the centres, in the units of the data; None for a curve
     sigma: float  # standard deviation around a centre or the curve, in the units of the data
 
     def __init__(
-        self, *, points: Tensor, labels: Tensor | None, channels: int, resolution: int, classes: Wanted, sigma: float
+        self,
+        *,
+        points: Tensor,
+        labels: Tensor | None,
+        channels: int,
+        resolution: int,
+        classes: ClassSelection,
+        sigma: float,
     ):
+        """`points` [N, 2], `labels` [N]. Raises ConfigError for another shape than two channels of one pixel."""
         for key, found, expected in (("channels", channels, 2), ("resolution", resolution, 1)):
             if found != expected:
-                raise ConfigError(
-                    f"dataset.{key}", f"{found} for points of the plane", f"{expected}", f"no dataset.{key}"
-                )
+                raise ConfigError(f".{key}", f"{found} for points of the plane", f"{expected}", f"no .{key}")
         names = [] if labels is None else [str(mode) for mode in range(int(labels.max()) + 1)]
         super().__init__(images=points[:, :, None, None].contiguous(), labels=labels, names=names, classes=classes)
         self.sigma = sigma
 
 
 class Gaussians(Points):
-    """A mixture of equal, round Gaussians; a class for each."""
+    """A mixture of isotropic Gaussians with equal weights; each is a class."""
 
     def __init__(
-        self, *, centres: Tensor, size: int, seed: int, sigma: float, channels: int, resolution: int, classes: Wanted
+        self,
+        *,
+        centres: Tensor,
+        size: int,
+        seed: int,
+        sigma: float,
+        channels: int,
+        resolution: int,
+        classes: ClassSelection,
     ):
-        """`centres` [K, 2] and `sigma` in the units of the data."""
-        _enough(size, len(centres))
+        """`centres` [K, 2] and `sigma` in the units of the data. Raises ConfigError for fewer points than centres."""
+        _check_size(size, len(centres))
         random = generator(seed, type(self).__name__)
         labels = torch.arange(size) % len(centres)
         points = centres[labels] + sigma * torch.randn(size, 2, generator=random)
@@ -63,7 +77,7 @@ class Ring(Gaussians):
         divide: float,
         channels: int,
         resolution: int,
-        classes: Wanted,
+        classes: ClassSelection,
     ):
         angles = torch.arange(gaussians) * (2 * math.pi / gaussians)
         centres = radius / divide * torch.stack([angles.cos(), angles.sin()], 1)
@@ -87,7 +101,7 @@ class Grid(Gaussians):
         divide: float,
         channels: int,
         resolution: int,
-        classes: Wanted,
+        classes: ClassSelection,
     ):
         axis = (torch.arange(side) - (side - 1) / 2) * (spacing / divide)
         super().__init__(
@@ -100,9 +114,17 @@ class SwissRoll(Points):
     """A spiral with some noise, divided by 7.5; no classes."""
 
     def __init__(
-        self, *, size: int, seed: int, noise: float, divide: float, channels: int, resolution: int, classes: Wanted
+        self,
+        *,
+        size: int,
+        seed: int,
+        noise: float,
+        divide: float,
+        channels: int,
+        resolution: int,
+        classes: ClassSelection,
     ):
-        _enough(size, 1)
+        _check_size(size, 1)
         random = generator(seed, type(self).__name__)
         points = (spiral(size, random) + noise * torch.randn(size, 2, generator=random)) / divide
         super().__init__(
@@ -111,11 +133,11 @@ class SwissRoll(Points):
 
 
 def spiral(size: int, random: Generator) -> Tensor:
-    """t (cos t, sin t) with t uniform in [3/2 pi, 9/2 pi], as scikit-learn's make_swiss_roll. [N, 2]"""
+    """The curve t (cos t, sin t), t uniform in [3/2 pi, 9/2 pi], as scikit-learn's make_swiss_roll. [N, 2]"""
     t = 1.5 * math.pi * (1 + 2 * torch.rand(size, generator=random))
     return torch.stack([t * t.cos(), t * t.sin()], 1)
 
 
-def _enough(size: int, least: int) -> None:
+def _check_size(size: int, least: int) -> None:
     if size < least:
-        raise ConfigError("dataset.size", f"{size} points", f"at least {least}", "dataset.size=100000")
+        raise ConfigError(".size", f"{size} points", f"at least {least}", ".size=100000")

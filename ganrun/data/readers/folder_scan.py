@@ -1,4 +1,4 @@
-"""Looking through a folder of images once: which files, which classes, which sizes and modes, which are bad."""
+"""Scanning a folder of images: its files, class folders, sizes and modes, and which files are damaged."""
 
 from __future__ import annotations
 
@@ -11,26 +11,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ganrun.core.errors import ConfigError, nearest
-from ganrun.data.readers.image_file import SUFFIXES, Bad, Header, inspect
-from ganrun.data.readers.scan_progress import track
+from ganrun.data.readers.image_file import SUFFIXES, Header, UnreadableImage, inspect
+from ganrun.data.readers.progress_bar import track
 
 SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
-THREADS, TOGETHER = 8, 64  # that look through the files, and how many a thread takes at a time
-SHOWN = 5  # bad files, sizes and classes that a message lists
+THREADS, CHUNK = 8, 64  # that read headers, and the number of files that one reads at a time
+SHOWN = 5  # damaged files, sizes or modes that a message lists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class FolderListing:
     """The files below a folder, sorted, with the class folder that each is in."""
 
     paths: list[str]
     groups: list[str]  # the name of the folder right below the root; "" for files in the root itself
-    ignored: int  # files that are no images by name
+    ignored: int  # files whose names are not those of images
 
 
-def find(root: str | None, where: str = "dataset.path") -> Found:
-    """Every image file below the root. Hidden files and folders are left out; a loop of links is refused."""
-    folder = existing(root, where)
+def list_images(root: str | None, where: str = ".path") -> FolderListing:
+    """Every image file below the root, without hidden files and folders.
+
+    Raises ConfigError when there is none, for folders that cannot be read, and for a loop of links.
+    """
+    folder = existing_folder(root, where)
     paths, groups, ignored = [], [], 0
     root_length = len(os.path.join(folder, ""))
     for path in _walk(os.fspath(folder), [os.path.realpath(folder)]):
@@ -42,12 +45,14 @@ def find(root: str | None, where: str = "dataset.path") -> Found:
             ignored += 1
     if not paths:
         others = f" ({ignored} other files)" if ignored else ""
-        raise ConfigError(where, f"no images in {folder}{others}", "files such as .png or .jpg", f"another {where}")
-    return Found(paths=paths, groups=groups, ignored=ignored)
+        raise ConfigError(
+            where, f"no images in {folder}{others}", "image files such as PNG or JPEG", f"another {where}"
+        )
+    return FolderListing(paths=paths, groups=groups, ignored=ignored)
 
 
-def existing(root: str | None, where: str) -> Path:
-    """The folder, or a refusal with the nearest name beside it."""
+def existing_folder(root: str | None, where: str) -> Path:
+    """The folder. Raises ConfigError, with the nearest name beside it, when it is not there."""
     if not root:
         raise ConfigError(where, "not set", "a folder of images", f"{where}=path/to/images")
     folder = Path(root)
@@ -68,9 +73,7 @@ def _walk(folder: str, above: list[str]) -> Iterator[str]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as problem:
-        raise ConfigError(
-            "dataset.path", f"{folder} cannot be opened ({problem.strerror})", "a readable folder"
-        ) from problem
+        raise ConfigError(".path", f"{folder} cannot be opened ({problem.strerror})", "a readable folder") from problem
     for entry in entries:
         if entry.name.startswith(".") or entry.name == "__MACOSX":
             continue
@@ -80,34 +83,42 @@ def _walk(folder: str, above: list[str]) -> Iterator[str]:
             continue
         real = os.path.realpath(entry.path)
         if real in above:
-            raise ConfigError("dataset.path", f"a loop of links: {entry.path} leads back to {real}", "a tree",
+            raise ConfigError(".path", f"a loop of links: {entry.path} leads back to {real}", "a tree",
                           f"deleting the link {entry.name}")  # fmt: skip
         yield from _walk(entry.path, [*above, real])
 
 
-def name_classes(found: Found, labels: bool | None) -> list[str]:
-    """The class folders that label the images, sorted; empty when they are unlabelled."""
+def class_names(found: FolderListing, labels: bool | None) -> list[str]:
+    """The class folders that label the images, sorted; empty when they are unlabelled.
+
+    Raises ConfigError for labels that are required and missing, for images beside class folders, and for splits.
+    """
     names = sorted(set(found.groups) - {""})
     if labels is False or (labels is None and not names):
         return []
     if not names:
-        raise ConfigError("dataset.labels", f"{len(found.paths)} files and no class folders", "a folder for each class",
-                      "dataset.labels=null, with a model that needs no labels")  # fmt: skip
+        remedy = ".labels=null, with a model that needs no labels"
+        raise ConfigError(
+            ".labels", f"{len(found.paths)} files and no class folders", "a folder for each class", remedy
+        )
     stray = found.groups.count("")
     if stray:
-        raise ConfigError("dataset.path", f"{stray} images beside {len(names)} class folders", "one or the other",
-                      "dataset.labels=false to use all of them without classes")  # fmt: skip
+        raise ConfigError(".path", f"{stray} images beside {len(names)} class folders", "one or the other",
+                      ".labels=false to use all of them without classes")  # fmt: skip
     splits = [name for name in names if name.lower() in SPLITS]
     if splits:
-        raise ConfigError("dataset.path", f"the folders {', '.join(splits)} are parts of a data set", "class folders",
-                      f"adding /{splits[-1] if 'train' not in splits else 'train'} to dataset.path")  # fmt: skip
+        raise ConfigError(".path", f"the folders {', '.join(splits)} are parts of a data set", "class folders",
+                      f"adding /{splits[-1] if 'train' not in splits else 'train'} to .path")  # fmt: skip
     return names
 
 
-def headers(paths: Sequence[str], *, skip_bad: bool) -> tuple[list[int], list[Header], list[str]]:
-    """Which files are good, their headers, and a line for each bad one. Bad files are refused unless skipped."""
+def read_headers(paths: Sequence[str], *, skip_bad: bool) -> tuple[list[int], list[Header], list[str]]:
+    """The indices of good files, their headers, and a line for each damaged file.
+
+    Raises ConfigError for damaged files, unless they are to be skipped.
+    """
     good, seen, bad = [], [], []
-    for index, found in enumerate(track(_looked(paths), "looking through the images", len(paths))):
+    for index, found in enumerate(track(_all_headers(paths), "looking through the images", len(paths))):
         if isinstance(found, Header):
             seen.append(found)
             good.append(index)
@@ -116,37 +127,37 @@ def headers(paths: Sequence[str], *, skip_bad: bool) -> tuple[list[int], list[He
     if bad and (not skip_bad or not good):
         more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         listed = "; ".join(bad[:SHOWN]) + more
-        remedy = "dataset.skip_bad=true, or deleting them" if good else "another dataset.path"
-        raise ConfigError("dataset.path", f"{len(bad)} of {len(paths)} files: {listed}", "whole images", remedy)
+        remedy = ".skip_bad=true, or deleting them" if good else "another .path"
+        raise ConfigError(".path", f"{len(bad)} of {len(paths)} files: {listed}", "whole images", remedy)
     return good, seen, bad
 
 
-def _looked(paths: Sequence[str]) -> Iterator[Header | Bad]:
-    """What each file says of itself. Several at a time: a disk answers many at once, and a network even more."""
-    pieces = [paths[start : start + TOGETHER] for start in range(0, len(paths), TOGETHER)]
+def _all_headers(paths: Sequence[str]) -> Iterator[Header | UnreadableImage]:
+    """The header of each file, or why it cannot be used. In threads, as disks and networks serve many at once."""
+    pieces = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     pool = ThreadPoolExecutor(THREADS)
     try:
-        with warnings.catch_warnings():  # here, as it is one setting of the whole process
+        with warnings.catch_warnings():  # here, not in the threads: it is one setting of the process
             warnings.simplefilter("ignore")
-            for some in pool.map(_look, pieces):
+            for some in pool.map(_headers, pieces):
                 yield from some
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupt does not wait for the rest
 
 
-def _look(paths: Sequence[str]) -> list[Header | Bad]:
+def _headers(paths: Sequence[str]) -> list[Header | UnreadableImage]:
     return [_header(Path(path)) for path in paths]
 
 
-def _header(path: Path) -> Header | Bad:
+def _header(path: Path) -> Header | UnreadableImage:
     try:
         return inspect(path)
-    except Bad as problem:
+    except UnreadableImage as problem:
         return problem.with_traceback(None)
 
 
-def counted(what: Sequence[str]) -> str:
-    """`12 of 64x64, 3 of 32x32`, the most frequent first."""
+def counts_in_words(what: Sequence[str]) -> str:
+    """Such as `12 of 64x64, 3 of 32x32`, the most frequent first."""
     common = Counter(what).most_common()
     more = f" and {len(common) - SHOWN} more" if len(common) > SHOWN else ""
     return ", ".join(f"{count:,} of {name}" for name, count in common[:SHOWN]) + more

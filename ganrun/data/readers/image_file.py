@@ -1,4 +1,4 @@
-"""One image file: what its header says, whether it is whole, and its pixels as 8-bit grey or colour."""
+"""One image file: its header, whether it is complete, and its pixels as 8-bit grey or colour."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", 
 GREY = frozenset({"1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N"})
 DEEP = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})  # 16 bits, 0..65535
 TOO_DEEP = {"F": "floating-point", "I": "32-bit"}  # without a known range
-LEAST = 4  # pixels of a side below which nothing can be seen
+LEAST = 4  # pixels of a side, below which nothing can be seen
 MOST = 89_478_485  # pixels beyond which Pillow too suspects a decompression bomb
-SUSPECT = 25_000_000, 2000  # so many pixels, and more than so many of them for each byte of the file
+SUSPECT = 25_000_000, 2000  # pixels, and pixels for each byte of the file, beyond which a file is a bomb
 ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-BACKGROUND = 255  # white, behind what is transparent
+BACKGROUND = 255  # white, behind transparent pixels
 
 
-class Bad(ValueError):
-    """This file cannot be used; the text says what was found."""
+class UnreadableImage(ValueError):
+    """An image file that cannot be used; the text says why."""
 
 
 class Header(NamedTuple):
-    """What a file says of itself."""
+    """Size and mode of an image, as its file states them."""
 
     width: int
     height: int
@@ -35,37 +35,38 @@ class Header(NamedTuple):
 
     @property
     def channels(self) -> int:
+        """1 for grey, 3 for colour."""
         return 1 if self.mode in GREY else 3
 
 
 def inspect(path: Path) -> Header:
-    """Read the header and make sure that the file ends as it should; decode it only when in doubt. Raises Bad."""
+    """Read the header and check the file's end; decode it where there is no end mark. Raises UnreadableImage."""
     try:
         with Image.open(path) as image:
             header = Header(*image.size, image.mode)
-            _sensible(header, path.stat().st_size)
+            _check(header, path.stat().st_size)
             if not _ends_well(path, image.format):
                 image.load()
             return header
-    except Bad:
+    except UnreadableImage:
         raise
     except Exception as problem:  # decoders raise nearly anything on damaged files
-        raise Bad(reason(path, problem)) from problem
+        raise UnreadableImage(reason(path, problem)) from problem
 
 
-def _sensible(header: Header, size: int) -> None:
-    """Refuse what should not be decoded, or would mean nothing."""
+def _check(header: Header, size: int) -> None:
+    """Refuses decompression bombs, tiny images, and values of unknown range."""
     pixels = header.width * header.height
     if pixels > MOST or (pixels > SUSPECT[0] and pixels > SUSPECT[1] * size):
-        raise Bad(f"declares {pixels / 1e6:.0f} megapixels in {size:,} bytes, a decompression bomb")
+        raise UnreadableImage(f"declares {pixels / 1e6:.0f} megapixels in {size:,} bytes, a decompression bomb")
     if min(header.width, header.height) < LEAST:
-        raise Bad(f"is {header.width}x{header.height} pixels")
+        raise UnreadableImage(f"is {header.width}x{header.height} pixels")
     if header.mode in TOO_DEEP:
-        raise Bad(f"has {TOO_DEEP[header.mode]} values of unknown range (dataset=array can say it)")
+        raise UnreadableImage(f"has {TOO_DEEP[header.mode]} values of unknown range (dataset=array takes their range)")
 
 
 def _ends_well(path: Path, format: str | None) -> bool:
-    """Whether the last bytes are those that a whole file of this format has."""
+    """Whether the last bytes are the end mark of this format; False for formats without one."""
     end = ENDS.get(format or "")
     if end is None:
         return False
@@ -92,22 +93,22 @@ def _start(path: Path) -> str:
 
 
 def decode(path: Path, *, channels: int, resolution: int) -> Tensor:
-    """The centre square, upright, at this resolution. [C, R, R] uint8. Raises Bad."""
+    """The centre square of an image file, upright and resized. [C, R, R] uint8. Raises UnreadableImage."""
     try:
         plain = _upright(path, channels)
     except Exception as problem:  # decoders raise nearly anything on damaged files
-        raise Bad(reason(path, problem)) from problem
+        raise UnreadableImage(reason(path, problem)) from problem
     return _pixels(plain, channels, resolution)
 
 
 def decode_bytes(raw: bytes, *, channels: int, resolution: int) -> Tensor:
-    """The same of an image file that is in memory. [C, R, R] uint8. Raises Bad."""
+    """The centre square of an image file in memory, upright and resized. [C, R, R] uint8. Raises UnreadableImage."""
     try:
         plain = _upright(BytesIO(raw), channels)
     except UnidentifiedImageError as problem:
-        raise Bad(f"is no image (it begins with {raw[:12].decode('ascii', 'replace')!r})") from problem
+        raise UnreadableImage(f"is no image (it begins with {raw[:12].decode('ascii', 'replace')!r})") from problem
     except Exception as problem:  # decoders raise nearly anything on damaged files
-        raise Bad(f"is cut or damaged ({problem})") from problem
+        raise UnreadableImage(f"is cut or damaged ({problem})") from problem
     return _pixels(plain, channels, resolution)
 
 
@@ -122,7 +123,7 @@ def _pixels(plain: Image.Image, channels: int, resolution: int) -> Tensor:
 
 
 def eight_bits(image: Image.Image, mode: str) -> Image.Image:
-    """Grey or RGB of 8 bits, from any mode: 16 bits are scaled, not clipped; what is transparent shows white."""
+    """Grey or RGB of 8 bits, from any mode: 16 bits are scaled, not clipped; transparent pixels become white."""
     if image.mode in DEEP:
         image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().astype(np.uint8))
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
@@ -132,7 +133,7 @@ def eight_bits(image: Image.Image, mode: str) -> Image.Image:
 
 
 def centre(image: Image.Image, resolution: int) -> Image.Image:
-    """The centre square resized, without ever making the rest larger."""
+    """The centre square, resized; the pixels outside it are not resampled."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     if image.size == (resolution, resolution):

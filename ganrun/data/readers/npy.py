@@ -1,4 +1,4 @@
-"""Opening .npy and .npz files: the header is believed only when the file bears it out, and nothing is unpickled."""
+"""Opening .npy and .npz files: headers are checked against the size of the file, and nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -13,57 +13,60 @@ import numpy as np
 from ganrun.core.errors import ConfigError, nearest
 
 MAGIC = b"\x93NUMPY"
-DEFLATE = 1032  # bytes that one compressed byte can become at most
+DEFLATE = 1032  # the most bytes that deflate makes of one
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-IMAGES = ("images", "image", "x", "x_train", "train_images", "data", "arr_0")  # what people call them
+IMAGES = ("images", "image", "x", "x_train", "train_images", "data", "arr_0")  # usual names
 LABELS = ("labels", "label", "y", "y_train", "train_labels", "targets", "arr_1")
 
 
 def open_arrays(path: Path, images: str | None, labels: str | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Images and labels of an .npz by name, or an .npy and another one for its labels."""
+    """Images and labels of an .npz by name, or of an .npy and another one for its labels.
+
+    Raises ConfigError for a damaged file and for names that are not in it.
+    """
     if not zipfile.is_zipfile(path):
         if images is not None:
-            raise ConfigError("dataset.images", f"{images!r}, but {path} is no .npz", "null", "leaving it out")
-        return open_npy(path), None if labels is None else open_npy(readable(labels, "dataset.labels"))
+            raise ConfigError(".images", f"{images!r}, but {path} is not an NPZ file", "null", "leaving it out")
+        return open_npy(path), None if labels is None else open_npy(existing_file(labels, ".labels"))
     with _archive(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-        first = named(names, images, IMAGES, "dataset.images", path)
+        first = choose_name(names, images, IMAGES, ".images", path)
         second = (
-            named(names, labels, LABELS, "dataset.labels", path) if labels or set(LABELS) & set(_low(names)) else None
+            choose_name(names, labels, LABELS, ".labels", path) if labels or set(LABELS) & set(_low(names)) else None
         )
         values = _member(archive, path, first)
         return values, None if second in (None, first) else _member(archive, path, str(second))
 
 
-def readable(path: str | None, where: str) -> Path:
-    """A file that is there."""
+def existing_file(path: str | None, where: str) -> Path:
+    """The file. Raises ConfigError, with the nearest name beside it, when it is not there."""
     if not path:
-        raise ConfigError(where, "not set", "an .npy or .npz file", f"{where}=path/to/images.npy")
+        raise ConfigError(where, "not set", "an NPY or NPZ file", f"{where}=path/to/images.npy")
     file = Path(path)
     if file.is_dir():
-        raise ConfigError(where, f"{file} is a folder", "an .npy or .npz file", f"dataset=folder {where}={file}")
+        raise ConfigError(where, f"{file} is a folder", "an NPY or NPZ file", f"dataset=folder {where}={file}")
     if not file.exists():
         siblings = [child.name for child in file.parent.iterdir()] if file.parent.is_dir() else []
         close = nearest(file.name, siblings)
         raise ConfigError(
-            where, f"no file {file}", "an .npy or .npz file", f"{where}={file.parent / close}" if close else ""
+            where, f"no file {file}", "an NPY or NPZ file", f"{where}={file.parent / close}" if close else ""
         )
     return file
 
 
-def named(names: Sequence[str], asked: str | None, usual: Sequence[str], where: str, path: Path) -> str:
-    """The array that was asked for, or the one with a usual name, or the only one."""
-    if asked is not None:
-        if asked in names:
-            return asked
-        close = nearest(asked, names) or (names[0] if names else "")
+def choose_name(names: Sequence[str], setting: str | None, usual: Sequence[str], where: str, path: Path) -> str:
+    """The array that the setting names, or one with a usual name, or the only one. Raises ConfigError otherwise."""
+    if setting is not None:
+        if setting in names:
+            return setting
+        close = nearest(setting, names) or (names[0] if names else "")
         raise ConfigError(
-            where, f"no array {asked!r} in {path}", ", ".join(names) or "arrays", close and f"{where}={close}"
+            where, f"no array {setting!r} in {path}", ", ".join(names) or "arrays", close and f"{where}={close}"
         )
     low = _low(names)
     likely = next((names[low.index(name)] for name in usual if name in low), None)
     if likely is None and len(names) != 1:
-        raise ConfigError(where, f"{path} holds {', '.join(names) or 'no arrays'}", "to be told which it is",
+        raise ConfigError(where, f"{path} holds {', '.join(names) or 'no arrays'}", "the name of one of them",
                       f"{where}={names[0]}" if names else "another file")  # fmt: skip
     return likely or names[0]
 
@@ -73,11 +76,11 @@ def _low(names: Sequence[str]) -> list[str]:
 
 
 def open_npy(path: Path) -> np.ndarray:
-    """The array, mapped from the file rather than read."""
+    """The array, memory-mapped. Raises ConfigError for a damaged file."""
     try:
         with path.open("rb") as file:
             shape, fortran, dtype = _header(file, str(path))
-            _borne_out(str(path), shape, dtype, path.stat().st_size - file.tell())
+            _check_size(str(path), shape, dtype, path.stat().st_size - file.tell())
             if 0 in shape:
                 return np.empty(shape, dtype)
             return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
@@ -93,7 +96,7 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str) -> np.ndarray:
     try:
         with archive.open(info) as file:
             shape, fortran, dtype = _header(file, where)
-            _borne_out(where, shape, dtype, info.file_size - file.tell())
+            _check_size(where, shape, dtype, info.file_size - file.tell())
             values = np.frombuffer(bytearray(file.read()), dtype)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as problem:
         raise ConfigError(where, f"cannot be read ({problem})", "a whole array", "saving it again") from problem
@@ -108,7 +111,7 @@ def _archive(path: Path) -> zipfile.ZipFile:
 
 
 def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """What the file says it holds: shape, order and kind of number; no objects."""
+    """Shape, whether in Fortran order, and dtype, as the header states them. Refuses arrays of objects."""
     start = file.read(len(MAGIC))
     file.seek(0)
     if start != MAGIC:
@@ -130,8 +133,8 @@ def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtyp
     return shape, fortran, dtype
 
 
-def _borne_out(where: str, shape: tuple[int, ...], dtype: np.dtype, size: int) -> None:
-    """The file is as long as its header says."""
+def _check_size(where: str, shape: tuple[int, ...], dtype: np.dtype, size: int) -> None:
+    """Raises ConfigError unless the file is as long as its header says."""
     expected = dtype.itemsize
     for side in shape:
         expected *= side

@@ -1,4 +1,4 @@
-"""Opening data sets: each stream resident on the device where it fits, streamed through workers where it does not."""
+"""Opening data sets: resident on the device where they fit, else streamed through worker processes."""
 
 from __future__ import annotations
 

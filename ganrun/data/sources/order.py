@@ -1,4 +1,4 @@
-"""Data order: a function of (seed, epoch), so that a position is a count of images seen."""
+"""Data order: a function of seed and epoch, so that a position in it is a number of images."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ganrun.core.ranks import ALONE, Rank
 from ganrun.core.seeding import generator
 
 
 class Order:
-    """An endless sequence of epochs, each a permutation of the images. Leaves torch's own generators alone."""
+    """An endless sequence of epochs, each a permutation of the images. Does not use torch's global generators."""
 
     def __init__(self, *, count: int, seed: int, device: torch.device | None = None, stream: str = "data"):
         """`stream` names the random numbers, so that two orders of one seed differ."""
@@ -21,7 +22,7 @@ class Order:
         self._permutation = torch.empty(0, dtype=torch.int64)
 
     def epoch(self, number: int) -> Tensor:
-        """This epoch's permutation. [N] int64, on the device; moved there once an epoch."""
+        """The permutation of one epoch, on the device. [N] int64"""
         if number != self._epoch:
             permutation = torch.randperm(self.count, generator=generator(self.seed, self.stream, step=number))
             self._epoch, self._permutation = number, permutation.to(self.device, non_blocking=True)
@@ -39,14 +40,14 @@ class Order:
 
 
 class Chunks:
-    """The same order cut into lists, for a loader's workers. Endless."""
+    """The order of one process cut into lists of indices, for the workers of a loader. Endless."""
 
-    def __init__(self, *, order: Order, start: int, images: int, world: int = 1):
-        """Lists of `images` indices from position `start` on, every `world`-th list."""
-        self.order, self.start, self.images, self.world = order, start, images, world
+    def __init__(self, *, order: Order, start: int, images: int, rank: Rank = ALONE):
+        """Lists of `images` indices; from position `start` on, the processes take lists in turn."""
+        self.order, self.start, self.images, self.rank = order, start, images, rank
 
     def __iter__(self) -> Iterator[list[int]]:
-        position = self.start
+        position = self.start + self.rank.number * self.images
         while True:
             yield self.order.take(position, self.images).tolist()
-            position += self.images * self.world
+            position += self.images * self.rank.world

@@ -1,4 +1,4 @@
-"""Sources: batches of real images, resident on the device or streamed through workers, bit for bit the same."""
+"""Sources of batches of real images. Resident and streamed data give the same batches, bit for bit."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from torch import Tensor
 from ganrun.core.context import Batch, BatchShape, Condition
 from ganrun.core.ranks import ALONE, Rank
 from ganrun.core.seeding import generator
-from ganrun.data.datasets.base import Dataset, to_units
+from ganrun.data.datasets.base import Dataset
 from ganrun.data.sources.order import Order
+from ganrun.data.transforms.value_range import to_units
 
 
 class Source(ABC):
-    """Batches of real images, endless; where it stands is the count of images seen."""
+    """Endless batches of real images. The position is the number of images drawn so far, by all processes together."""
 
     def __init__(
         self,
@@ -27,18 +28,18 @@ class Source(ABC):
         rank: Rank = ALONE,
         stream: str = "data",
     ):
-        """`stream` names the random order of the images."""
+        """`rank` says which process this is; `stream` names the random order of the images."""
         self.dataset, self.seed, self.device, self.rank = dataset, seed, device, rank
         self._order = Order(count=len(dataset), seed=seed, device=self._order_device(), stream=stream)
         self._seen = 0
 
     def _order_device(self) -> torch.device:
-        """Where the order is kept: on the host, unless images are picked on the device."""
+        """The device of the order: the host, unless images are indexed on the device."""
         return torch.device("cpu")
 
     @property
     def seen(self) -> int:
-        """Images drawn so far, by all processes together. Assigning to it continues exactly from there."""
+        """Images drawn so far, by all processes together. Assigning it continues exactly from there."""
         return self._seen
 
     @seen.setter
@@ -54,7 +55,7 @@ class Source(ABC):
         return _batch(_reduced(to_units(images), shape.resolution), labels)
 
     def _share(self, images: int) -> int:
-        """Where this process's share of the next batch begins: each of `world` takes `images` in turn."""
+        """The position of the next batch of this process: the processes take `images` each, in turn."""
         return self._seen + self.rank.number * images
 
     @property
@@ -64,28 +65,32 @@ class Source(ABC):
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """The names of the classes, by label."""
         return self.dataset.classes
 
     def pick(self, indices: Tensor) -> Batch:
-        """These images. Does not move."""
+        """The images at these indices [B]: [B, C, H, W]. Does not change the position."""
         images, labels = self._fetch(indices)
         return _batch(to_units(images), labels)
 
-    def kept_out(self) -> Batch | None:
-        """All images that are kept out of training; None when the data set has none."""
+    def held_out(self) -> Batch | None:
+        """All held-out images, [N, C, H, W] on the device; None when the data set has none."""
         if self.dataset.test is None:
             return None
         images, labels = self.dataset.test.bulk()
         return _batch(to_units(images).to(self.device), None if labels is None else labels.to(self.device))
 
     def examples(self, count: int) -> Batch:
-        """A fixed selection, a function of the seed only; repeats when there are too few. Does not move."""
+        """A fixed selection, a function of the seed only; repeats when there are too few. [count, C, H, W]
+
+        The same in all processes. Does not change the position.
+        """
         order = torch.randperm(len(self.dataset), generator=generator(self.seed, "examples"))
         images, labels = self._fetch(order.repeat(-(-count // len(order)))[:count])
         return _batch(to_units(images), labels)
 
     def close(self) -> None:
-        """Let go of processes. Harmless when repeated; drawing starts them again."""
+        """End worker processes. May be repeated; drawing starts them again."""
         self._stop()
 
     @abstractmethod
@@ -94,7 +99,7 @@ class Source(ABC):
 
     @abstractmethod
     def _fetch(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
-        """These images as stored, on the device, and their labels."""
+        """The images at these indices [B] as stored, on the device, and their labels."""
 
     @abstractmethod
     def _stop(self) -> None:
@@ -102,7 +107,7 @@ class Source(ABC):
 
 
 class Resident(Source):
-    """Everything on the device, indexed there; nothing waits for the host."""
+    """All images on the device, indexed there without waiting for the host."""
 
     def __init__(
         self,
@@ -113,7 +118,7 @@ class Resident(Source):
         rank: Rank = ALONE,
         stream: str = "data",
     ):
-        """Takes all images into the device's memory."""
+        """Copies all images to the device."""
         super().__init__(dataset, seed=seed, device=device, rank=rank, stream=stream)
         images, labels = dataset.bulk()
         # rows of channels last, so that picking rows gives batches in that format without another copy

@@ -1,4 +1,4 @@
-"""Streaming: data that do not fit are read by worker processes, in the order that residents have."""
+"""Streaming: worker processes read data that do not fit into memory, in the same order as resident data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Rows = tuple[Tensor, Tensor | None]
 
 
 class Streamed(Source):
-    """Reads ahead in worker processes. The workers leave signals to the run, which decides when to stop."""
+    """Batches that worker processes read ahead. The workers ignore signals: the run decides when to stop."""
 
     def __init__(
         self,
@@ -40,14 +40,14 @@ class Streamed(Source):
         """Starts no process before the first draw."""
         super().__init__(dataset, seed=seed, device=device, rank=rank, stream=stream)
         self.workers = workers
-        self._images = 0  # of a list that the workers read
+        self._images = 0  # in a list that the workers read
         self._chunks: Iterator[Any] | None = None
         self._rest: Rows | None = None  # read already, not drawn yet
         self._end: weakref.finalize | None = None
 
     def _next(self, images: int) -> Rows:
         if self.rank.world > 1 and images != self._images:
-            self._stop()  # what was read ahead belongs to shares of another size
+            self._stop()  # what was read ahead belongs to other processes now
         pieces, missing = [], images
         while missing > 0:
             piece = self._rest or self._read(images)
@@ -57,7 +57,7 @@ class Streamed(Source):
         return self._placed(pieces[0] if len(pieces) == 1 else _joined(pieces))
 
     def _fetch(self, indices: Tensor) -> Rows:
-        return self._placed(Rowwise(self.dataset).rows(indices.tolist()))
+        return self._placed(IndexedReader(self.dataset).rows(indices.tolist()))
 
     def _placed(self, rows: Rows) -> Rows:
         layout = torch.channels_last if rows[0].shape[-1] > 1 else torch.contiguous_format
@@ -68,31 +68,31 @@ class Streamed(Source):
         if self._chunks is None:
             self._chunks = self._begin(images)
         try:
-            answer = next(self._chunks)
+            read = next(self._chunks)
         except (RuntimeError, OSError, EOFError) as problem:  # a worker died: out of memory, or killed
-            told = isinstance(problem, RuntimeError)  # else it died while it handed over what it had read
-            reason = str(problem).splitlines()[0] if told else f"a worker was killed ({type(problem).__name__})"
+            known = isinstance(problem, RuntimeError)  # else it died while it sent what it had read
+            reason = str(problem).splitlines()[0] if known else f"a worker was killed ({type(problem).__name__})"
             raise EnvironmentFailed(f"data: reading ahead failed: {reason}. Try: engine.workers=0") from problem
-        return _whole(answer)
+        return _checked(read)
 
     def _begin(self, images: int) -> Iterator[Any]:
-        """Start the workers at the present position."""
+        """Start the workers at the current position."""
         self._images = images
         parallel = {"prefetch_factor": 2, "worker_init_fn": ignore_signals} if self.workers else {}
         forks = self.workers and sys.platform.startswith("linux")
         loader: DataLoader = DataLoader(
-            Rowwise(self.dataset),  # type: ignore[arg-type]
-            batch_sampler=Chunks(order=self._order, start=self._share(images), images=images, world=self.rank.world),
+            IndexedReader(self.dataset),  # type: ignore[arg-type]
+            batch_sampler=Chunks(order=self._order, start=self._seen, images=images, rank=self.rank),
             num_workers=self.workers,
-            collate_fn=_same,
+            collate_fn=_identity,
             pin_memory=self.device.type == "cuda",
             generator=generator(self.seed, "loader"),  # the loader would draw from torch's own otherwise
             multiprocessing_context="fork" if forks else None,
             **parallel,  # type: ignore[arg-type]
         )
-        with _signals_held():
+        with _signals_blocked():
             chunks = iter(loader)
-        self._end = weakref.finalize(self, _shut_down, chunks)  # also at exit, when nobody closes
+        self._end = weakref.finalize(self, _shut_down, chunks)  # also at exit, without close()
         return chunks
 
     def _stop(self) -> None:
@@ -102,8 +102,8 @@ class Streamed(Source):
             self._end = None
 
 
-class Rowwise:
-    """What a worker runs: a list of indices to images and labels, or to the line that says why not."""
+class IndexedReader:
+    """Reads lists of indices in a worker. Images and labels, or the message of a ConfigError."""
 
     def __init__(self, dataset: Dataset):
         self.dataset = dataset
@@ -112,6 +112,7 @@ class Rowwise:
         return len(self.dataset)
 
     def rows(self, indices: list[int]) -> Rows:
+        """The images [B, C, H, W] at these indices, as stored, and their labels [B]."""
         images = torch.stack([self.dataset.image(index) for index in indices])
         labels = self.dataset.labels
         return images, None if labels is None else labels[torch.tensor(indices)]
@@ -119,19 +120,19 @@ class Rowwise:
     def __getitems__(self, indices: list[int]) -> Rows | str:
         try:
             return self.rows(indices)
-        except ConfigError as problem:  # would lose its one line on the way out of a worker
+        except ConfigError as problem:  # cannot be raised across processes as it is
             return str(problem)
 
 
 def ignore_signals(worker: int) -> None:
-    """A signal to the process group must not take the workers away while the run writes its checkpoint."""
+    """Ignore signals in a worker, which the run still needs while it writes its last checkpoint."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
-    """Hold signals while workers start: a child inherits this and is never without protection."""
+def _signals_blocked() -> Iterator[None]:
+    """Block signals while workers start, which inherit the mask, until they ignore them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -143,10 +144,10 @@ def _signals_held() -> Iterator[None]:
 
 
 def _shut_down(chunks: Any) -> None:
-    """Ask the workers to end, then make sure: they ignore the signal that a loader would send."""
+    """End the workers, and kill those that do not: they ignore the signal that a loader would send."""
     workers = list(getattr(chunks, "_workers", ()))
     if workers:
-        with suppress(RuntimeError):  # one of them was killed: no news any more
+        with suppress(RuntimeError):  # one of them was killed
             chunks._shutdown_workers()
     for worker in workers:
         if worker.is_alive():
@@ -154,14 +155,14 @@ def _shut_down(chunks: Any) -> None:
         worker.join()
 
 
-def _whole(answer: Rows | str) -> Rows:
-    if isinstance(answer, str):
-        raise EnvironmentFailed(answer)
-    return answer[0], answer[1]
+def _checked(read: Rows | str) -> Rows:
+    if isinstance(read, str):
+        raise EnvironmentFailed(read)
+    return read[0], read[1]
 
 
-def _same(answer: Any) -> Any:
-    return answer
+def _identity(read: Any) -> Any:
+    return read
 
 
 def _cut(rows: Rows, start: int, stop: int | None) -> Rows:

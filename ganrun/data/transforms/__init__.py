@@ -1,1 +1,1 @@
-"""Making images fit: size, channels, value range, choice of classes. Arrays in, arrays out; reads no file."""
+"""Functions of arrays: resolution, channels, value range, selection of classes. Read no file."""

@@ -1,4 +1,4 @@
-"""Keeping some classes: one class at a time is easier to learn."""
+"""Classes of a data set: selecting some of them, checking labels, counting images."""
 
 from __future__ import annotations
 
@@ -13,43 +13,45 @@ from ganrun.core.errors import ConfigError, nearest
 
 logger = logging.getLogger("ganrun")
 
-Wanted = Sequence[int | str] | int | str | None
-WHERE = "dataset.classes"
+ClassSelection = Sequence[int | str] | int | str | None  # by name or number; None for all classes
+SETTING = ".classes"  # of the data set
 
 
-def select(
-    wanted: Wanted, names: Sequence[str], labels: Tensor | None
+def select_classes(
+    selection: ClassSelection, names: Sequence[str], labels: Tensor | None
 ) -> tuple[Tensor | None, Tensor | None, tuple[str, ...]]:
-    """Indices of the images to keep (None for all), their labels relabelled 0..k-1, and the names kept."""
-    if wanted is None:
+    """The images of the selected classes. labels [N] -> indices [M] (None for all), labels [M] as 0..k-1, names.
+
+    Raises ConfigError for unlabelled data, for classes that the data do not have, and when no image is left.
+    """
+    if selection is None:
         return None, labels, tuple(names)
     if labels is None:
-        raise ConfigError(WHERE, "these data have no labels", "null", f"leaving {WHERE} out")
-    kept = positions(wanted, names)
+        raise ConfigError(SETTING, "these data have no labels", "null", f"leaving {SETTING} out")
+    kept = class_indices(selection, names)
     renumber = torch.full((len(names),), -1)
     renumber[kept] = torch.arange(len(kept))
     relabelled = renumber[labels]
     indices = relabelled.ge(0).nonzero().flatten()
     if not len(indices):
-        raise ConfigError(
-            WHERE, f"no image of {', '.join(names[i] for i in kept)}", "at least one image", "other classes"
-        )
+        found = f"no image of {', '.join(names[i] for i in kept)}"
+        raise ConfigError(SETTING, found, "at least one image", "other classes")
     return indices, relabelled[indices], tuple(names[i] for i in kept)
 
 
-def positions(wanted: Sequence[int | str] | int | str, names: Sequence[str]) -> list[int]:
-    """Where the wanted classes stand among the names, in the order they were asked for."""
-    asked = [wanted] if isinstance(wanted, int | str) else list(wanted)
-    if not asked:
-        raise ConfigError(WHERE, "an empty list", "at least one class", f"{WHERE}=[{names[0]}]")
-    kept = [_position(item, names) for item in asked]
+def class_indices(selection: Sequence[int | str] | int | str, names: Sequence[str]) -> list[int]:
+    """The index of each selected class among `names`, in the order of the selection. Raises ConfigError."""
+    items = [selection] if isinstance(selection, int | str) else list(selection)
+    if not items:
+        raise ConfigError(SETTING, "an empty list", "at least one class", f"{SETTING}=[{names[0]}]")
+    kept = [_index(item, names) for item in items]
     twice = next((names[i] for i in kept if kept.count(i) > 1), None)
     if twice is not None:
-        raise ConfigError(WHERE, f"{twice} is listed twice", "each class once", f"{WHERE}=[{names[kept[0]]}]")
+        raise ConfigError(SETTING, f"{twice} is listed twice", "each class once", f"{SETTING}=[{names[kept[0]]}]")
     return kept
 
 
-def _position(item: int | str, names: Sequence[str]) -> int:
+def _index(item: int | str, names: Sequence[str]) -> int:
     """By name, or by number where the names are not numbers themselves."""
     if str(item) in names:
         return list(names).index(str(item))
@@ -58,11 +60,11 @@ def _position(item: int | str, names: Sequence[str]) -> int:
         return item
     close = nearest(str(item), names) or nearest(str(item).lower(), names) or names[0]
     shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-    raise ConfigError(WHERE, f"no class {item!r}", f"some of {shown}", f"{WHERE}=[{close}]")
+    raise ConfigError(SETTING, f"no class {item!r}", f"some of {shown}", f"{SETTING}=[{close}]")
 
 
 def check_labels(labels: Tensor | None, images: int, names: Sequence[str]) -> None:
-    """Every image has the number of a class that has a name; data sets of others' making may say otherwise."""
+    """Labels are [N] int64 in 0..len(names)-1; a data set of a plug-in may have others. Raises ConfigError."""
     where = "dataset"
     if labels is None:
         return
@@ -71,21 +73,23 @@ def check_labels(labels: Tensor | None, images: int, names: Sequence[str]) -> No
         raise ConfigError(where, found, f"[{images}] of int64")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= len(names):
-        raise ConfigError(
-            where, f"labels from {low} to {high}", f"0 to {len(names) - 1}, as there are {len(names)} classes"
-        )
+        expected = f"0 to {len(names) - 1}, as there are {len(names)} classes"
+        raise ConfigError(where, f"labels from {low} to {high}", expected)
 
 
-def counts(labels: Tensor, names: Sequence[str]) -> dict[str, int]:
-    """How many images each class has."""
+def class_counts(labels: Tensor, names: Sequence[str]) -> dict[str, int]:
+    """The number of images of each class, from labels [N]."""
     return dict(zip(names, torch.bincount(labels, minlength=len(names)).tolist(), strict=True))
 
 
 def recorded_classes(labels: Tensor | None, names: Sequence[str], rows: int | None) -> dict[str, Any]:
-    """For a run's record and its log: how many images each class has, and how many classes have a row in its grids."""
+    """Images of each class, for a run's record and log, and how many classes have a row in its grids.
+
+    `labels` [N]; `rows` is the number of rows for classes, where a grid has them.
+    """
     if labels is None:
         return {}
-    found = counts(labels, names)
+    found = class_counts(labels, names)
     logger.info("images of each class: %s", ", ".join(f"{name} {count:,}" for name, count in found.items()))
     if rows:
         shown = ", ".join(names[:rows])

@@ -1,4 +1,4 @@
-"""Making images fit: square by a centre crop, then resized; grey and colour into each other."""
+"""Images at the wanted resolution and number of channels: centre crop, antialiased resize, grey from or to colour."""
 
 from __future__ import annotations
 
@@ -11,51 +11,52 @@ from ganrun.core.errors import ConfigError
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
-def fit(images: Tensor, *, channels: int, resolution: int) -> Tensor:
-    """Centre crop, resize and recolour, keeping the kind of number. [N, C, H, W] to [N, channels, R, R]"""
-    return recoloured(resized(square(images), resolution), channels)
+def to_shape(images: Tensor, *, channels: int, resolution: int) -> Tensor:
+    """Centre crop, resize and convert channels, in the same dtype. [N, C, H, W] -> [N, channels, R, R]"""
+    return convert_channels(resize(centre_crop(images), resolution), channels)
 
 
-def square(images: Tensor) -> Tensor:
-    """The centre square. [N, C, H, W] to [N, C, S, S]"""
+def centre_crop(images: Tensor) -> Tensor:
+    """The largest square in the middle. [N, C, H, W] -> [N, C, S, S]"""
     height, width = images.shape[-2:]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     return images[..., top : top + side, left : left + side]
 
 
-def resized(images: Tensor, resolution: int, mode: str = "bilinear") -> Tensor:
-    """Smoothly, against aliasing. [N, C, S, S] to [N, C, R, R]"""
+def resize(images: Tensor, resolution: int, mode: str = "bilinear") -> Tensor:
+    """Antialiased interpolation. [N, C, S, S] -> [N, C, R, R]"""
     if images.shape[-1] == resolution:
         return images
     smooth = F.interpolate(images.float(), size=(resolution, resolution), mode=mode, antialias=True)
-    return like(smooth, images.dtype)
+    return _to_dtype(smooth, images.dtype)
 
 
-def recoloured(images: Tensor, channels: int) -> Tensor:
-    """Grey repeated, or colour reduced to its luma. [N, C, H, W] to [N, channels, H, W]"""
+def convert_channels(images: Tensor, channels: int) -> Tensor:
+    """Grey repeated, or colour reduced to its luma. [N, C, H, W] -> [N, channels, H, W]
+
+    Raises ConfigError for other conversions.
+    """
     if images.shape[1] == channels:
         return images
     if images.shape[1] == 1:
         return images.expand(-1, channels, -1, -1)
     if channels == 1 and images.shape[1] == 3:
         luma = torch.tensor(LUMA).view(1, 3, 1, 1)
-        return like((images.float() * luma).sum(1, keepdim=True), images.dtype)
-    raise ConfigError(
-        "dataset.channels", f"{channels} for data of {images.shape[1]}", "1 or 3", "dataset.channels=null"
-    )
+        return _to_dtype((images.float() * luma).sum(1, keepdim=True), images.dtype)
+    raise ConfigError(".channels", f"{channels} for data of {images.shape[1]}", "1 or 3", ".channels=null")
 
 
-def like(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Rounded and clamped where the data are 8-bit."""
+def _to_dtype(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rounded and clamped to 0..255 for 8-bit data, else clamped to [-1, 1]."""
     return values.round().clamp(0, 255).to(torch.uint8) if dtype == torch.uint8 else values.clamp(-1, 1)
 
 
 def check_shape(channels: int | None, resolution: int | None, *, most: int | None = None) -> None:
-    """Refuse a number of channels or pixels that no image can have."""
+    """Raises ConfigError for a number of channels or pixels that no image can have, or more pixels than `most`."""
     if channels not in (None, 1, 3):
-        raise ConfigError("dataset.channels", f"{channels}", "1 (grey) or 3 (colour)", "dataset.channels=3")
+        raise ConfigError(".channels", f"{channels}", "1 (grey) or 3 (colour)", ".channels=3")
     if resolution is not None and resolution < 1:
-        raise ConfigError("dataset.resolution", f"{resolution}", "a number of pixels", "dataset.resolution=32")
+        raise ConfigError(".resolution", f"{resolution}", "a number of pixels", ".resolution=32")
     if most is not None and resolution is not None and resolution > most:
-        raise ConfigError("dataset.resolution", f"{resolution}", f"at most {most}", f"dataset.resolution={most}")
+        raise ConfigError(".resolution", f"{resolution}", f"at most {most}", f".resolution={most}")

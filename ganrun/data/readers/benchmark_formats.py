@@ -1,4 +1,4 @@
-"""Reading the field's own file formats; nothing that is read can run code."""
+"""The file formats of benchmarks: idx (MNIST), pickles of arrays (CIFAR) and MATLAB 5 (SVHN). Files cannot run code."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ import numpy as np
 from ganrun.core.errors import ConfigError
 
 UBYTE = 0x08  # the idx format's code for unsigned bytes
-REMEDY = "deleting it, and dataset.download=true"
+REMEDY = "deleting it, and .download=true"
 
 
 def read_idx(path: Path, rank: int) -> np.ndarray:
-    """An idx file of bytes, gzipped or not: 0, 0, type, rank, the sizes in big-endian, the values."""
+    """An idx file of bytes, gzipped or not: 0, 0, type, rank, the sizes in big-endian, the values.
+
+    Raises ConfigError for a damaged file.
+    """
     raw = _unzipped(path)
     header = 4 + 4 * rank
     if len(raw) < header or raw[:4] != bytes((0, 0, UBYTE, rank)):
@@ -44,16 +47,17 @@ def _unzipped(path: Path) -> bytes:
 
 
 class ArraysOnly(pickle.Unpickler):
-    """Unpickles containers, numbers, text and plain arrays; every other class is refused before it is looked up."""
+    """Unpickles containers, numbers, text and plain arrays. Raises UnpicklingError for any other class."""
 
     def find_class(self, module: str, name: str) -> Any:
-        found = _admitted().get((module.replace("numpy._core", "numpy.core"), name))
+        """The function of an array that a pickle names. Raises UnpicklingError for any other; imports nothing."""
+        found = _allowed().get((module.replace("numpy._core", "numpy.core"), name))
         if found is None:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
         return found
 
 
-def _admitted() -> dict[tuple[str, str], Callable]:
+def _allowed() -> dict[tuple[str, str], Callable]:
     return {
         ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
         ("numpy", "ndarray"): np.ndarray,
@@ -63,21 +67,21 @@ def _admitted() -> dict[tuple[str, str], Callable]:
 
 
 def _reconstruct(kind: type, shape: tuple, typecode: Any) -> np.ndarray:
-    """What numpy's own function of this name does; the state that follows brings shape and values."""
+    """An empty array, as numpy's function of this name makes; the state that follows sets shape and values."""
     if kind is not np.ndarray:
         raise pickle.UnpicklingError("it asks for an array that is not numpy's")
     return np.ndarray((0,), np.dtype("u1"))
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How newer Pythons write bytes into an old pickle."""
+    """Bytes, as Python 3 writes them into an old pickle."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it asks for the encoding {encoding}")
     return text.encode("latin1")
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """A dictionary of arrays, lists and text, as CIFAR's batches are."""
+    """A dictionary of arrays, lists and text, as CIFAR's batches are. Raises ConfigError for any other pickle."""
     try:
         found = ArraysOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
     except Exception as problem:  # a damaged pickle raises nearly anything
@@ -88,7 +92,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
 
 
 def read_mat(path: Path, names: tuple[str, ...]) -> list[np.ndarray]:
-    """Arrays by name from a MATLAB 5 file."""
+    """Arrays by name from a MATLAB 5 file. Raises ConfigError for a damaged file."""
     from scipy.io import loadmat
 
     try:

@@ -1,4 +1,4 @@
-"""Telling how far a long look at the data is: a bar on a terminal, else a line now and then."""
+"""The progress of a long scan: a bar on a terminal, else a line in the log every ten seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
-    """The same items, while showing how many of `total` have passed."""
+    """The same items, while showing how many of `total` are done."""
     if total <= FEW:
         yield from items
     elif sys.stderr.isatty():

@@ -1,4 +1,4 @@
-"""A million paths in little memory: one array of bytes, which worker processes share instead of copying."""
+"""Very many paths in little memory: one array of bytes, which worker processes share instead of copying."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 
-class Paths:
-    """Paths by index. A list of them takes several times as much, again in each worker that counts references."""
+class CompactPaths:
+    """Paths by index. A list would take several times the memory, and again in each worker, as it counts references."""
 
     def __init__(self, paths: Iterable[str | Path]):
         names = [os.fsencode(path) for path in paths]

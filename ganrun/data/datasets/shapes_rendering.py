@@ -1,4 +1,4 @@
-"""Drawing plain shapes: a signed distance to the outline, and each pixel as much as the shape covers of it."""
+"""Antialiased rendering of plain shapes from their signed distance functions."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-AT_ONCE = 256  # images, so that the arrays of a piece stay in the cache
+CHUNK = 256  # images that are drawn at a time, so that their arrays stay in the cache
 
 
-class Figures(NamedTuple):
-    """One shape an image, all [N]. Lengths are parts of the image's side; x is rightwards, y is downwards."""
+class ShapeFactors(NamedTuple):
+    """The factors of one shape an image, all [N]. Lengths are fractions of the image's side; y is downwards."""
 
     shape: np.ndarray  # index into SHAPES
     colour: np.ndarray  # index into COLOURS
@@ -21,8 +21,9 @@ class Figures(NamedTuple):
     x: np.ndarray  # of the centre
     y: np.ndarray
 
-    def at(self, rows: np.ndarray | slice) -> Figures:
-        return Figures(*(column[rows] for column in self))
+    def at(self, rows: np.ndarray | slice) -> ShapeFactors:
+        """The factors of these images."""
+        return ShapeFactors(*(column[rows] for column in self))
 
 
 COLOURS = {
@@ -35,15 +36,16 @@ COLOURS = {
     "white": (255, 255, 255),
 }
 
-# Outlines of area 1 around the origin, y upwards: negative inside, the distance at the edge.
+# Signed distances to outlines of area 1 around the origin, y upwards: negative inside.
 
 
 def square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Axis-aligned, with sides of length 1."""
     return np.maximum(np.abs(x), np.abs(y)) - 0.5
 
 
 def ellipse(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Twice as wide as high; the distance is of first order: the value over the length of its gradient."""
+    """Twice as wide as high; the distance is a first-order approximation: the value over its gradient's length."""
     a = math.sqrt(2 / math.pi)
     b = a / 2
     slope = 2 * np.sqrt((x / a**2) ** 2 + (y / b**2) ** 2)
@@ -56,7 +58,7 @@ def triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def cross(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Five equal squares."""
+    """Five equal squares, one in the middle and one on each of its sides."""
     x, y, half = np.abs(x), np.abs(y), 0.5 / math.sqrt(5)
     return np.minimum(np.maximum(x - 3 * half, y - half), np.maximum(x - half, y - 3 * half))
 
@@ -74,46 +76,46 @@ def star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 Outline = Callable[[np.ndarray, np.ndarray], np.ndarray]
-SHAPES: dict[str, tuple[Outline, float]] = {  # and the turn, in degrees, after which a shape looks the same
+SHAPES: dict[str, tuple[Outline, float]] = {  # with the rotation, in degrees, after which a shape looks the same
     "square": (square, 90.0),
     "ellipse": (ellipse, 180.0),
     "triangle": (triangle, 120.0),
     "cross": (cross, 90.0),
     "star": (star, 72.0),
 }
-REACH = 0.944  # of the star's points from its centre, the longest, for a scale of 1
+REACH = 0.944  # the largest distance of a point from its shape's centre at scale 1: that of the star's tips
 
 
-def draw(figures: Figures, *, channels: int, resolution: int) -> np.ndarray:
+def draw(factors: ShapeFactors, *, channels: int, resolution: int) -> np.ndarray:
     """Coloured on black, or white where there is one channel. [N, channels, R, R] uint8"""
-    images = np.empty((len(figures.x), channels, resolution, resolution), np.uint8)
+    images = np.empty((len(factors.x), channels, resolution, resolution), np.uint8)
     palette = np.array(list(COLOURS.values()), np.float32)
-    for start in range(0, len(images), AT_ONCE):
-        piece = slice(start, start + AT_ONCE)
-        some = figures.at(piece)
+    for start in range(0, len(images), CHUNK):
+        piece = slice(start, start + CHUNK)
+        some = factors.at(piece)
         inks = palette[some.colour] if channels == 3 else np.full((len(some.x), 1), 255, np.float32)
-        images[piece] = inks[:, :, None, None] * covered(some, resolution)[:, None] + 0.5
+        images[piece] = inks[:, :, None, None] * coverage(some, resolution)[:, None] + 0.5
     return images
 
 
-def covered(figures: Figures, resolution: int) -> np.ndarray:
-    """How much of each pixel the shape covers, near enough: half a pixel on either side of its edge. [N, R, R]"""
-    parts = np.empty((len(figures.x), resolution, resolution), np.float32)
+def coverage(factors: ShapeFactors, resolution: int) -> np.ndarray:
+    """The fraction of each pixel that the shape covers, linear within half a pixel of its edge. [N, R, R]"""
+    parts = np.empty((len(factors.x), resolution, resolution), np.float32)
     for number, (outline, _) in enumerate(SHAPES.values()):
-        rows = np.flatnonzero(figures.shape == number)
+        rows = np.flatnonzero(factors.shape == number)
         if len(rows):
-            some = figures.at(rows)
+            some = factors.at(rows)
             pixels = (some.scale * resolution).astype(np.float32)[:, None, None]
-            parts[rows] = np.clip(0.5 - outline(*_turned(some, resolution)) * pixels, 0, 1)
+            parts[rows] = np.clip(0.5 - outline(*_coordinates(some, resolution)) * pixels, 0, 1)
     return parts
 
 
-def _turned(figures: Figures, resolution: int) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels' centres as the shape sees them, upright and of scale 1. Two of [N, R, R] float32"""
+def _coordinates(factors: ShapeFactors, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels' centres x and y in the shape's own coordinates. [N, R, R] float32 each."""
     at = (np.arange(resolution) + 0.5) / resolution
-    right = ((at - figures.x[:, None]) / figures.scale[:, None])[:, None, :]
-    up = ((figures.y[:, None] - at) / figures.scale[:, None])[:, :, None]
-    angle = np.deg2rad(figures.rotation)[:, None, None]
+    right = ((at - factors.x[:, None]) / factors.scale[:, None])[:, None, :]
+    up = ((factors.y[:, None] - at) / factors.scale[:, None])[:, :, None]
+    angle = np.deg2rad(factors.rotation)[:, None, None]
     cos, sin = np.cos(angle), np.sin(angle)
     right, up, cos, sin = (values.astype(np.float32) for values in (right, up, cos, sin))
     return cos * right + sin * up, cos * up - sin * right
