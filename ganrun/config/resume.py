@@ -17,7 +17,7 @@ from ganrun.version import __version__
 
 # Settings that may change on resume. Data may be elsewhere: their content is compared with that of the checkpoint.
 FREE = ("steps", "name", "objective", "log", "plugins", "engine.device", "engine.workers", "engine.memory",
-        "dataset.path", "dataset.root", "dataset.download")  # fmt: skip
+        "dataset.path", "dataset.a.path", "dataset.b.path", "dataset.root", "dataset.download")  # fmt: skip
 WARNED = ("batch", "engine.precision", "optim.generator.lr", "optim.discriminator.lr", "optim.decay")
 CHANGEABLE = "changes of steps, log, engine, batch or learning rates only"
 

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 BUG, CONFIG_ERROR, STOPPED, ENVIRONMENT, JOBS_FAILED = 1, 2, 3, 4, 5
-OWN_SETTING = re.compile(
-    r"(?:^|(?<=[\s'\"(\[~]))\.(?=[a-z_])"
-)  # `.width`, `'~.ends`: a part's own, whose place it does not know
+# The dot of `.width` and of `'~.ends'`; not that of a path such as .cache/x.
+OWN_SETTING = re.compile(r"(?:^|(?<=[\s'\"(\[~]))\.(?=[a-z_][\w.]*(?![\w./]))")
 
 
 def placed(text: str, place: str) -> str:
