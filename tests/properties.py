@@ -130,7 +130,7 @@ def check_no_sync(overrides: Sequence[str]) -> None:
             return plain(*args)
 
     run.engine.run = watched  # type: ignore[method-assign]
-    rests = any(pair_in(run).tricks.at(Trick.sits_out))
+    rests = any(pair.tricks.at(Trick.sits_out) for pair in run.game.named_pairs().values())
     assert len(play(run, 0, 3).rows) >= (3 if rests else 6)
 
 

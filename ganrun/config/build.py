@@ -81,6 +81,7 @@ def build(cfg: DictConfig) -> Run:
     device = find_device(cfg.engine.device)
     dataset = open_data(cfg, make)
     settings = resolve(cfg)
+    check_force(settings["force"])
     parts = assemble(settings, make)
     check_streams(parts.game, dataset)
     check_agreement(parts.game, dataset)
@@ -144,7 +145,6 @@ def assemble(settings: Mapping[str, Any], make: Maker) -> Parts:
     Raises ConfigError for a part that refuses its settings and IncompatibleParts for parts that do not go together.
     """
     _check_selected(settings["tricks"])
-    check_force(settings["force"])
     updates = make.a(Alternate, settings["updates"], "updates")
     reseed(settings["seed"], "build")
     plans = make.kind(Game, settings["game"], "game").plans  # type: ignore[type-abstract]

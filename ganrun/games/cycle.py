@@ -37,12 +37,18 @@ class CycleGame(Game):
     grid_b: Tensor  # [N, C, H, W]
 
     def __init__(self, *, pairs: Mapping[str, Pair], shape: BatchShape, cycle: float, identity: float, grid: int):
-        """`grid` counts the images of each picture. Raises ConfigError for negative weights."""
+        """`grid` counts the images of each picture.
+
+        Raises ConfigError for negative weights, and for generators that make images from noise.
+        """
         super().__init__()
         for name, weight in (("cycle", cycle), ("identity", identity)):
             if weight < 0:
                 raise ConfigError(f".{name}", str(weight), "a weight from 0 up", f".{name}=0")
         self.pairs = nn.ModuleDict(pairs)
+        if any(hasattr(pair.generator, "latent") for pair in self.named_pairs().values()):
+            found, expected = "it makes images from noise", "a generator that makes them from images"
+            raise ConfigError("model.generator", found, expected, "model=translation, or game=latent")
         self.shape, self.cycle, self.identity = shape, cycle, identity
         self.images = min(grid, shape.images)
         self.objectives = {"discriminator": self.discriminator, "generator": self.generator}

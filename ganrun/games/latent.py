@@ -71,6 +71,9 @@ class LatentGame(Game):
         self.pairs = nn.ModuleDict(pairs)
         self.shape, self.prior = shape, PRIORS[prior]
         self.objectives = {"discriminator": self.discriminator, "generator": self.generator}
+        if not hasattr(self.pair.generator, "latent"):
+            found, remedy = "it makes images from images", "game=cycle, or a model that makes them from noise"
+            raise ConfigError("model.generator", found, "a generator that makes them from noise", remedy)
         self.classes = check_classes(self.pair)
         self.conditional = bool(self.classes) or getattr(self.pair.generator, "conditional", False)
         noise = self.prior(grid, self.pair.generator.latent)
