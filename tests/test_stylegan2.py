@@ -253,10 +253,10 @@ def test_shapes_of_all_forms(architecture: str, channels: int) -> None:
     net = generator(architecture=architecture, channels=channels)
     judge = discriminator(architecture=architecture, channels=channels)
     images = net(torch.randn(2, 6))
-    opinion = judge(images)
-    assert images.shape == (2, channels, 16, 16) and opinion.score.shape == (2,) and len(opinion.features) == 2
-    assert torch.allclose(judge(images[:1]).score, opinion.score[:1], atol=1e-5)
-    opinion.score.sum().backward()
+    output = judge(images)
+    assert images.shape == (2, channels, 16, 16) and output.score.shape == (2,) and len(output.features) == 2
+    assert torch.allclose(judge(images[:1]).score, output.score[:1], atol=1e-5)
+    output.score.sum().backward()
     for key, parameter in (*net.named_parameters(), *judge.named_parameters()):
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, key
 
@@ -579,10 +579,10 @@ def test_mixing_leaves_the_discriminator_alone() -> None:
     assert StyleMixing(p=0.9).modify(judge, "discriminator") is judge
 
 
-def test_the_checker_finds_these_tricks_a_host() -> None:
+def test_the_checker_finds_a_base_configuration_for_these_tricks() -> None:
     """On a model without styles they are refused, which does not mean that no model takes them."""
-    company = CompatibilityChecker()
+    checker = CompatibilityChecker()
     for name in ("path_length", "style_mixing"):
-        verdict = company.with_loss(name, "nonsaturating")
+        verdict = checker.with_loss(name, "nonsaturating")
         assert verdict.host.model == "stylegan2" and not verdict.diagnostics
     assert ask("nonsaturating", ["path_length"], BaseConfiguration("dcgan", 16, "none", ())).refused
