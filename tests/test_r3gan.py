@@ -218,7 +218,7 @@ def test_any_number_of_an_optimiser_may_follow_the_step() -> None:
     assert not torch.equal(*weights)
 
 
-def test_what_moves_and_what_does_not() -> None:
+def test_which_numbers_are_scheduled() -> None:
     line = Cosine(start=1.0, end=0.0, steps=2)
     assert (
         is_scheduled(line) and is_scheduled([0.0, line]) and not is_scheduled([0.0, 0.9]) and not is_scheduled("adam")

@@ -19,22 +19,9 @@ class Discriminator(base.NamingDiscriminator):
     """
 
     def __init__(
-        self,
-        *,
-        classes: int,
-        channels: int,
-        resolution: int,
-        width: int,
-        max_width: int,
-        kernel: int,
-        norm: str,
-        activation: str,
-        slope: float,
-        dropout: float,
-        epilogue: Epilogue | None,
-        output: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, classes: int, channels: int, resolution: int, width: int, max_width: int, kernel: int, norm: str,
+        activation: str, slope: float, dropout: float, epilogue: Epilogue | None, output: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         super().__init__(channels=channels, resolution=resolution, output=output)
         conditional.check(classes, low=2)
         self.classes = classes

@@ -52,21 +52,9 @@ class Discriminator(AutoEncoder):
     """Strided convolutions down to the code, transposed ones back: DCGAN's form. Zhao et al. 2017, appendix D."""
 
     def __init__(
-        self,
-        *,
-        channels: int,
-        resolution: int,
-        width: int,
-        max_width: int,
-        code_size: int,
-        kernel: int,
-        norm: str,
-        activation: str,
-        slope: float,
-        dropout: float,
-        error: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, channels: int, resolution: int, width: int, max_width: int, code_size: int, kernel: int, norm: str,
+        activation: str, slope: float, dropout: float, error: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         super().__init__(channels=channels, resolution=resolution, error=error)
         widths = _widths(channels, resolution, width, max_width, code_size)
         limits.resizing_kernel(".kernel", kernel)

@@ -24,18 +24,9 @@ class Generator(base.Generator):
     """Project noise to 8x8 maps; at each scale two convolutions, then double the size."""
 
     def __init__(
-        self,
-        *,
-        latent: int,
-        channels: int,
-        resolution: int,
-        width: int,
-        norm: str,
-        activation: str,
-        slope: float,
-        output: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, latent: int, channels: int, resolution: int, width: int, norm: str, activation: str, slope: float,
+        output: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
         after = _after(channels, resolution, width, norm, activation, slope)
         self.blocks = _decoder(latent, width, resolution, after)
@@ -51,18 +42,9 @@ class Discriminator(AutoEncoder):
     """An encoder whose filters grow by `width` at each smaller scale, a dense code, and the generator's form back."""
 
     def __init__(
-        self,
-        *,
-        channels: int,
-        resolution: int,
-        width: int,
-        code: int,
-        norm: str,
-        activation: str,
-        slope: float,
-        error: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, channels: int, resolution: int, width: int, code: int, norm: str, activation: str, slope: float,
+        error: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         super().__init__(channels=channels, resolution=resolution, error=error)
         limits.whole(".code", code, 1)
         after = _after(channels, resolution, width, norm, activation, slope)

@@ -42,24 +42,10 @@ class Generator(base.Generator):
     """
 
     def __init__(
-        self,
-        *,
-        latent: int,
-        channels: int,
-        resolution: int,
-        classes: int,
-        embed: int,
-        width: int,
-        max_width: int,
-        kernel: int,
-        top_kernel: int,
-        upsample: str,
-        activation: str,
-        slope: float,
-        dropout: float,
-        output: str,
+        self, *, latent: int, channels: int, resolution: int, classes: int, embed: int, width: int, max_width: int,
+        kernel: int, top_kernel: int, upsample: str, activation: str, slope: float, dropout: float, output: str,
         init: Mapping[str, Any],
-    ):
+    ):  # fmt: skip
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
         widths = resnet_blocks.generator_widths(channels, resolution, width, max_width)
         resnet_blocks.check_up(kernel, top_kernel, upsample)

@@ -17,25 +17,10 @@ class Generator(DoublingGenerator):
     """Noise and label to 4x4 maps, then doubled up to the image. dcgan_code, train_cond_dcgan.py, `gen`."""
 
     def __init__(
-        self,
-        *,
-        latent: int,
-        classes: int,
-        condition: str,
-        embed: int | None,
-        channels: int,
-        resolution: int,
-        width: int,
-        max_width: int,
-        kernel: int,
-        top_kernel: int,
-        norm: str,
-        activation: str,
-        slope: float,
-        dropout: float,
-        output: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, latent: int, classes: int, condition: str, embed: int | None, channels: int, resolution: int,
+        width: int, max_width: int, kernel: int, top_kernel: int, norm: str, activation: str, slope: float,
+        dropout: float, output: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         after = After(norm=norm, activation=activation, slope=slope, dropout=dropout)
         super().__init__(
             latent=latent, channels=channels, resolution=resolution, output=output, width=width, max_width=max_width,
@@ -49,24 +34,10 @@ class Discriminator(HalvingDiscriminator):
     """Image and label halved down to 4x4 maps, then one dense layer. dcgan_code, train_cond_dcgan.py, `discrim`."""
 
     def __init__(
-        self,
-        *,
-        classes: int,
-        condition: str,
-        embed: int | None,
-        channels: int,
-        resolution: int,
-        width: int,
-        max_width: int,
-        kernel: int,
-        norm: str,
-        activation: str,
-        slope: float,
-        dropout: float,
-        epilogue: Epilogue | None,
-        output: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, classes: int, condition: str, embed: int | None, channels: int, resolution: int, width: int,
+        max_width: int, kernel: int, norm: str, activation: str, slope: float, dropout: float,
+        epilogue: Epilogue | None, output: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         labels = _labels(classes, condition, embed)
         after = After(norm=norm, activation=activation, slope=slope, dropout=dropout)
         super().__init__(

@@ -13,21 +13,9 @@ class Generator(base.Generator):
     """G(z, y): noise and label through dense layers to every pixel at once. Mirza & Osindero 2014, figure 1."""
 
     def __init__(
-        self,
-        *,
-        latent: int,
-        classes: int,
-        embed: int | None,
-        channels: int,
-        resolution: int,
-        hidden: Sequence[int],
-        norm: str,
-        activation: str,
-        slope: float,
-        dropout: float,
-        output: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, latent: int, classes: int, embed: int | None, channels: int, resolution: int, hidden: Sequence[int],
+        norm: str, activation: str, slope: float, dropout: float, output: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
         conditional.check(classes, embed)
         mlp.check_sizes(channels, resolution, hidden)
@@ -42,23 +30,10 @@ class Discriminator(base.Discriminator):
     """D(x, y): every pixel and the label through dense layers to a score. Mirza & Osindero 2014, figure 1."""
 
     def __init__(
-        self,
-        *,
-        classes: int,
-        embed: int | None,
-        channels: int,
-        resolution: int,
-        hidden: Sequence[int],
-        norm: str,
-        activation: str,
-        pieces: int,
-        slope: float,
-        input_dropout: float,
-        dropout: float,
-        epilogue: Epilogue | None,
-        output: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, classes: int, embed: int | None, channels: int, resolution: int, hidden: Sequence[int], norm: str,
+        activation: str, pieces: int, slope: float, input_dropout: float, dropout: float, epilogue: Epilogue | None,
+        output: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         super().__init__(channels=channels, resolution=resolution, output=output)
         conditional.check(classes, embed)
         mlp.check_sizes(channels, resolution, hidden)

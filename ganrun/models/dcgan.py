@@ -19,23 +19,10 @@ class Generator(DoublingGenerator):
     """
 
     def __init__(
-        self,
-        *,
-        latent: int,
-        channels: int,
-        resolution: int,
-        width: int,
-        max_width: int,
-        kernel: int,
-        top_kernel: int,
-        norm: str,
-        bottom_norm: str,
-        activation: str,
-        slope: float,
-        dropout: float,
-        output: str,
+        self, *, latent: int, channels: int, resolution: int, width: int, max_width: int, kernel: int, top_kernel: int,
+        norm: str, bottom_norm: str, activation: str, slope: float, dropout: float, output: str,
         init: Mapping[str, Any],
-    ):
+    ):  # fmt: skip
         limits.choice(".bottom_norm", bottom_norm, BOTTOM_NORMS)
         after = After(norm=norm, activation=activation, slope=slope, dropout=dropout)
         super().__init__(
@@ -49,21 +36,9 @@ class Discriminator(HalvingDiscriminator):
     """Halve the image down to 4x4 maps, then score them with one dense layer. Radford et al. 2015, section 3."""
 
     def __init__(
-        self,
-        *,
-        channels: int,
-        resolution: int,
-        width: int,
-        max_width: int,
-        kernel: int,
-        norm: str,
-        activation: str,
-        slope: float,
-        dropout: float,
-        epilogue: Epilogue | None,
-        output: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, channels: int, resolution: int, width: int, max_width: int, kernel: int, norm: str, activation: str,
+        slope: float, dropout: float, epilogue: Epilogue | None, output: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         after = After(norm=norm, activation=activation, slope=slope, dropout=dropout)
         super().__init__(
             channels=channels, resolution=resolution, output=output, width=width, max_width=max_width, kernel=kernel,

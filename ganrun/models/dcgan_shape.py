@@ -22,22 +22,10 @@ class DoublingGenerator(base.Generator):
     """Project noise to 4x4 maps, then double them up to the image. Radford et al. 2015, figure 1."""
 
     def __init__(
-        self,
-        *,
-        latent: int,
-        channels: int,
-        resolution: int,
-        output: str,
-        width: int,
-        max_width: int,
-        kernel: int,
-        top_kernel: int,
-        top_bias: bool,
-        after: After,
-        init: Mapping[str, Any],
-        by_unit: bool = False,
+        self, *, latent: int, channels: int, resolution: int, output: str, width: int, max_width: int, kernel: int,
+        top_kernel: int, top_bias: bool, after: After, init: Mapping[str, Any], by_unit: bool = False,
         labels: LabelLayers = NO_LABELS,
-    ):
+    ):  # fmt: skip
         """`by_unit` normalises each number of the projection on its own; `top_bias` is the last convolution's."""
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
         widths = _widths(channels, resolution, width, max_width)[::-1]  # bottom first
@@ -54,17 +42,9 @@ class HalvingDiscriminator(base.Discriminator):
     """Halve the image down to 4x4 maps. A subclass fills `head` and initialises. Radford et al. 2015, section 3."""
 
     def __init__(
-        self,
-        *,
-        channels: int,
-        resolution: int,
-        output: str,
-        width: int,
-        max_width: int,
-        kernel: int,
-        after: After,
+        self, *, channels: int, resolution: int, output: str, width: int, max_width: int, kernel: int, after: After,
         labels: LabelLayers = NO_LABELS,
-    ):
+    ):  # fmt: skip
         super().__init__(channels=channels, resolution=resolution, output=output)
         widths = _widths(channels, resolution, width, max_width)
         limits.resizing_kernel(".kernel", kernel)

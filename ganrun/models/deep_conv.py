@@ -20,22 +20,9 @@ class Generator(base.Generator):
     """Noise to 4x4 maps without norm or activation, doubled up to the image, then one convolution at full size."""
 
     def __init__(
-        self,
-        *,
-        latent: int,
-        channels: int,
-        resolution: int,
-        width: int,
-        max_width: int,
-        kernel: int,
-        top_kernel: int,
-        norm: str,
-        activation: str,
-        slope: float,
-        dropout: float,
-        output: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, latent: int, channels: int, resolution: int, width: int, max_width: int, kernel: int, top_kernel: int,
+        norm: str, activation: str, slope: float, dropout: float, output: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
         limits.resizing_kernel(".kernel", kernel)
         limits.odd_kernel(".top_kernel", top_kernel)
@@ -55,22 +42,9 @@ class Discriminator(base.Discriminator):
     """
 
     def __init__(
-        self,
-        *,
-        channels: int,
-        resolution: int,
-        width: int,
-        max_width: int,
-        wide_kernel: int,
-        kernel: int,
-        norm: str,
-        activation: str,
-        slope: float,
-        dropout: float,
-        epilogue: Epilogue | None,
-        output: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, channels: int, resolution: int, width: int, max_width: int, wide_kernel: int, kernel: int, norm: str,
+        activation: str, slope: float, dropout: float, epilogue: Epilogue | None, output: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         super().__init__(channels=channels, resolution=resolution, output=output)
         limits.odd_kernel(".wide_kernel", wide_kernel)
         limits.resizing_kernel(".kernel", kernel)

@@ -32,20 +32,9 @@ class Discriminator(base.Discriminator):
     """
 
     def __init__(
-        self,
-        *,
-        channels: int,
-        resolution: int,
-        width: int,
-        classes: int,
-        activation: str,
-        slope: float,
-        input_dropout: float,
-        dropout: float,
-        epilogue: Epilogue | None,
-        output: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, channels: int, resolution: int, width: int, classes: int, activation: str, slope: float,
+        input_dropout: float, dropout: float, epilogue: Epilogue | None, output: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         super().__init__(channels=channels, resolution=resolution, output=output)
         limits.resolution(".resolution", resolution, RESOLUTIONS)
         limits.whole(".channels", channels, 1, 4)

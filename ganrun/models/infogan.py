@@ -24,21 +24,9 @@ class Generator(base.Generator):
     """Noise through two dense layers to maps of a quarter of the size, then doubled up. Appendix C.1."""
 
     def __init__(
-        self,
-        *,
-        latent: int,
-        channels: int,
-        resolution: int,
-        width: int,
-        hidden: int,
-        kernel: int,
-        norm: str,
-        activation: str,
-        slope: float,
-        dropout: float,
-        output: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, latent: int, channels: int, resolution: int, width: int, hidden: int, kernel: int, norm: str,
+        activation: str, slope: float, dropout: float, output: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
         widths = _widths(channels, resolution, width, hidden)[::-1]  # bottom first
         after = _after(kernel, norm, activation, slope, dropout)
@@ -57,21 +45,9 @@ class Discriminator(base.Discriminator):
     """
 
     def __init__(
-        self,
-        *,
-        channels: int,
-        resolution: int,
-        width: int,
-        hidden: int,
-        kernel: int,
-        norm: str,
-        activation: str,
-        slope: float,
-        dropout: float,
-        epilogue: Epilogue | None,
-        output: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, channels: int, resolution: int, width: int, hidden: int, kernel: int, norm: str, activation: str,
+        slope: float, dropout: float, epilogue: Epilogue | None, output: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         super().__init__(channels=channels, resolution=resolution, output=output)
         widths = _widths(channels, resolution, width, hidden)
         after = _after(kernel, norm, activation, slope, dropout)

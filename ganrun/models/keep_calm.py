@@ -17,24 +17,10 @@ class Generator(base.Generator):
     """Noise straight to maps of half the size, doubled once, then refined by large kernels. utkd/gans, cifar10dcgan."""
 
     def __init__(
-        self,
-        *,
-        latent: int,
-        channels: int,
-        resolution: int,
-        width: int,
-        kernel: int,
-        up_kernel: int,
-        top_kernel: int,
-        norm: str,
-        norm_momentum: float,
-        norm_eps: float,
-        activation: str,
-        slope: float,
-        dropout: float,
-        output: str,
+        self, *, latent: int, channels: int, resolution: int, width: int, kernel: int, up_kernel: int, top_kernel: int,
+        norm: str, norm_momentum: float, norm_eps: float, activation: str, slope: float, dropout: float, output: str,
         init: Mapping[str, Any],
-    ):
+    ):  # fmt: skip
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
         _check(channels, resolution, width)
         limits.odd_kernel(".kernel", kernel)
@@ -58,23 +44,10 @@ class Discriminator(base.Discriminator):
     """One convolution at full size, three that halve it, dropout, a score. utkd/gans, cifar10dcgan."""
 
     def __init__(
-        self,
-        *,
-        channels: int,
-        resolution: int,
-        width: int,
-        first_kernel: int,
-        kernel: int,
-        norm: str,
-        norm_momentum: float,
-        norm_eps: float,
-        activation: str,
-        slope: float,
-        dropout: float,
-        epilogue: Epilogue | None,
-        output: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, channels: int, resolution: int, width: int, first_kernel: int, kernel: int, norm: str,
+        norm_momentum: float, norm_eps: float, activation: str, slope: float, dropout: float,
+        epilogue: Epilogue | None, output: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         super().__init__(channels=channels, resolution=resolution, output=output)
         _check(channels, resolution, width)
         limits.odd_kernel(".first_kernel", first_kernel)

@@ -54,20 +54,9 @@ class Generator(base.Generator):
     """Noise through dense layers to every pixel at once. Goodfellow et al. 2014, section 5."""
 
     def __init__(
-        self,
-        *,
-        latent: int,
-        channels: int,
-        resolution: int,
-        hidden: Sequence[int],
-        norm: str,
-        bottom_norm: bool,
-        activation: str,
-        slope: float,
-        dropout: float,
-        output: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, latent: int, channels: int, resolution: int, hidden: Sequence[int], norm: str, bottom_norm: bool,
+        activation: str, slope: float, dropout: float, output: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
         check_sizes(channels, resolution, hidden)
         dense = Dense(norm=norm, activation=activation, slope=slope, dropout=dropout)
@@ -80,21 +69,10 @@ class Discriminator(base.Discriminator):
     """Every pixel at once through dense layers to a score. Goodfellow et al. 2014, section 5."""
 
     def __init__(
-        self,
-        *,
-        channels: int,
-        resolution: int,
-        hidden: Sequence[int],
-        norm: str,
-        activation: str,
-        pieces: int,
-        slope: float,
-        input_dropout: float,
-        dropout: float,
-        epilogue: Epilogue | None,
-        output: str,
+        self, *, channels: int, resolution: int, hidden: Sequence[int], norm: str, activation: str, pieces: int,
+        slope: float, input_dropout: float, dropout: float, epilogue: Epilogue | None, output: str,
         init: Mapping[str, Any],
-    ):
+    ):  # fmt: skip
         super().__init__(channels=channels, resolution=resolution, output=output)
         check_sizes(channels, resolution, hidden)
         dense = Dense(norm=norm, activation=activation, slope=slope, dropout=dropout, pieces=pieces)

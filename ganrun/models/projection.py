@@ -14,21 +14,9 @@ class Generator(DoublingGenerator):
     """DCGAN's generator, which labels reach through conditional batch norm alone. Their section 5 and figure 14."""
 
     def __init__(
-        self,
-        *,
-        latent: int,
-        classes: int,
-        channels: int,
-        resolution: int,
-        width: int,
-        max_width: int,
-        kernel: int,
-        top_kernel: int,
-        activation: str,
-        slope: float,
-        output: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, latent: int, classes: int, channels: int, resolution: int, width: int, max_width: int, kernel: int,
+        top_kernel: int, activation: str, slope: float, output: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         conditional.check(classes)
         norm = partial(ConditionalBatchNorm, classes=classes)
         super().__init__(
@@ -43,21 +31,9 @@ class Discriminator(HalvingDiscriminator):
     """DCGAN's discriminator up to phi(x), summed over pixels; psi(phi(x)) + <embed(y), phi(x)>. Their equation 9."""
 
     def __init__(
-        self,
-        *,
-        classes: int,
-        channels: int,
-        resolution: int,
-        width: int,
-        max_width: int,
-        kernel: int,
-        norm: str,
-        activation: str,
-        slope: float,
-        dropout: float,
-        output: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, classes: int, channels: int, resolution: int, width: int, max_width: int, kernel: int, norm: str,
+        activation: str, slope: float, dropout: float, output: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         conditional.check(classes)
         super().__init__(
             channels=channels, resolution=resolution, output=output, width=width, max_width=max_width, kernel=kernel,

@@ -126,20 +126,9 @@ class Generator(base.Generator):
     """The basis, residual blocks, at each larger scale twice the size and more blocks; a 1x1 convolution ends it."""
 
     def __init__(
-        self,
-        *,
-        latent: int,
-        channels: int,
-        resolution: int,
-        classes: int,
-        width: int,
-        full_width: int,
-        blocks: int,
-        expansion: int,
-        group: int,
-        slope: float,
-        output: str,
-    ):
+        self, *, latent: int, channels: int, resolution: int, classes: int, width: int, full_width: int, blocks: int,
+        expansion: int, group: int, slope: float, output: str,
+    ):  # fmt: skip
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
         widths = _widths(channels, resolution, classes, width, full_width)
         residuals = _Residuals(widths, blocks, expansion, group, slope)
@@ -160,19 +149,9 @@ class Discriminator(base.Discriminator):
     """
 
     def __init__(
-        self,
-        *,
-        channels: int,
-        resolution: int,
-        classes: int,
-        width: int,
-        full_width: int,
-        blocks: int,
-        expansion: int,
-        group: int,
-        slope: float,
-        output: str,
-    ):
+        self, *, channels: int, resolution: int, classes: int, width: int, full_width: int, blocks: int,
+        expansion: int, group: int, slope: float, output: str,
+    ):  # fmt: skip
         super().__init__(channels=channels, resolution=resolution, output=output)
         widths = _widths(channels, resolution, classes, width, full_width)[::-1]  # image side first
         residuals = _Residuals(widths, blocks, expansion, group, slope)

@@ -26,24 +26,10 @@ class Generator(base.Generator):
     """
 
     def __init__(
-        self,
-        *,
-        latent: int,
-        channels: int,
-        resolution: int,
-        classes: int,
-        width: int,
-        max_width: int,
-        kernel: int,
-        top_kernel: int,
-        upsample: str,
-        norm: str,
-        activation: str,
-        slope: float,
-        dropout: float,
-        output: str,
+        self, *, latent: int, channels: int, resolution: int, classes: int, width: int, max_width: int, kernel: int,
+        top_kernel: int, upsample: str, norm: str, activation: str, slope: float, dropout: float, output: str,
         init: Mapping[str, Any],
-    ):
+    ):  # fmt: skip
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
         widths = resnet_blocks.generator_widths(channels, resolution, width, max_width)
         resnet_blocks.check_up(kernel, top_kernel, upsample)
@@ -65,27 +51,10 @@ class Discriminator(base.NamingDiscriminator):
     """
 
     def __init__(
-        self,
-        *,
-        channels: int,
-        resolution: int,
-        classes: int,
-        conditioning: str,
-        width: int,
-        max_width: int,
-        smallest: int,
-        flat: int,
-        wide: bool,
-        kernel: int,
-        norm: str,
-        activation: str,
-        slope: float,
-        dropout: float,
-        pool: str,
-        epilogue: Epilogue | None,
-        output: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, channels: int, resolution: int, classes: int, conditioning: str, width: int, max_width: int,
+        smallest: int, flat: int, wide: bool, kernel: int, norm: str, activation: str, slope: float, dropout: float,
+        pool: str, epilogue: Epilogue | None, output: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         super().__init__(channels=channels, resolution=resolution, output=output)
         halvings = resnet_blocks.halvings(resolution, smallest)
         limits.whole(".flat", flat, 0)

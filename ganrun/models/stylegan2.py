@@ -28,21 +28,9 @@ class Generator(nn.Module):
     traits = Traits(provides=facts(Fact.STYLES))
 
     def __init__(
-        self,
-        *,
-        latent: int,
-        classes: int,
-        styles: int,
-        mapping_layers: int,
-        mapping_rate: float,
-        channels: int,
-        resolution: int,
-        width: int,
-        max_width: int,
-        architecture: str,
-        filter: Sequence[float],
-        slope: float,
-    ):
+        self, *, latent: int, classes: int, styles: int, mapping_layers: int, mapping_rate: float, channels: int,
+        resolution: int, width: int, max_width: int, architecture: str, filter: Sequence[float], slope: float,
+    ):  # fmt: skip
         super().__init__()
         depths = _depths(channels, resolution, width, max_width, architecture, filter, slope)
         limits.whole(".latent", latent, 1)
@@ -119,20 +107,9 @@ class Discriminator(base.Discriminator):
     """
 
     def __init__(
-        self,
-        *,
-        channels: int,
-        resolution: int,
-        classes: int,
-        mapping_layers: int,
-        mapping_rate: float,
-        width: int,
-        max_width: int,
-        architecture: str,
-        filter: Sequence[float],
-        slope: float,
-        epilogue: Epilogue | None,
-    ):
+        self, *, channels: int, resolution: int, classes: int, mapping_layers: int, mapping_rate: float, width: int,
+        max_width: int, architecture: str, filter: Sequence[float], slope: float, epilogue: Epilogue | None,
+    ):  # fmt: skip
         super().__init__(channels=channels, resolution=resolution, output="linear")
         depths = _depths(channels, resolution, width, max_width, architecture, filter, slope)
         _check_mapping(classes, mapping_layers, mapping_rate)
