@@ -55,17 +55,21 @@ def nodes(name: str, channels: int, resolution: int, *overrides: str) -> DictCon
     return whole.model
 
 
-def make(node: DictConfig) -> Any:
+def make(node: DictConfig, place: str) -> Any:
+    """The network of a node, with its place in front of errors, as the instantiator has."""
     arguments = OmegaConf.to_container(node)
     assert isinstance(arguments, dict)
     module, _, name = str(arguments.pop("_target_")).rpartition(".")
-    return getattr(importlib.import_module(module), name)(**arguments)
+    try:
+        return getattr(importlib.import_module(module), name)(**arguments)
+    except ConfigError as error:
+        raise error.at(place) from error
 
 
 def build(name: str, channels: int, resolution: int, *overrides: str) -> tuple[Any, Any]:
     torch.manual_seed(0)
     model = nodes(name, channels, resolution, *overrides)
-    return make(model.generator), make(model.discriminator)
+    return make(model.generator, "model.generator"), make(model.discriminator, "model.discriminator")
 
 
 def small(name: str, channels: int = 3, resolution: int = 16, *overrides: str) -> tuple[Any, Any]:
