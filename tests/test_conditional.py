@@ -219,6 +219,20 @@ def test_projection_scores_its_own_features_summed_over_pixels() -> None:
     torch.testing.assert_close(output.score, by_hand)
 
 
+def test_a_conditional_dcgan_is_a_dcgan_whose_first_layers_read_labels_too() -> None:
+    """The same names in the same order; only what reads the label is wider, by one number for each class."""
+    sizes = ["generator.width=4", "discriminator.width=4", "generator.kernel=4", "discriminator.kernel=4"]
+    places = ["generator.condition=input", "discriminator.condition=input"]
+    readers = [{"blocks.0.project.weight"}, {"blocks.0.conv.weight"}]
+    pairs = zip(build("dcgan", 1, 16, *sizes), build("cdcgan", 1, 16, *TEN, *sizes, *places), readers, strict=True)
+    for plain, conditional, reader in pairs:
+        before, after = plain.state_dict(), conditional.state_dict()
+        assert list(before) == list(after)
+        assert {name for name in before if before[name].shape != after[name].shape} == reader
+        (name,) = reader
+        assert after[name].shape[1] == before[name].shape[1] + 10
+
+
 # The auxiliary classifier
 
 
