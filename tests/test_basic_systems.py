@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ganrun.config.build import Run, build
 from ganrun.config.instantiate import Maker
 from ganrun.config.validate import resolve
+from ganrun.core.context import Progress
 from ganrun.core.engine import Metrics
 from ganrun.core.errors import ConfigError
 from ganrun.core.loss import Loss
@@ -142,7 +143,7 @@ def test_rate_and_momentum_turn_as_in_the_source() -> None:
     players = run_of("gan", *MLP, *paper).engine.players
     for step, momentum in ((0, 0.5), (500, 0.5), (500 + 62_250, 0.6), (125_000, 0.7), (10**6, 0.7)):
         for name, rate in (("generator", 0.1), ("discriminator", 0.05)):
-            players[name].begin(step)
+            players[name].begin(Progress(step))
             (group,) = players[name].optimizer.param_groups
             assert group["momentum"] == pytest.approx(momentum) and not group["nesterov"] and not group["dampening"]
             assert group["lr"] == pytest.approx(rate / 1.000004**step)
@@ -235,7 +236,7 @@ def test_marginals_of_a_network_that_does_not_end_in_its_image_are_refused() -> 
 
 
 def early(loss: str, head_start: int) -> tuple[float, float]:
-    """The norm of G's first gradient after D had so many updates alone, and the mean of D(G(z)) then."""
+    """The norm of G's first gradient after this many updates of D alone, and the mean of D(G(z)) then."""
     alone = (f"updates.head_start_steps={head_start}", "updates.head_start_generator=0")
     run = built(f"loss={loss}", "batch=32", "optim.discriminator.lr=2e-3", *alone)
     rows = play(run, 0, head_start + 1).rows
@@ -311,13 +312,13 @@ def test_deep_conv_has_the_parameters_of_studiogans() -> None:
 def test_deep_conv_keeps_its_form_at_other_sizes(resolution: int, scales: int) -> None:
     sizes = [f"model.{role}.{size}" for role in ("generator", "discriminator") for size in ("width=4", "max_width=16")]
     generator, discriminator = nets_of("deep_conv", *sizes, f"dataset.resolution={resolution}")
-    opinion = discriminator(generator(torch.randn(2, 128)))
-    *maps, sums = opinion.features
+    output = discriminator(generator(torch.randn(2, 128)))
+    *maps, sums = output.features
     assert [f.shape[1:] for f in maps] == [
         (min(4 * 2**i, 16), resolution // 2 ** (i + 1), resolution // 2 ** (i + 1)) for i in range(scales)
     ]
-    assert maps[-1].shape[2:] == (4, 4) and opinion.score.shape == (2,)
-    torch.testing.assert_close(opinion.score, discriminator.head.score(sums).squeeze(1))  # what the score is made of
+    assert maps[-1].shape[2:] == (4, 4) and output.score.shape == (2,)
+    torch.testing.assert_close(output.score, discriminator.head.score(sums).squeeze(1))  # what the score is made of
     assert sums.shape == (2, min(4 * 2**scales, 16))
 
 
@@ -334,7 +335,7 @@ def test_deep_conv_refuses_what_it_cannot_make(overrides: tuple[str, ...]) -> No
 def test_he_initialisation() -> None:
     """N(0, sqrt(2 / inputs)): what the notebook of DRAGAN calls Xavier's, 1 / sqrt(inputs / 2)."""
     layer = nn.Sequential(nn.Linear(400, 1000))
-    initialise(layer, "here", kind="he", scale=1.0, gain_scale=0.0)
+    initialise(layer, kind="he", scale=1.0, gain_scale=0.0)
     weight: Tensor = layer[0].weight  # type: ignore[assignment]
     assert weight.std().item() == pytest.approx(1 / math.sqrt(400 / 2), rel=0.01)
     assert weight.mean().abs().item() < 1e-3 and not layer[0].bias.any()  # type: ignore[operator, union-attr]

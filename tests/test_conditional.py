@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ganrun.config.build import Run
 from ganrun.config.build import build as build_run
-from ganrun.core.context import Batch, BatchShape, Context, DiscriminatorOutput, Update
+from ganrun.core.context import Batch, Batches, BatchShape, Condition, Context, DiscriminatorOutput, Update
 from ganrun.core.errors import ConfigError, ConfigErrors
 from ganrun.core.facts import Fact
 from ganrun.core.loss import Loss
@@ -52,7 +52,7 @@ def test_one_hot_is_one_hot() -> None:
     assert torch.equal(one_hot(labels, 3), F.one_hot(labels, 3).float())
 
 
-def test_a_label_stands_beside_vectors_and_beside_maps() -> None:
+def test_a_label_is_put_beside_vectors_and_beside_maps() -> None:
     labels, beside = torch.tensor([1, 0]), Beside(classes=3, embed=None)
     assert torch.equal(beside(torch.tensor([[5.0], [6.0]]), labels), torch.tensor([[5.0, 0, 1, 0], [6.0, 1, 0, 0]]))
     maps = beside(torch.full((2, 2, 4, 4), 7.0), labels)
@@ -117,10 +117,10 @@ def test_shapes_range_and_what_the_networks_say_of_themselves(name: str, channel
     y = torch.tensor([0, 9, 4])
     images = generator(50 * torch.randn(3, generator.latent), y)
     assert images.shape == (3, channels, resolution, resolution) and images.abs().max() <= 1
-    opinion = discriminator(images, y)
-    assert opinion.score.shape == (3,) and len(opinion.features) >= 2
+    output = discriminator(images, y)
+    assert output.score.shape == (3,) and len(output.features) >= 2
     assert generator.classes == discriminator.classes == 10
-    assert (Fact.CLASS_HEAD in discriminator.traits.provides) == (name == "acgan") == ("class" in opinion.heads)
+    assert (Fact.CLASS_HEAD in discriminator.traits.provides) == (name == "acgan") == ("class" in output.heads)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -213,10 +213,24 @@ def test_acgan_has_the_shapes_of_its_table() -> None:
 def test_projection_scores_its_own_features_summed_over_pixels() -> None:
     _, discriminator = small("projection")
     x, y = torch.rand(4, 1, 16, 16), torch.tensor([3, 1, 3, 9])
-    opinion, head = discriminator(x, y), discriminator.head.score
-    phi = opinion.features[-1].sum((2, 3))
+    output, head = discriminator(x, y), discriminator.head.score
+    phi = output.features[-1].sum((2, 3))
     by_hand = phi @ head.psi.weight[0] + head.psi.bias + (phi * head.projection.embed.weight[:, y].T).sum(1)
-    torch.testing.assert_close(opinion.score, by_hand)
+    torch.testing.assert_close(output.score, by_hand)
+
+
+def test_a_conditional_dcgan_is_a_dcgan_whose_first_layers_read_labels_too() -> None:
+    """The same names in the same order; only what reads the label is wider, by one number for each class."""
+    sizes = ["generator.width=4", "discriminator.width=4", "generator.kernel=4", "discriminator.kernel=4"]
+    places = ["generator.condition=input", "discriminator.condition=input"]
+    readers = [{"blocks.0.project.weight"}, {"blocks.0.conv.weight"}]
+    pairs = zip(build("dcgan", 1, 16, *sizes), build("cdcgan", 1, 16, *TEN, *sizes, *places), readers, strict=True)
+    for plain, conditional, reader in pairs:
+        before, after = plain.state_dict(), conditional.state_dict()
+        assert list(before) == list(after)
+        assert {name for name in before if before[name].shape != after[name].shape} == reader
+        (name,) = reader
+        assert after[name].shape[1] == before[name].shape[1] + 10
 
 
 # The auxiliary classifier
@@ -257,11 +271,12 @@ def test_both_players_minimise_the_classifiers_cross_entropy() -> None:
     y = torch.tensor([0])
     on_real, on_fake = math.log(math.e + 2) - 1, math.log(math.exp(2) + 2)
     shape = BatchShape(1, 2)
-    terms, _ = pair.discriminator_outcome(
-        Update(player="discriminator", role="discriminator", shape=shape), real, fake, labels=y
-    )
+    given = Condition(labels=y)
+    update = Update(player="discriminator", role="discriminator", shape=shape)
+    terms = pair.discriminator_outcome(update, real, fake, condition=given).terms
     assert terms["auxiliary"].item() == pytest.approx(on_real + 0.5 * on_fake)
-    terms, _ = pair.generator_outcome(Update(player="generator", role="generator", shape=shape), None, fake, labels=y)
+    update = Update(player="generator", role="generator", shape=shape)
+    terms = pair.generator_outcome(update, None, fake, condition=given).terms
     assert terms["auxiliary"].item() == pytest.approx(0.25 * on_fake)
     (gradient,) = torch.autograd.grad(terms["auxiliary"], fake)
     probability = torch.tensor([0.0, 2.0, 0.0]).softmax(0)
@@ -289,18 +304,18 @@ class LabelGenerator(nn.Module):
 
 
 class Listening(Bowl):
-    """A bowl that keeps the labels it was told, with every batch."""
+    """A bowl that keeps the labels of every batch."""
 
     channels, resolution, classes = 1, 2, 3
     traits = Traits(provides=facts(Fact.SCORE, Fact.PER_SAMPLE, Fact.FREE_WEIGHTS))
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[Tensor] = []
+        self.labels: list[Tensor] = []
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
         assert labels is not None
-        self.told.append(labels.clone())
+        self.labels.append(labels.clone())
         return super().forward(images, labels)
 
 
@@ -317,19 +332,27 @@ class Relative(Loss):
         return (real - fake).mean()
 
 
-STAGE = BatchShape(6, 2)
-D, G = (
-    Update(player="discriminator", role="discriminator", shape=STAGE, hands_on=True),
-    Update(player="generator", role="generator", shape=STAGE, takes_over=True),
-)
-FRESH = Update(player="generator", role="generator", shape=STAGE)
+SHAPE = BatchShape(6, 2)
+GIVEN = Update(player="generator", role="generator", shape=SHAPE, given_fakes=True)
+JOINT = Update(player="discriminator", role="discriminator", shape=SHAPE, then=GIVEN)
+FRESH = Update(player="generator", role="generator", shape=SHAPE)
 LABELS = torch.tensor([2, 0, 1, 1, 0, 2])
 REALS = (LABELS[:, None] / 10 + torch.linspace(0, 0.01, 6)[:, None].expand(-1, 4)).view(6, 1, 2, 2)
 
 
 def game_of(loss: Loss | None = None, **tricks: Any) -> LatentGame:
     pair = pair_of(Listening(), loss or NonSaturating(), LabelGenerator(), **tricks)
-    return LatentGame(pairs={"main": pair}, shape=STAGE, prior="normal", grid=12)
+    return LatentGame(pairs={"main": pair}, shape=SHAPE, prior="normal", grid=12)
+
+
+def batches(images: Tensor = REALS, labels: Tensor = LABELS) -> Batches:
+    return {"images": Batch(images, Condition(labels=labels))}
+
+
+def joint_update(game: LatentGame) -> None:
+    """The discriminator's objective, then the generator's on the same fakes."""
+    fakes = game.outcome(JOINT, batches(), {}).fakes
+    game.outcome(GIVEN, {}, fakes)
 
 
 def classes_of(images: Tensor) -> list[int]:
@@ -338,42 +361,40 @@ def classes_of(images: Tensor) -> list[int]:
 
 def test_in_ds_update_each_fake_has_the_label_of_the_real_at_its_place() -> None:
     game = game_of()
-    game.play(D, Batch(REALS, LABELS))
+    game.outcome(JOINT, batches(), {})
     real, fake = game.pair.discriminator.seen  # type: ignore[misc]
     assert classes_of(real) == classes_of(fake) == LABELS.tolist()
-    assert all(torch.equal(told, LABELS) for told in game.pair.discriminator.told)  # type: ignore[union-attr]
+    assert all(torch.equal(given, LABELS) for given in game.pair.discriminator.labels)  # type: ignore[union-attr]
 
 
 def test_a_gradient_penalty_stays_within_the_class() -> None:
-    """What is between a real and a fake is judged with the label of both."""
+    """What is between a real and a fake is scored with the label of both."""
     game = game_of(Wasserstein(), gp=GradientPenalty(weight=10.0, target=1.0, one_sided=False, every=1))
-    game.play(D, Batch(REALS, LABELS))
+    game.outcome(JOINT, batches(), {})
     net = game.pair.discriminator
-    assert len(net.seen) == 3 and torch.equal(net.told[2], LABELS)  # type: ignore[arg-type, index]
+    assert len(net.seen) == 3 and torch.equal(net.labels[2], LABELS)  # type: ignore[arg-type, index]
     assert classes_of(net.seen[2]) == LABELS.tolist()  # type: ignore[index]
 
 
-def test_in_gs_update_labels_come_with_the_fakes_or_from_a_batch_whose_reals_nobody_judges() -> None:
+def test_in_gs_update_labels_come_with_the_fakes_or_from_a_batch_whose_reals_are_not_scored() -> None:
     game = game_of()
-    assert game.wants_reals(D) and game.wants_reals(FRESH) and not game.wants_reals(G)
-    game.play(D, Batch(REALS, LABELS))
-    game.play(G, None)
+    assert game.wanted(JOINT) == game.wanted(FRESH) == {"images": SHAPE} and game.wanted(GIVEN) == {}
+    joint_update(game)
     other = LABELS.flip(0)
-    game.play(FRESH, Batch(REALS.flip(0), other))
+    game.outcome(FRESH, batches(REALS.flip(0), other), {})
     net = game.pair.discriminator
-    assert [labels.tolist() for labels in net.told[2:]] == [LABELS.tolist(), other.tolist()]  # type: ignore[union-attr, index]
+    assert [labels.tolist() for labels in net.labels[2:]] == [LABELS.tolist(), other.tolist()]  # type: ignore[union-attr, index]
     assert [classes_of(seen) for seen in net.seen[2:]] == [LABELS.tolist(), other.tolist()]  # type: ignore[union-attr, index]
     assert [labels.tolist() for labels in game.pair.generator.given] == [LABELS.tolist(), other.tolist()]  # type: ignore[union-attr]
 
 
 def test_a_paired_loss_compares_fakes_with_reals_of_their_classes() -> None:
     game = game_of(Relative())
-    game.play(D, Batch(REALS, LABELS))
-    game.play(G, None)
+    joint_update(game)
     other = LABELS.flip(0)
-    game.play(FRESH, Batch(REALS.flip(0), other))
-    for seen, told in zip(game.pair.discriminator.seen, game.pair.discriminator.told, strict=True):  # type: ignore[arg-type]
-        assert classes_of(seen) == told.tolist()
+    game.outcome(FRESH, batches(REALS.flip(0), other), {})
+    for seen, labels in zip(game.pair.discriminator.seen, game.pair.discriminator.labels, strict=True):  # type: ignore[arg-type]
+        assert classes_of(seen) == labels.tolist()
     assert len(game.pair.discriminator.seen) == 6  # type: ignore[arg-type]
 
 
@@ -393,13 +414,13 @@ def test_a_grid_has_a_class_a_row_and_the_same_noise_in_each_column() -> None:
 
 def test_a_grid_without_room_for_all_classes_shows_the_first() -> None:
     pair = pair_of(Listening(), NonSaturating(), LabelGenerator())
-    game = LatentGame(pairs={"main": pair}, shape=STAGE, prior="normal", grid=9)
+    game = LatentGame(pairs={"main": pair}, shape=SHAPE, prior="normal", grid=9)
     assert game.rows == 2 and classes_of(game.sample()) == [0] * 4 + [1] * 4
 
 
-def test_samples_are_of_the_classes_that_were_asked_for_or_of_any() -> None:
+def test_samples_are_of_the_given_classes_or_of_any() -> None:
     game = game_of()
-    assert classes_of(game.draw(4, torch.tensor([2, 1, 1, 0]))) == [2, 1, 1, 0]
+    assert classes_of(game.draw(4, Condition(labels=torch.tensor([2, 1, 1, 0])))) == [2, 1, 1, 0]
     torch.manual_seed(0)
     drawn = torch.tensor(classes_of(game.draw(3000)))
     assert all(abs(share - 1 / 3) < 0.05 for share in (drawn.bincount(minlength=3) / 3000).tolist())
@@ -421,10 +442,10 @@ def test_networks_that_disagree_about_labels_are_refused() -> None:
     with pytest.raises(
         ConfigError, match=r"model.discriminator: a network that reads no labels, expected 3 classes.*C24"
     ):
-        LatentGame(pairs={"main": pair_of(generator=LabelGenerator())}, shape=STAGE, prior="normal", grid=4)
+        LatentGame(pairs={"main": pair_of(generator=LabelGenerator())}, shape=SHAPE, prior="normal", grid=4)
     with pytest.raises(ConfigError, match=r"3 classes, expected a network that reads no labels"):
-        LatentGame(pairs={"main": pair_of(Listening())}, shape=STAGE, prior="normal", grid=4)
-    LatentGame(pairs={"main": pair_of(Names())}, shape=STAGE, prior="normal", grid=4)  # one that only names classes may
+        LatentGame(pairs={"main": pair_of(Listening())}, shape=SHAPE, prior="normal", grid=4)
+    LatentGame(pairs={"main": pair_of(Names())}, shape=SHAPE, prior="normal", grid=4)  # one that only names classes may
 
 
 # Whole runs
@@ -468,7 +489,7 @@ def test_a_critic_that_may_ignore_the_label(norm: str, loss: str, warned: int) -
     assert [diagnostic.id for diagnostic in run.diagnostics].count("C34") == warned
 
 
-def test_a_conditional_run_plays_and_labels_reach_the_weights() -> None:
+def test_a_conditional_run_trains_and_labels_reach_the_weights() -> None:
     run = run_of("projection", "loss=hinge", tricks=("spectral_norm",))
     generator = pair_in(run).generator
     tables = [layer.gain.weight for layer in generator.modules() if isinstance(layer, ConditionalBatchNorm)]
@@ -516,7 +537,11 @@ def test_a_run_records_how_many_images_each_class_has(tmp_path: Path) -> None:
 
 def test_features_behind_blocks_of_labels_are_known_to_tricks() -> None:
     """Layers that tricks add find maps of the size they look for, in networks that read labels too."""
-    tricks = ("self_attention", "minibatch_discrimination", "feature_matching")  # the last two judge while they bind
+    tricks = (
+        "self_attention",
+        "minibatch_discrimination",
+        "feature_matching",
+    )  # the last two score images while they bind
     run = run_of("cdcgan", "tricks.self_attention.at=8", tricks=tricks)
     play(run, 0, 1)
     assert sum(name.endswith(".attention") for name, _ in pair_in(run).named_modules()) == 2
@@ -542,8 +567,7 @@ def test_context_labels_are_the_fakes_labels_in_gs_update() -> None:
         def observe(self, context: Context) -> None: ...
 
     game = game_of(watching=Watching(real=1.0, fake=1.0, generator=1.0))
-    game.play(D, Batch(REALS, LABELS))
-    game.play(G, None)
+    joint_update(game)
     (context,) = seen
     assert context.latent is not None and context.latent.labels is context.labels
     assert torch.equal(context.labels, LABELS) and context.on_real is None and context.real is None  # type: ignore[arg-type]

@@ -10,7 +10,8 @@ from support import CONF, built, composed, drawn, pair_in, play, tiny, trick_of
 from torch import nn
 
 from ganrun.config.build import build
-from ganrun.core.context import Latent, Progress
+from ganrun.core.context import Latent, Outcome, Progress
+from ganrun.core.engine import chain_of
 from ganrun.core.errors import ConfigError, ConfigErrors
 from ganrun.models import infogan
 from ganrun.record.grid import grid
@@ -129,11 +130,12 @@ def test_no_codes_at_all_are_refused() -> None:
 def test_the_term_reaches_generator_trunk_and_head(model: str, std: str) -> None:
     run = run_of(f"tricks.info_codes.std={std}", model=model)
     pair, trick, net = pair_in(run), trick_of(run, "info_codes"), pair_in(run).discriminator
-    outcomes = {}
+    outcomes: dict[str, Outcome] = {}
     run.engine.begin(Progress(0))
-    for update in run.updates(run.game, 0):
-        (batches,) = drawn(run, update)
-        outcomes[update.player] = run.game.outcome(update, batches, {})
+    (update,) = run.updates(run.game, 0)
+    for one, batches in zip(chain_of(update), drawn(run, update), strict=True):
+        fakes = outcomes["discriminator"].fakes if one.given_fakes else {}
+        outcomes[one.player] = run.game.outcome(one, batches, fakes)
     trunk = [p for p in net.blocks.parameters() if p.requires_grad]
     q = list(net.recogniser.parameters())
     for player, learners in (("discriminator", [*trunk, *q]), ("generator", list(pair.generator.parameters()))):
@@ -246,9 +248,9 @@ def test_every_size(resolution: int, size: int, convolutions: int, channels: int
     judge = infogan.Discriminator(epilogue=None, output="linear", **common)
     images = generator(torch.randn(3, 5))
     assert images.shape == (3, channels, resolution, resolution)
-    opinion = judge(images)
-    assert opinion.score.shape == (3,) and opinion.features[-1].shape == (3, 8)
-    assert opinion.features[-2].shape == (3, 2 * 2 ** (convolutions - 1), size, size)
+    output = judge(images)
+    assert output.score.shape == (3,) and output.features[-1].shape == (3, 8)
+    assert output.features[-2].shape == (3, 2 * 2 ** (convolutions - 1), size, size)
     assert not [m for m in judge.blocks[0].modules() if isinstance(m, nn.BatchNorm2d)]  # none on the image
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
-from ganrun.models import dcgan, keep_calm
+from ganrun.models import dcgan_shape, deep_conv, keep_calm
 from ganrun.models.layers import Fold, Maxout, Unfold
 
 CONF = Path(__file__).parents[1] / "conf" / "model"
@@ -55,17 +55,21 @@ def nodes(name: str, channels: int, resolution: int, *overrides: str) -> DictCon
     return whole.model
 
 
-def make(node: DictConfig) -> Any:
+def make(node: DictConfig, place: str) -> Any:
+    """The network of a node, with its place in front of errors, as the instantiator has."""
     arguments = OmegaConf.to_container(node)
     assert isinstance(arguments, dict)
     module, _, name = str(arguments.pop("_target_")).rpartition(".")
-    return getattr(importlib.import_module(module), name)(**arguments)
+    try:
+        return getattr(importlib.import_module(module), name)(**arguments)
+    except ConfigError as error:
+        raise error.at(place) from error
 
 
 def build(name: str, channels: int, resolution: int, *overrides: str) -> tuple[Any, Any]:
     torch.manual_seed(0)
     model = nodes(name, channels, resolution, *overrides)
-    return make(model.generator), make(model.discriminator)
+    return make(model.generator, "model.generator"), make(model.discriminator, "model.discriminator")
 
 
 def small(name: str, channels: int = 3, resolution: int = 16, *overrides: str) -> tuple[Any, Any]:
@@ -103,9 +107,9 @@ def test_shapes_and_range(name, channels, resolution):
     assert images.shape == (3, channels, resolution, resolution)
     assert generator.range == (-1.0, 1.0)
     assert images.abs().max() <= 1
-    opinion = discriminator(images)
-    assert opinion.score.shape == (3,)
-    assert len(opinion.features) >= 2
+    output = discriminator(images)
+    assert output.score.shape == (3,)
+    assert len(output.features) >= 2
     for net in (generator, discriminator):
         assert (net.channels, net.resolution) == (channels, resolution)
     assert torch.equal(discriminator.eval()(images, None).score, discriminator(images, torch.arange(3)).score)
@@ -506,11 +510,11 @@ def test_settings_that_tricks_overlay(name):
     ("name", "resolution", "override", "line"),
     [
         ("dcgan", 28, "", "model.generator.resolution: 28, expected one of 16, 32, 64, 128, 256 (pixels). "
-         "Try: dataset.resolution=32, or model=mlp, which takes any size"),
+         "Try: dataset.resolution=32"),
         ("dcgan", 512, "", "model.generator.resolution: 512, expected one of 16, 32, 64, 128, 256 (pixels). "
-         "Try: dataset.resolution=256, or model=mlp, which takes any size"),
+         "Try: dataset.resolution=256"),
         ("keep_calm", 128, "", "model.generator.resolution: 128, expected one of 16, 32, 64 (pixels). "
-         "Try: dataset.resolution=64, or model=mlp, which takes any size"),
+         "Try: dataset.resolution=64"),
         ("dcgan", 32, "discriminator.norm=bach", "model.discriminator.norm: bach, expected one of "
          "batch, instance, layer, group, none. Try: model.discriminator.norm=batch"),
         ("mlp", 32, "discriminator.norm=instance", "model.discriminator.norm: instance, expected one of "
@@ -553,9 +557,11 @@ def test_five_channels_are_refused(name):
         build(name, 5, 32)
 
 
-@pytest.mark.parametrize("family", [dcgan, keep_calm])
-def test_both_networks_make_the_same_resolutions(family):
-    name = family.__name__.rpartition(".")[2]
-    for resolution in family.RESOLUTIONS:
+@pytest.mark.parametrize(
+    ("name", "resolutions"),
+    [("dcgan", dcgan_shape.RESOLUTIONS), ("deep_conv", deep_conv.RESOLUTIONS), ("keep_calm", keep_calm.RESOLUTIONS)],
+)
+def test_both_networks_make_the_same_resolutions(name, resolutions):
+    for resolution in resolutions:
         generator, judge = small(name, 1, resolution, *[f"{n}.width=2" for n in ("generator", "discriminator")])
         assert judge(generator(torch.randn(2, 100))).score.shape == (2,)

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from support import built, composed, pair_in, play, told, trick_of
+from support import built, command_of, composed, pair_in, play, trick_of
 from torch import nn
 
 from ganrun.config.build import build
 from ganrun.core.context import Progress
 from ganrun.core.errors import ConfigError
-from ganrun.core.schedule import Cosine, HalfLife, Staircase, at, moves
+from ganrun.core.schedule import Cosine, HalfLife, Staircase, at, is_scheduled
 from ganrun.models import r3gan
 
 FORM: dict[str, Any] = {"channels": 3, "resolution": 32, "width": 768, "full_width": 32, "blocks": 2, "expansion": 2,
@@ -67,9 +67,9 @@ def test_every_size_of_image(channels: int, resolution: int, classes: int) -> No
     labels = torch.tensor([0, 2]) if classes else None
     images = generator(torch.randn(2, 64), labels)
     assert images.shape == (2, channels, resolution, resolution) and generator.range == (-math.inf, math.inf)
-    opinion = discriminator(images, labels)
-    assert opinion.score.shape == (2,)
-    assert [f.shape[-1] for f in opinion.features] == [
+    output = discriminator(images, labels)
+    assert output.score.shape == (2,)
+    assert [f.shape[-1] for f in output.features] == [
         *[2 ** (k - 1) for k in range(resolution.bit_length() - 1, 2, -1)],
         4,
     ]
@@ -165,7 +165,7 @@ def test_what_cannot_be_made_is_refused(changed: dict[str, int], words: str) -> 
 
 def test_five_schedules() -> None:
     """From R3GAN's first to its last numbers by half a cosine: at the middle of the run, half way."""
-    paper = [numbers for numbers in told("r3gan", "Paper") if numbers.startswith(("optim.", "tricks."))]
+    paper = [numbers for numbers in command_of("r3gan", "Paper") if numbers.startswith(("optim.", "tricks."))]
     run = build(composed("experiment=r3gan", *paper, "steps=100", "batch=4", "game.grid=1", "engine.device=cpu"))
     pair, player = pair_in(run), run.engine.players["discriminator"]
     tricks = {name: trick_of(run, name) for name in ("r1", "r2", "augmentation", "ema")}
@@ -218,9 +218,11 @@ def test_any_number_of_an_optimiser_may_follow_the_step() -> None:
     assert not torch.equal(*weights)
 
 
-def test_what_moves_and_what_does_not() -> None:
+def test_which_numbers_are_scheduled() -> None:
     line = Cosine(start=1.0, end=0.0, steps=2)
-    assert moves(line) and moves([0.0, line]) and not moves([0.0, 0.9]) and not moves("adam")
+    assert (
+        is_scheduled(line) and is_scheduled([0.0, line]) and not is_scheduled([0.0, 0.9]) and not is_scheduled("adam")
+    )
     assert at([0.5, line], 1) == (0.5, pytest.approx(0.5)) and at(3, 7) == 3 and at(line, 2) == pytest.approx(0)
 
 
@@ -242,7 +244,7 @@ def test_a_staircase() -> None:
 # Augmentation
 
 
-def test_augmentation_happens_as_often_as_it_is_told_to() -> None:
+def test_augmentation_happens_as_often_as_its_probability() -> None:
     """With p = 0 nothing; with cutout alone at p = 0.25, about a quarter of the images lose a square."""
     run = built("tricks.augmentation.p=0.0", tricks=["augmentation"])
     images = torch.ones(400, 1, 16, 16)

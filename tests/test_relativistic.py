@@ -96,7 +96,7 @@ def test_reals_teach_the_generators_side_but_are_not_moved_by_it(loss: Loss) -> 
 @pytest.mark.parametrize("loss", ["relativistic", "relativistic_average"])
 @pytest.mark.parametrize("trick", ["soft_labels", "one_sided_smoothing", "noisy_labels", "flip"])
 def test_there_are_no_labels_to_soften(loss: str, trick: str) -> None:
-    with pytest.raises(ConfigErrors, match=rf"tricks\.{trick}: needs a loss that asks .*rule C6"):
+    with pytest.raises(ConfigErrors, match=rf"tricks\.{trick}: needs a loss with target labels .*rule C6"):
         built(f"loss={loss}", "model.discriminator.norm=none", tricks=[trick])
 
 

@@ -26,7 +26,7 @@ from ganrun.tricks.views import Dequantize
 
 
 def before(norm: str = "none") -> Before:
-    return Before(after=After(where="test", norm=norm, activation="relu", slope=0.2, dropout=0.0))
+    return Before(after=After(norm=norm, activation="relu", slope=0.2, dropout=0.0))
 
 
 def residual_of(made: nn.Sequential) -> Residual:
@@ -178,7 +178,7 @@ def test_every_resolution_and_channels(model: str, channels: int, resolution: in
     ("model", "resolution", "override", "line"),
     [
         ("resnet", 28, "", "model.generator.resolution: 28, expected one of 16, 32, 64, 128, 256 (pixels). "
-         "Try: dataset.resolution=32, or model=mlp, which takes any size"),
+         "Try: dataset.resolution=32"),
         ("resnet", 32, "discriminator.smallest=32", "model.discriminator.smallest: 32, expected one of 2, 4, 8, 16 "
          "(pixels). Try: model.discriminator.smallest=2"),
         ("resnet", 32, "discriminator.pool=max", "model.discriminator.pool: max, expected one of sum, mean. "
@@ -213,14 +213,14 @@ def test_projection_and_head() -> None:
     small = ["discriminator.width=8", "discriminator.classes=3"]
     images, labels = torch.randn(4, 1, 16, 16), torch.tensor([0, 1, 2, 1])
     _, judge = build("resnet", 1, 16, *small)
-    opinion, pooled = judge(images, labels), judge(images, labels).features[-1]
+    output, pooled = judge(images, labels), judge(images, labels).features[-1]
     table = judge.head.score.projection.embed.weight  # [features, classes]
     by_hand = pooled @ judge.head.score.psi.weight[0] + (pooled * table.T[labels]).sum(1)
-    assert torch.allclose(opinion.score, by_hand, atol=1e-5) and not opinion.heads
+    assert torch.allclose(output.score, by_hand, atol=1e-5) and not output.heads
     _, naming = build("resnet", 1, 16, *small, "discriminator.conditioning=head")
-    opinion = naming(images, labels)
-    assert torch.allclose(opinion.heads["class"], opinion.features[-1] @ naming.class_head.weight.T)
-    assert torch.equal(opinion.score, naming(images, labels.flip(0)).score)
+    output = naming(images, labels)
+    assert torch.allclose(output.heads["class"], output.features[-1] @ naming.class_head.weight.T)
+    assert torch.equal(output.score, naming(images, labels.flip(0)).score)
     assert Fact.CLASS_HEAD in naming.traits.provides and Fact.CLASS_HEAD not in judge.traits.provides
 
 

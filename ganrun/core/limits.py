@@ -1,4 +1,4 @@
-"""Settings of parts, checked by one rule each, refused in one line."""
+"""Checks of parts' settings. Each raises ConfigError, with one line that says what was expected."""
 
 from collections.abc import Iterable, Sequence
 
@@ -33,8 +33,8 @@ def classes(where: str, value: object, low: int = 1) -> None:
     """Refuse a number of classes that a conditional network cannot have: 0 is what unlabelled data have."""
     if isinstance(value, int) and 0 <= value < low:
         found = "1 class, so nothing to tell apart" if value else "0 classes, which is what data without labels have"
-        narrowed = "more of dataset.classes (which one_class sets to one)"
-        remedy = f"{narrowed if value else 'labelled data such as dataset=digits'}, or model=dcgan"
+        more = "more of dataset.classes" if value else "data with labels"
+        remedy = f"{more}, or a model that reads none"
         raise ConfigError(where, f"{found} (rule C24)", f"at least {low}", remedy)
     whole(where, value, low)
 
@@ -44,8 +44,7 @@ def resolution(where: str, value: int, possible: Sequence[int]) -> None:
     if value not in possible:
         close = min(possible, key=lambda other: abs(other - value)) if isinstance(value, int) else possible[0]
         sizes = ", ".join(map(str, possible))
-        remedy = f"dataset.resolution={close}, or model=mlp, which takes any size"
-        raise ConfigError(where, str(value), f"one of {sizes} (pixels)", remedy)
+        raise ConfigError(where, str(value), f"one of {sizes} (pixels)", f"dataset.resolution={close}")
 
 
 def resizing_kernel(where: str, value: int) -> None:

@@ -20,9 +20,10 @@ PROVIDES = facts(Fact.READS_ENERGY, Fact.FAKES_ALONE)
 
 
 class EnergyMargin(Loss):
-    """Energies of fakes below a margin are pushed up, those of reals down. EBGAN, Zhao et al. 2017, equations 1 and 2.
+    """EBGAN: energies of reals are lowered, those of fakes raised up to a margin. Zhao et al. 2017, equations 1 and 2.
 
     D minimises D(x) + max(0, margin - D(G(z))), G minimises D(G(z)): means over the batch.
+    Raises ConfigError unless the margin is above 0.
     """
 
     traits = Traits(provides=PROVIDES | facts(Fact.FLOOR), needs=NEEDS)
@@ -30,7 +31,7 @@ class EnergyMargin(Loss):
     def __init__(self, *, margin: float):
         super().__init__()
         if margin <= 0:
-            raise ConfigError("loss.margin", f"{margin}", "an energy above 0", "loss.margin=10")
+            raise ConfigError(".margin", f"{margin}", "an energy above 0", ".margin=10")
         self.margin = margin
 
     def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
@@ -41,29 +42,30 @@ class EnergyMargin(Loss):
 
 
 class BoundaryEquilibrium(Loss):
-    """Keep the energies of fakes at `gamma` times those of reals. BEGAN, Berthelot et al. 2017, sections 3.3 and 3.4.
+    """BEGAN: keep the energies of fakes at `gamma` times those of reals. Berthelot et al. 2017, sections 3.3 and 3.4.
 
-    D minimises L(x) - k L(G(z)), G minimises L(G(z)); after each update of D, k moves by
-    lambda_k (gamma L(x) - L(G(z))) and stays in [0, 1]. How far training has come is told by the convergence measure
-    M = L(x) + |gamma L(x) - L(G(z))|, which falls. All from D's batch, as in the paper's algorithm.
+    D minimises L(x) - k L(G(z)), G minimises L(G(z)); after each update of D, k changes by
+    lambda_k (gamma L(x) - L(G(z))) and stays in [0, 1]. The convergence measure M = L(x) + |gamma L(x) - L(G(z))| falls
+    as training goes on. All from D's batch, as in the paper's algorithm. Raises ConfigError unless 0 < gamma <= 1 and
+    lambda_k >= 0.
     """
 
     traits = Traits(provides=PROVIDES, needs=NEEDS)
-    k: Tensor  # [] how much of D's effort goes against fakes
+    k: Tensor  # [] the weight of fakes in D's loss
     convergence: Tensor  # [] M of D's last update
 
     def __init__(self, *, gamma: float, lambda_k: float):
         super().__init__()
         if not 0 < gamma <= 1:
-            raise ConfigError("loss.gamma", f"{gamma}", "a diversity ratio, 0 < gamma <= 1", "loss.gamma=0.5")
-        limits.number("loss.lambda_k", lambda_k, 0)
+            raise ConfigError(".gamma", f"{gamma}", "a diversity ratio, 0 < gamma <= 1", ".gamma=0.5")
+        limits.number(".lambda_k", lambda_k, 0)
         self.gamma, self.lambda_k = gamma, lambda_k
         self.register_buffer("k", torch.zeros(()))
         self.register_buffer("convergence", torch.zeros(()))
 
     def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
         real, fake = real.mean(), fake.mean()
-        k = self.k.clone()  # of this update: the gradient is taken after k has moved
+        k = self.k.clone()  # of this update: the gradient is taken after k has changed
         balance = (self.gamma * real - fake).detach()
         self.convergence.copy_(real.detach() + balance.abs())
         self.k.add_(self.lambda_k * balance).clamp_(0, 1)

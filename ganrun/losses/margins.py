@@ -1,4 +1,4 @@
-"""Losses that compare scores and have no labels: Wasserstein and hinge."""
+"""Losses of scores without target labels: Wasserstein and hinge."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from ganrun.core.traits import Traits, facts
 
 
 class Wasserstein(Loss):
-    """The critic estimates the earth mover's distance, if its slope is bounded. Arjovsky et al. 2017, equation 3."""
+    """WGAN: the critic estimates the earth mover's distance, if its slope is bounded. Arjovsky et al. 2017, equation 3.
+
+    D minimises E D(G(z)) - E D(x), G minimises -E D(G(z)).
+    """
 
     traits = Traits(provides=facts(Fact.FAKES_ALONE), needs=facts(Fact.SCORE, Fact.LIPSCHITZ))
 
@@ -24,7 +27,10 @@ class Wasserstein(Loss):
 
 
 class Hinge(Loss):
-    """Only scores within the margin teach D. Lim and Ye 2017; Miyato et al. 2018, equations 16 and 17."""
+    """Hinge loss: D learns only from scores within a margin of 1. Lim and Ye 2017; Miyato et al. 2018, (16, 17).
+
+    D minimises E max(0, 1 - D(x)) + E max(0, 1 + D(G(z))), G minimises -E D(G(z)).
+    """
 
     traits = Traits(provides=facts(Fact.UNDECIDED, Fact.FLOOR, Fact.FAKES_ALONE), needs=facts(Fact.SCORE))
 

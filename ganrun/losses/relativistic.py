@@ -1,4 +1,4 @@
-"""Losses that ask whether reals look more real than fakes: only differences of scores count, for both players."""
+"""Relativistic losses: only differences between scores of reals and of fakes count, for both players."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ganrun.core.traits import Traits, facts
 
 
 class Relativistic(Loss):
-    """Each real against a fake of its own: RpGAN. Jolicoeur-Martineau 2018, section 4.1; Huang et al. 2024, equation 2.
+    """RpGAN: each real against a fake of its own. Jolicoeur-Martineau 2018, section 4.1; Huang et al. 2024, equation 2.
 
     With f(t) = -log(1 + e^-t), D minimises -E f(D(x) - D(G(z))) and G minimises -E f(D(G(z)) - D(x)), where x and z are
     drawn independently and -f is softplus(-t): no logarithm of a sigmoid, so that large differences keep their slope.
@@ -30,7 +30,7 @@ class Relativistic(Loss):
 
 
 class RelativisticAverage(Loss):
-    """Each image against the mean of the other kind: RaGAN. Jolicoeur-Martineau 2018, section 4.2.
+    """RaGAN: each image against the mean of the other kind. Jolicoeur-Martineau 2018, section 4.2.
 
     With a = D(x) - E D(G(z)) and b = D(G(z)) - E D(x), D minimises -E log s(a) - E log(1 - s(b)), where s is the
     sigmoid; G minimises the same with the roles of a and b exchanged. The means are over the batch.

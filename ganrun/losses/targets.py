@@ -1,4 +1,4 @@
-"""Losses that ask the discriminator for labels: the classic GAN's two forms and least squares."""
+"""Losses with target labels: the two forms of the original GAN's loss, and least squares."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ganrun.core.facts import Fact
 from ganrun.core.loss import Loss
 from ganrun.core.traits import Traits, facts
 
-TAUGHT = facts(Fact.TARGETS, Fact.UNDECIDED, Fact.FLOOR, Fact.FAKES_ALONE)
+WITH_TARGETS = facts(Fact.TARGETS, Fact.UNDECIDED, Fact.FLOOR, Fact.FAKES_ALONE)
 
 
 class Minimax(Loss):
-    """The saturating game: both players share one value function. Goodfellow et al. 2014, equation 1.
+    """The saturating loss: both players share one value function. Goodfellow et al. 2014, equation 1.
 
     D minimises -E log D(x) - E log(1 - D(G(z))), G minimises E log(1 - D(G(z))), on logits: no logarithm of a sigmoid.
     """
 
-    traits = Traits(provides=TAUGHT | facts(Fact.PROBABILITY), needs=facts(Fact.SCORE))
+    traits = Traits(provides=WITH_TARGETS | facts(Fact.PROBABILITY), needs=facts(Fact.SCORE))
 
     def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
         cross_entropy = F.binary_cross_entropy_with_logits
@@ -33,16 +33,16 @@ class Minimax(Loss):
 
 
 class NonSaturating(Minimax):
-    """G maximises E log D(G(z)) instead, whose gradient survives a confident D. Goodfellow et al. 2014, section 3."""
+    """The non-saturating loss: G maximises E log D(G(z)), whose slope lasts. Goodfellow et al. 2014, section 3."""
 
     def generator(self, fake: Tensor, real: Tensor | None, targets: Targets) -> Tensor:
         return F.binary_cross_entropy_with_logits(fake, targets.real)
 
 
 class LeastSquares(Loss):
-    """Half the squared distance to the targets. LSGAN, Mao et al. 2017, equation 9 (a = 0, b = c = 1)."""
+    """LSGAN: half the squared distance to the targets. Mao et al. 2017, equation 9 (a = 0, b = c = 1)."""
 
-    traits = Traits(provides=TAUGHT, needs=facts(Fact.SCORE))
+    traits = Traits(provides=WITH_TARGETS, needs=facts(Fact.SCORE))
 
     def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
         return (F.mse_loss(real, targets.real) + F.mse_loss(fake, targets.fake)) / 2

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,7 +13,8 @@ from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts
 from ganrun.models import base, layers
-from ganrun.models.layers import stack
+from ganrun.models.dcgan_shape import doubled, halved
+from ganrun.models.layers import After, stack
 
 RESOLUTIONS = (16, 32, 64, 128, 256)
 ERRORS: dict[str, Callable[[Tensor], Tensor]] = {  # what was rebuilt less what was there, [B, N] -> [B]
@@ -30,7 +30,7 @@ class AutoEncoder(base.Discriminator):
     decoder: nn.Sequential
 
     def __init__(self, *, channels: int, resolution: int, error: str):
-        limits.choice("model.discriminator.error", error, ERRORS)
+        limits.choice(".error", error, ERRORS)
         super().__init__(channels=channels, resolution=resolution, output="linear")
         self.error = error
 
@@ -43,57 +43,34 @@ class AutoEncoder(base.Discriminator):
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
         """[B, C, H, W] -> energy [B] in float32, and features that end with the code. Labels are ignored."""
-        features = []
-        hidden = images
-        for block in self.blocks:
-            hidden = block(hidden)
-            features.append(hidden)
-        error = self.decoder(hidden).float() - images.float()
-        return DiscriminatorOutput(ERRORS[self.error](error.flatten(1)), tuple(features))
+        features = self.hidden(images)
+        error = self.decoder(features[-1]).float() - images.float()
+        return DiscriminatorOutput(ERRORS[self.error](error.flatten(1)), features)
 
 
 class Discriminator(AutoEncoder):
     """Strided convolutions down to the code, transposed ones back: DCGAN's form. Zhao et al. 2017, appendix D."""
 
     def __init__(
-        self,
-        *,
-        channels: int,
-        resolution: int,
-        width: int,
-        max_width: int,
-        code_size: int,
-        kernel: int,
-        norm: str,
-        activation: str,
-        slope: float,
-        dropout: float,
-        error: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, channels: int, resolution: int, width: int, max_width: int, code_size: int, kernel: int, norm: str,
+        activation: str, slope: float, dropout: float, error: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         super().__init__(channels=channels, resolution=resolution, error=error)
-        here = "model.discriminator"
-        widths = _widths(here, channels, resolution, width, max_width, code_size)
-        limits.resizing_kernel(f"{here}.kernel", kernel)
-        after = layers.After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
-        bias = norm == "none"
-        self.blocks, self.decoder = nn.Sequential(), nn.Sequential()
-        for above, below in pairwise([channels, *widths]):
-            normed = len(self.blocks) > 0  # no norm on what sees the image
-            conv = layers.halve(above, below, kernel, bias=bias or not normed)
-            self.blocks.append(stack(conv=conv, **after(below, normed=normed)))
-        for below, above in pairwise(widths[::-1]):
-            self.decoder.append(stack(conv=layers.double(below, above, kernel, bias=bias), **after(above)))
+        widths = _widths(channels, resolution, width, max_width, code_size)
+        limits.resizing_kernel(".kernel", kernel)
+        after = After(norm=norm, activation=activation, slope=slope, dropout=dropout)
+        self.blocks = halved(channels, widths, kernel, after, first_bias=True)
+        self.decoder = nn.Sequential(*doubled(widths[::-1], kernel, after, bias=after.bias))
         self.decoder.append(stack(conv=layers.double(widths[0], channels, kernel, bias=True)))
-        layers.initialise(self, f"{here}.init", **init)
+        layers.initialise(self, **init)
 
 
-def _widths(here: str, channels: int, resolution: int, width: int, max_width: int, code_size: int) -> list[int]:
+def _widths(channels: int, resolution: int, width: int, max_width: int, code_size: int) -> list[int]:
     """Channels of the encoder's maps: double at each smaller scale, up to a cap, until they are `code_size` high."""
-    limits.resolution(f"{here}.resolution", resolution, RESOLUTIONS)
+    limits.resolution(".resolution", resolution, RESOLUTIONS)
     sizes = [2**power for power in range(1, 8) if 2**power < resolution]
     if code_size not in sizes:
         found = f"{code_size}, for images of {resolution} pixels"
         expected = f"one of {', '.join(map(str, sizes))} (pixels)"
-        raise ConfigError(f"{here}.code_size", found, expected, f"{here}.code_size={sizes[-1]}")
-    return layers.widths(here, channels, width, max_width, layers.scales(here, resolution, RESOLUTIONS, code_size))
+        raise ConfigError(".code_size", found, expected, f".code_size={sizes[-1]}")
+    return layers.widths(channels, width, max_width, layers.scales(resolution, RESOLUTIONS, code_size))

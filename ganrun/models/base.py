@@ -1,8 +1,9 @@
-"""What all generators and all discriminators here have in common: blocks, then one layer that answers."""
+"""What all generators and all discriminators here have in common: blocks, then a layer that makes the output."""
 
 import math
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,9 @@ from ganrun.core import limits
 from ganrun.core.context import DiscriminatorOutput
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts
-from ganrun.models.conditional import passed
+from ganrun.models.conditional import Beside, block, passed
 from ganrun.models.epilogues import Epilogue
-from ganrun.models.layers import WEIGHTED, Fold, dropout, stack
+from ganrun.models.layers import WEIGHTED, Fold, dropout
 
 RANGES = {"tanh": (-1.0, 1.0), "linear": (-math.inf, math.inf)}
 OUTPUTS = ("linear", "sigmoid")
@@ -29,18 +30,19 @@ class Generator(nn.Module):
 
     def __init__(self, *, latent: int, channels: int, resolution: int, output: str):
         super().__init__()
-        limits.whole("model.generator.latent", latent, 1)
-        limits.choice("model.generator.output", output, RANGES)
+        limits.whole(".latent", latent, 1)
+        limits.choice(".output", output, RANGES)
         self.latent, self.channels, self.resolution = latent, channels, resolution
         self.range = RANGES[output]  # what the images can take
         self.squash = nn.Tanh() if output == "tanh" else nn.Identity()
 
     @property
     def traits(self) -> Traits:
+        """None of its own: what a generator is does not restrict what it is combined with."""
         return Traits()
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """[B, Z] -> [B, C, H, W]. Labels go to the layers that read them; where there are none they are ignored."""
+        """[B, Z] -> [B, C, H, W]. Labels [B] go to the layers that read them; where there are none they are ignored."""
         return self.squash(passed(self.to_image, passed(self.blocks, noise, labels), labels))
 
 
@@ -53,42 +55,73 @@ class Discriminator(nn.Module):
 
     def __init__(self, *, channels: int, resolution: int, output: str):
         super().__init__()
-        limits.choice("model.discriminator.output", output, OUTPUTS)
+        limits.choice(".output", output, OUTPUTS)
         self.channels, self.resolution = channels, resolution
         self.squash = nn.Sigmoid() if output == "sigmoid" else nn.Identity()
 
     @property
     def traits(self) -> Traits:
-        """Read from the layers that are there now, so a trick that replaces batch norm is believed."""
+        """Read from the layers that are there now, so a trick that replaces batch norm changes them."""
         coupled = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in self.modules())
         dropping = any(isinstance(layer, nn.Dropout) for layer in self.modules())
         comparing = any(isinstance(layer, Epilogue) for layer in self.modules())
         bounded = isinstance(self.squash, nn.Sigmoid)
-        spoilt = {Fact.PER_SAMPLE: coupled, Fact.SCORE: bounded, Fact.STEADY: dropping, Fact.ALONE: comparing}
+        lost = {Fact.PER_SAMPLE: coupled, Fact.SCORE: bounded, Fact.STEADY: dropping, Fact.ALONE: comparing}
         return Traits(
             provides=facts(*OFFERS),
-            invalidates=facts(*[fact for fact, is_spoilt in spoilt.items() if is_spoilt]),
+            invalidates=facts(*[fact for fact, is_lost in lost.items() if is_lost]),
             prefers=facts(*[Fact.CURRENT] * comparing),  # a pool mixes generators within a batch
         )
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
-        """[B, C, H, W] -> score [B] and features. Labels go to the layers that read them."""
-        features = []
-        hidden = images
-        for block in self.blocks:
-            hidden = passed(block, hidden, labels)
-            features.append(hidden)
-        return DiscriminatorOutput(self.squash(passed(self.head, hidden, labels)).squeeze(1), tuple(features))
+        """[B, C, H, W] -> score [B] and features. Labels [B] go to the layers that read them."""
+        features = self.hidden(images, labels)
+        return DiscriminatorOutput(self.squash(passed(self.head, features[-1], labels)).squeeze(1), features)
+
+    def hidden(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The output of each block, shallow first. [B, C, H, W], [B] -> [B, C', H', W'] or [B, N] each"""
+        features: list[Tensor] = []
+        for layer in self.blocks:
+            features.append(passed(layer, features[-1] if features else images, labels))
+        return tuple(features)
 
 
-def head(shape: Sequence[int], epilogue: Epilogue | None, *, drops: float = 0.0, bias: bool) -> nn.Sequential:
-    """From the last features, of this shape without the batch, to a score."""
-    inputs = epilogue.fit(shape) if epilogue else math.prod(shape)
+class NamingDiscriminator(Discriminator):
+    """A discriminator with logits of classes, from its last features, beside the score. Odena et al. 2017 (AC-GAN)."""
+
+    class_head: nn.Module | None  # None: it names no classes
+
+    @property
+    def traits(self) -> Traits:
+        """As of any discriminator; with logits of classes, a class head too."""
+        found = super().traits
+        return found if self.class_head is None else replace(found, provides=found.provides | {Fact.CLASS_HEAD})
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
+        """[B, C, H, W] -> score [B], features, and heads["class"], logits [B, K]. Labels [B] as in the base class."""
+        output = super().forward(images, labels)
+        if self.class_head is None:
+            return output
+        return output._replace(heads={"class": self.class_head(output.features[-1])})
+
+
+def head(
+    shape: Sequence[int],
+    epilogue: Epilogue | None,
+    *,
+    drops: float = 0.0,
+    label: Beside | None = None,
+    outputs: int = 1,
+    bias: bool,
+) -> nn.Sequential:
+    """From the last features, of this shape without the batch, to a score, or several `outputs`; beside a label's."""
+    inputs = (epilogue.fit(shape) if epilogue else math.prod(shape)) + (label.size if label else 0)
     fold = Fold() if len(shape) > 1 and not epilogue else None
-    return stack(epilogue=epilogue, fold=fold, dropout=dropout(drops), score=nn.Linear(inputs, 1, bias=bias))
+    score = nn.Linear(inputs, outputs, bias=bias)
+    return block(epilogue=epilogue, fold=fold, dropout=dropout(drops), label=label, score=score)
 
 
-# What tricks that work inside networks stand on ----------------------------------------------------------------------
+# What tricks that work inside networks use ----------------------------------------------------------------------------
 
 
 def weighted(net: nn.Module) -> Iterator[tuple[str, nn.Linear | nn.Conv2d | nn.ConvTranspose2d]]:
@@ -99,7 +132,7 @@ def weighted(net: nn.Module) -> Iterator[tuple[str, nn.Linear | nn.Conv2d | nn.C
 
 
 def blocks(net: nn.Module) -> list[nn.Sequential]:
-    """The blocks of a network of ours, bottom or image side first; none of a network built otherwise."""
+    """The blocks of a network of ours, bottom or image side first; none of a network that is built otherwise."""
     return [block for block in getattr(net, "blocks", ()) if isinstance(block, nn.Sequential)]
 
 
@@ -114,8 +147,8 @@ def shapes(net: Generator | Discriminator) -> list[torch.Size]:
     given = (net.latent,) if isinstance(net, Generator) else (net.channels, net.resolution, net.resolution)
     found: list[torch.Size] = []
     copy = deepcopy(net).eval()
-    for block in copy.blocks:
-        block.register_forward_hook(lambda _, given, made: found.append(made.shape[1:]))
+    for layer in copy.blocks:
+        layer.register_forward_hook(lambda _, given, made: found.append(made.shape[1:]))
     with torch.random.fork_rng(devices=()):  # some layers draw
         copy(torch.zeros(2, *given), torch.zeros(2, dtype=torch.int64))
     return found

@@ -24,26 +24,17 @@ class Generator(base.Generator):
     """Project noise to 8x8 maps; at each scale two convolutions, then double the size."""
 
     def __init__(
-        self,
-        *,
-        latent: int,
-        channels: int,
-        resolution: int,
-        width: int,
-        norm: str,
-        activation: str,
-        slope: float,
-        output: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, latent: int, channels: int, resolution: int, width: int, norm: str, activation: str, slope: float,
+        output: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
-        here = "model.generator"
-        after = _after(here, channels, resolution, width, norm, activation, slope)
+        after = _after(channels, resolution, width, norm, activation, slope)
         self.blocks = _decoder(latent, width, resolution, after)
         self.to_image = stack(conv=layers.keep(width, channels, KERNEL, bias=True))
-        layers.initialise(self, f"{here}.init", **init)
+        layers.initialise(self, **init)
 
     def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
+        """A warning about batch norm, which the paper leaves out."""
         return _without_batch_norm(self)
 
 
@@ -51,28 +42,19 @@ class Discriminator(AutoEncoder):
     """An encoder whose filters grow by `width` at each smaller scale, a dense code, and the generator's form back."""
 
     def __init__(
-        self,
-        *,
-        channels: int,
-        resolution: int,
-        width: int,
-        code: int,
-        norm: str,
-        activation: str,
-        slope: float,
-        error: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, channels: int, resolution: int, width: int, code: int, norm: str, activation: str, slope: float,
+        error: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         super().__init__(channels=channels, resolution=resolution, error=error)
-        here = "model.discriminator"
-        limits.whole(f"{here}.code", code, 1)
-        after = _after(here, channels, resolution, width, norm, activation, slope)
+        limits.whole(".code", code, 1)
+        after = _after(channels, resolution, width, norm, activation, slope)
         self.blocks = _encoder(code, channels, width, resolution, after)
         self.decoder = _decoder(code, width, resolution, after)
         self.decoder.append(stack(conv=layers.keep(width, channels, KERNEL, bias=True)))
-        layers.initialise(self, f"{here}.init", **init)
+        layers.initialise(self, **init)
 
     def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
+        """A warning about batch norm, which the paper leaves out."""
         return _without_batch_norm(self)
 
 
@@ -101,7 +83,7 @@ def _encoder(code: int, channels: int, width: int, resolution: int, after: After
 
 
 def _conv(inputs: int, outputs: int, after: After, *, halves: bool = False) -> nn.Sequential:
-    conv = (layers.halve if halves else layers.keep)(inputs, outputs, KERNEL, bias=after.norm == "none")
+    conv = (layers.halve if halves else layers.keep)(inputs, outputs, KERNEL, bias=after.bias)
     return stack(conv=conv, **after(outputs))
 
 
@@ -109,11 +91,11 @@ def _scales(resolution: int) -> int:
     return (resolution // SMALLEST).bit_length()  # 8x8 to the image's size, both included
 
 
-def _after(here: str, channels: int, resolution: int, width: int, norm: str, activation: str, slope: float) -> After:
-    limits.resolution(f"{here}.resolution", resolution, RESOLUTIONS)
-    limits.whole(f"{here}.channels", channels, 1, 4)
-    limits.whole(f"{here}.width", width, 1)
-    return After(where=here, norm=norm, activation=activation, slope=slope, dropout=0.0)
+def _after(channels: int, resolution: int, width: int, norm: str, activation: str, slope: float) -> After:
+    limits.resolution(".resolution", resolution, RESOLUTIONS)
+    limits.whole(".channels", channels, 1, 4)
+    limits.whole(".width", width, 1)
+    return After(norm=norm, activation=activation, slope=slope, dropout=0.0)
 
 
 def _without_batch_norm(net: nn.Module) -> Iterable[Diagnostic]:

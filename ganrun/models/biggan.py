@@ -1,6 +1,8 @@
-"""BigGAN's generator: each block is told the class and a part of the noise. Brock et al. 2019, appendix B."""
+"""BigGAN's generator: each block is given the class and a part of the noise. Brock et al. 2019, appendix B."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +28,7 @@ class CodedBatchNorm(Labelled):
         self.gain, self.bias = (nn.Linear(code, channels, bias=False) for _ in range(2))
 
     def forward(self, maps: Tensor, labels: Tensor | None) -> Tensor:
-        """[B, C, H, W] and, in place of labels, codes [B, N]"""
+        """Maps [B, C, H, W] and, in place of labels, codes [B, N] -> maps of the same shape."""
         assert labels is not None, "a conditional network was given no labels"
         gain, bias = (layer(labels)[:, :, None, None].to(maps.dtype) for layer in (self.gain, self.bias))
         return self.norm(maps) * (1 + gain) + bias
@@ -40,43 +42,28 @@ class Generator(base.Generator):
     """
 
     def __init__(
-        self,
-        *,
-        latent: int,
-        channels: int,
-        resolution: int,
-        classes: int,
-        embed: int,
-        width: int,
-        max_width: int,
-        kernel: int,
-        top_kernel: int,
-        upsample: str,
-        activation: str,
-        slope: float,
-        dropout: float,
-        output: str,
+        self, *, latent: int, channels: int, resolution: int, classes: int, embed: int, width: int, max_width: int,
+        kernel: int, top_kernel: int, upsample: str, activation: str, slope: float, dropout: float, output: str,
         init: Mapping[str, Any],
-    ):
+    ):  # fmt: skip
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
-        here = "model.generator"
-        widths = resnet_blocks.generator_widths(here, channels, resolution, width, max_width)
-        resnet_blocks.check_up(here, kernel, top_kernel, upsample)
-        limits.classes(f"{here}.classes", classes)
-        limits.whole(f"{here}.embed", embed, 1)
+        widths = resnet_blocks.generator_widths(channels, resolution, width, max_width)
+        resnet_blocks.check_up(kernel, top_kernel, upsample)
+        limits.classes(".classes", classes)
+        limits.whole(".embed", embed, 1)
         self.classes, self.part = classes, _part(latent, len(widths))
         self.shared = nn.Embedding(classes, embed)
-        after = After(where=here, norm="batch", activation=activation, slope=slope, dropout=dropout)
+        after = After(norm="batch", activation=activation, slope=slope, dropout=dropout)
         code = embed + self.part
-        before = Before(after=after, norm=lambda channels: CodedBatchNorm(channels=channels, code=code))
+        before = Before(after=replace(after, own_norm=partial(CodedBatchNorm, code=code)))
         project = nn.Linear(self.part, widths[0] * SEED**2)
         self.blocks = resnet_blocks.tower(project, widths, kernel=kernel, upsample=upsample, before=before)
         self.to_image = resnet_blocks.to_image(widths[-1], channels, top_kernel, after)
-        resnet_blocks.initialise(self, f"{here}.init", **init)
+        resnet_blocks.initialise(self, **init)
         nn.init.orthogonal_(self.shared.weight)
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """[B, Z] and [B] -> [B, C, H, W]"""
+        """Noise [B, Z] and labels [B] -> images [B, C, H, W]."""
         assert labels is not None, "a conditional network was given no labels"
         shared = self.shared(labels)
         first, *others = noise.split(self.part, 1)
@@ -92,5 +79,5 @@ def _part(latent: int, parts: int) -> int:
     if latent % parts:
         found = f"{latent} numbers of noise, which {parts} parts do not share evenly"
         close = max(parts, latent // parts * parts)
-        raise ConfigError("model.generator.latent", found, f"a multiple of {parts}", f"model.generator.latent={close}")
+        raise ConfigError(".latent", found, f"a multiple of {parts}", f".latent={close}")
     return latent // parts

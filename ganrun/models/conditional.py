@@ -1,44 +1,44 @@
-"""Pieces of networks that know classes: labels beside the input, norms for each class, scores by projection."""
+"""Layers of conditional networks: labels beside the input, norms for each class, scores by projection."""
+
+from collections import OrderedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganrun.core import limits
+from ganrun.models.layers import stack
 
 
-def check(here: str, classes: int, embed: int | None = None, *, low: int = 1) -> None:
+def check(classes: int, embed: int | None = None, *, low: int = 1) -> None:
     """Refuse a number of classes, or of an embedding's values, that a network cannot have."""
-    limits.classes(f"{here}.classes", classes, low)
+    limits.classes(".classes", classes, low)
     if embed is not None:
-        limits.whole(f"{here}.embed", embed, 1)
+        limits.whole(".embed", embed, 1)
 
 
 class Labelled(nn.Module):
-    """A layer that reads labels too: forward(values, labels)."""
+    """A layer that reads labels too: its `forward` takes values and labels."""
 
 
 class Block(nn.Sequential):
-    """Layers in order, of which those that read labels are given them. Tricks may add layers, as to any block."""
+    """Layers in order; those that read labels are given them. Tricks may add layers, as to any block."""
 
     def forward(self, values: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Values [B, N] or [B, C, H, W], labels [B] -> the output of the last layer."""
         for layer in self:
             values = passed(layer, values, labels)
         return values
 
 
 def passed(layer: nn.Module, values: Tensor, labels: Tensor | None) -> Tensor:
-    """What a layer makes of these values, and of the labels where it reads any."""
+    """The output of a layer for values [B, N] or [B, C, H, W], and for labels [B] where it reads any."""
     return layer(values, labels) if isinstance(layer, Labelled | Block) else layer(values)
 
 
 def block(**parts: nn.Module | None) -> Block:
-    """Layers in this order under these names; one that is None does not exist."""
-    layers = Block()
-    for name, part in parts.items():
-        if part is not None:
-            layers.add_module(name, part)
-    return layers
+    """Layers in this order under these names; one that is None is left out."""
+    return Block(OrderedDict(stack(**parts).named_children()))
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
@@ -58,7 +58,7 @@ class Beside(Labelled):
         self.table = nn.Embedding(classes, embed) if embed else None
 
     def forward(self, values: Tensor, labels: Tensor | None) -> Tensor:
-        """[B, N] -> [B, N + size], or [B, C, H, W] -> [B, C + size, H, W]"""
+        """The label's values after the others. [B, N] -> [B, N + size], or [B, C, H, W] -> [B, C + size, H, W]"""
         assert labels is not None, "a conditional network was given no labels"
         code = one_hot(labels, self.classes) if self.table is None else self.table(labels)
         code = code.to(values.dtype)
@@ -67,7 +67,29 @@ class Beside(Labelled):
         return torch.cat([values, code], 1)
 
     def extra_repr(self) -> str:
+        """The settings, as `print` shows them."""
         return f"classes={self.classes}, size={self.size}"
+
+
+class LabelLayers:
+    """Makes the layers that put a label beside what other layers read: the network's input, or `every` layer's.
+
+    Without classes it makes none, so that one constructor serves conditional and unconditional networks.
+    """
+
+    def __init__(self, *, classes: int, embed: int | None, every: bool):
+        self.every, self.classes, self.embed = every, classes, embed
+
+    def __call__(self, *, first: bool = False) -> Beside | None:
+        """The layer before the `first` layer of a network, or before a later one; None where labels are not put."""
+        return Beside(classes=self.classes, embed=self.embed) if self.size(first=first) else None
+
+    def size(self, *, first: bool = False) -> int:
+        """How many values such a layer adds."""
+        return (self.embed or self.classes) if first or self.every else 0
+
+
+NO_LABELS = LabelLayers(classes=0, embed=None, every=False)
 
 
 class ConditionalBatchNorm(Labelled):
@@ -84,14 +106,14 @@ class ConditionalBatchNorm(Labelled):
         nn.init.zeros_(self.bias.weight)
 
     def forward(self, maps: Tensor, labels: Tensor | None) -> Tensor:
-        """[B, C, H, W]"""
+        """Maps [B, C, H, W], labels [B] -> maps of the same shape, scaled and shifted for each class."""
         assert labels is not None, "a conditional network was given no labels"
         gain, bias = (table(labels)[:, :, None, None].to(maps.dtype) for table in (self.gain, self.bias))
         return self.norm(maps) * gain + bias
 
 
 class Score(Labelled):
-    """psi(phi(x)) + <embed(y), phi(x)>, from features phi(x). Miyato & Koyama 2018, equation 9."""
+    """A score by projection: psi(phi(x)) + <embed(y), phi(x)> of features phi(x). Miyato & Koyama 2018, equation 9."""
 
     def __init__(self, *, features: int, classes: int, bias: bool):
         super().__init__()
@@ -99,7 +121,7 @@ class Score(Labelled):
         self.projection = Projection(classes=classes, features=features)
 
     def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
-        """[B, N] -> [B, 1]"""
+        """Features and labels to a score. [B, N], [B] -> [B, 1]"""
         return self.psi(features) + self.projection(features, labels)[:, None]
 
 
@@ -107,7 +129,7 @@ class Projection(Labelled):
     """What a label adds to a score: <embed(y), phi(x)>. Miyato & Koyama 2018, equation 9.
 
     The embedding is the weight of a dense layer of one-hot labels, so that tricks on weights, such as spectral norm,
-    reach it; `init` draws it as it draws all others.
+    apply to it too; `init` draws it as it draws all others.
     """
 
     def __init__(self, *, classes: int, features: int):
@@ -115,7 +137,7 @@ class Projection(Labelled):
         self.embed = nn.Linear(classes, features, bias=False)
 
     def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
-        """[B, N] -> [B]"""
+        """Features and labels to what the label adds. [B, N], [B] -> [B]"""
         assert labels is not None, "a conditional network was given no labels"
         rows = F.embedding(labels, self.embed.weight.t())
         return (rows.to(features.dtype) * features).sum(1)

@@ -1,13 +1,14 @@
-"""The DCGAN that StudioGAN measures on CIFAR-10: a discriminator of two convolutions a scale. `deep_conv.py` there."""
+"""The DCGAN that StudioGAN measures on CIFAR-10: D has two convolutions a scale. Kang et al. 2023, `deep_conv.py`."""
 
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 from torch import nn
 
 from ganrun.core import limits
 from ganrun.models import base, layers
+from ganrun.models.conditional import Block
+from ganrun.models.dcgan_shape import doubled
 from ganrun.models.epilogues import Epilogue
 from ganrun.models.layers import After, Unfold, keep, stack
 
@@ -19,35 +20,19 @@ class Generator(base.Generator):
     """Noise to 4x4 maps without norm or activation, doubled up to the image, then one convolution at full size."""
 
     def __init__(
-        self,
-        *,
-        latent: int,
-        channels: int,
-        resolution: int,
-        width: int,
-        max_width: int,
-        kernel: int,
-        top_kernel: int,
-        norm: str,
-        activation: str,
-        slope: float,
-        dropout: float,
-        output: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, latent: int, channels: int, resolution: int, width: int, max_width: int, kernel: int, top_kernel: int,
+        norm: str, activation: str, slope: float, dropout: float, output: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
-        here = "model.generator"
-        scales = layers.scales(here, resolution, RESOLUTIONS, SMALLEST)
-        limits.resizing_kernel(f"{here}.kernel", kernel)
-        limits.odd_kernel(f"{here}.top_kernel", top_kernel)
-        widths = layers.widths(here, channels, width, max_width, scales + 1)[::-1]  # bottom first
-        after = After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
+        limits.resizing_kernel(".kernel", kernel)
+        limits.odd_kernel(".top_kernel", top_kernel)
+        widths = _widths(channels, resolution, width, max_width)[::-1]  # bottom first
+        after = After(norm=norm, activation=activation, slope=slope, dropout=dropout)
         project = nn.Linear(latent, widths[0] * SMALLEST**2)
-        self.blocks = nn.Sequential(stack(project=project, unfold=Unfold(channels=widths[0], size=SMALLEST)))
-        for below, above in pairwise(widths):
-            self.blocks.append(stack(conv=layers.double(below, above, kernel, bias=True), **after(above)))
+        bottom = stack(project=project, unfold=Unfold(channels=widths[0], size=SMALLEST))
+        self.blocks = Block(bottom, *doubled(widths, kernel, after, bias=True))
         self.to_image = stack(conv=keep(widths[-1], channels, top_kernel, bias=True))
-        layers.initialise(self, f"{here}.init", **init)
+        layers.initialise(self, **init)
 
 
 class Discriminator(base.Discriminator):
@@ -57,36 +42,26 @@ class Discriminator(base.Discriminator):
     """
 
     def __init__(
-        self,
-        *,
-        channels: int,
-        resolution: int,
-        width: int,
-        max_width: int,
-        wide_kernel: int,
-        kernel: int,
-        norm: str,
-        activation: str,
-        slope: float,
-        dropout: float,
-        epilogue: Epilogue | None,
-        output: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, channels: int, resolution: int, width: int, max_width: int, wide_kernel: int, kernel: int, norm: str,
+        activation: str, slope: float, dropout: float, epilogue: Epilogue | None, output: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         super().__init__(channels=channels, resolution=resolution, output=output)
-        here = "model.discriminator"
-        scales = layers.scales(here, resolution, RESOLUTIONS, SMALLEST)
-        limits.odd_kernel(f"{here}.wide_kernel", wide_kernel)
-        limits.resizing_kernel(f"{here}.kernel", kernel)
-        after = After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
-        *widths, last = layers.widths(here, channels, width, max_width, scales + 1)
+        limits.odd_kernel(".wide_kernel", wide_kernel)
+        limits.resizing_kernel(".kernel", kernel)
+        after = After(norm=norm, activation=activation, slope=slope, dropout=dropout)
+        *widths, last = _widths(channels, resolution, width, max_width)
         self.blocks = nn.Sequential()
         for above, below in zip([channels, *widths], widths, strict=False):
             self.blocks.append(_block(above, below, wide_kernel, kernel, after))
         final = stack(conv=keep(widths[-1], last, wide_kernel, bias=True), **after(last), pool=layers.Pool(kind="sum"))
-        self.blocks.append(final)  # the sums are the last features, on which an epilogue stands
+        self.blocks.append(final)  # the sums are the last features, which an epilogue reads
         self.head = base.head((last,), epilogue, bias=True)
-        layers.initialise(self, f"{here}.init", **init)
+        layers.initialise(self, **init)
+
+
+def _widths(channels: int, resolution: int, width: int, max_width: int) -> list[int]:
+    """Channels at the size of the image and at each smaller scale, down to 4x4 maps."""
+    return layers.widths(channels, width, max_width, layers.scales(resolution, RESOLUTIONS, SMALLEST) + 1)
 
 
 def _block(above: int, below: int, wide_kernel: int, kernel: int, after: After) -> nn.Sequential:

@@ -1,6 +1,6 @@
-"""What may stand between a discriminator's last features and its score: layers that compare the images of a batch.
+"""Layers between a discriminator's last features and its score that compare the images of a batch.
 
-Reals and fakes are judged in separate calls (`core/pair.py`), so these layers never see both at once.
+Reals and fakes are scored in separate calls (`core/pair.py`), so these layers never see both at once.
 """
 
 import math
@@ -16,14 +16,14 @@ from ganrun.models.layers import Fold, precise
 
 
 class Epilogue(nn.Module):
-    """Turns features [B, C, H, W] or [B, N] into vectors that also say how alike the images of the batch are."""
+    """Turns features [B, C, H, W] or [B, N] into vectors that also measure how alike the images of the batch are."""
 
     def fit(self, shape: Sequence[int]) -> int:
         """Allocate for features of this shape, without the batch. Returns the length of the vectors to come."""
         raise NotImplementedError
 
     def calibrate(self, features: Tensor) -> None:
-        """Set what follows from the features of one batch of reals. Without gradients."""
+        """Set what depends on the features of one batch of reals, [B, C, H, W] or [B, N]. Without gradients."""
 
 
 class MinibatchStddev(Epilogue):
@@ -43,8 +43,9 @@ class MinibatchStddev(Epilogue):
         return (maps + 1) * math.prod(size)
 
     def forward(self, features: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, (C + 1) H W], or [B, N] -> [B, N + 1]."""
         maps = features if features.dim() == 4 else features[:, :, None, None]
-        members = math.gcd(self.group, len(maps))  # `group`, unless `force` let another batch through
+        members = math.gcd(self.group, len(maps))  # `group`, unless `force` has let another batch size pass
         groups = precise(maps).unflatten(0, (members, -1))  # [G, B / G, C, H, W]
         spread = (groups.var(0, unbiased=False) + self.eps).sqrt().mean((1, 2, 3))  # [B / G]
         extra = spread.repeat(members).to(maps.dtype)[:, None, None, None].expand(-1, 1, *maps.shape[2:])
@@ -60,6 +61,7 @@ class MinibatchStddev(Epilogue):
             yield Diagnostic("C13", Level.ERROR, f"{found}. Try: {remedy}")
 
     def extra_repr(self) -> str:
+        """The settings, as `print` shows them."""
         return f"group={self.group}"
 
 
@@ -89,6 +91,7 @@ class MinibatchDiscrimination(Epilogue):
         return inputs + self.kernels
 
     def forward(self, features: Tensor) -> Tensor:
+        """[B, C, H, W] or [B, N] -> [B, N + kernels]."""
         vectors = self.fold(features)
         with torch.autocast(vectors.device.type, enabled=False):
             distances = self._distances(precise(vectors))
@@ -97,7 +100,10 @@ class MinibatchDiscrimination(Epilogue):
 
     @torch.no_grad()
     def calibrate(self, features: Tensor) -> None:
-        """Scale each kernel to half the mean distance to the nearest other image; centre what it answers."""
+        """Scale each kernel to half the mean distance to the nearest other image, and centre its output.
+
+        Features of a batch of reals: [B, C, H, W] or [B, N].
+        """
         distances = self._distances(precise(self.fold(features)))
         itself = 1e6 * torch.eye(len(distances), device=distances.device)[:, :, None]  # the paper's code has 1e6 too
         unit = (0.5 * (distances + itself).amin(1).mean(0)).clamp_min(1e-8)  # [kernels]
@@ -108,9 +114,9 @@ class MinibatchDiscrimination(Epilogue):
         """[B, A] -> L1 distances [B, B, kernels]. Not cdist, which has no second derivative."""
         norms = torch.linalg.vector_norm(self.theta, dim=0)
         weight = self.theta * (self.log_scale.exp() / norms)
-        answers = (vectors @ weight.flatten(1)).unflatten(1, (self.kernels, self.dims))
+        values = (vectors @ weight.flatten(1)).unflatten(1, (self.kernels, self.dims))
         # Dimension by dimension: half the memory and time of [B, B, kernels, dims] summed over its last, short axis.
-        return sum((one[:, None] - one[None]).abs() for one in answers.movedim(2, 0).contiguous())
+        return sum((one[:, None] - one[None]).abs() for one in values.movedim(2, 0).contiguous())
 
     def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
         """One image has no others."""
@@ -118,6 +124,7 @@ class MinibatchDiscrimination(Epilogue):
             yield Diagnostic("C13", Level.ERROR, "compares images, and the batch has one. Try: batch=2")
 
     def extra_repr(self) -> str:
+        """The settings, as `print` shows them."""
         return f"kernels={self.kernels}, dims={self.dims}"
 
 

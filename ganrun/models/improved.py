@@ -1,6 +1,7 @@
 """The CIFAR-10 networks of Improved Techniques for Training GANs. Salimans et al. 2016; improved-gan, train_cifar_*."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,10 +10,10 @@ from torch import Tensor, nn
 from ganrun.core import limits
 from ganrun.core.context import DiscriminatorOutput
 from ganrun.core.facts import Fact
-from ganrun.core.traits import Traits, facts
+from ganrun.core.traits import Traits
 from ganrun.models import base, dcgan, layers
 from ganrun.models.epilogues import Epilogue
-from ganrun.models.layers import stack
+from ganrun.models.layers import After, stack
 
 RESOLUTIONS = (16, 32, 64, 128)
 STEPS = (1, 1, 2)  # strides of the three convolutions of each stage
@@ -31,28 +32,17 @@ class Discriminator(base.Discriminator):
     """
 
     def __init__(
-        self,
-        *,
-        channels: int,
-        resolution: int,
-        width: int,
-        classes: int,
-        activation: str,
-        slope: float,
-        input_dropout: float,
-        dropout: float,
-        epilogue: Epilogue | None,
-        output: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, channels: int, resolution: int, width: int, classes: int, activation: str, slope: float,
+        input_dropout: float, dropout: float, epilogue: Epilogue | None, output: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         super().__init__(channels=channels, resolution=resolution, output=output)
-        here = "model.discriminator"
-        limits.resolution(f"{here}.resolution", resolution, RESOLUTIONS)
-        for key, value, most in (("channels", channels, 4), ("width", width, None), ("classes", classes, None)):
-            limits.whole(f"{here}.{key}", value, 1, most)
-        limits.number(f"{here}.input_dropout", input_dropout, 0, 1)
-        after = layers.After(where=here, norm="none", activation=activation, slope=slope, dropout=0.0)
-        limits.number(f"{here}.dropout", dropout, 0, 1)
+        limits.resolution(".resolution", resolution, RESOLUTIONS)
+        limits.whole(".channels", channels, 1, 4)
+        limits.whole(".width", width, 1)
+        limits.whole(".classes", classes, 1)
+        limits.number(".input_dropout", input_dropout, 0, 1)
+        after = After(norm="none", activation=activation, slope=slope, dropout=0.0)
+        limits.number(".dropout", dropout, 0, 1)
         pixels, *drops = (layers.dropout(p) for p in (input_dropout, dropout, dropout))
         self.blocks = nn.Sequential(
             stack(pixel_dropout=pixels, **_stage(channels, width, after), dropout=drops[0]),
@@ -61,40 +51,30 @@ class Discriminator(base.Discriminator):
             stack(conv=nn.Conv2d(2 * width, 2 * width, 1), **after(2 * width)),
             stack(conv=nn.Conv2d(2 * width, 2 * width, 1), **after(2 * width), pool=layers.Pool(kind="mean")),
         )
-        self.head = _classes((2 * width,), epilogue, classes)
+        self.head = base.head((2 * width,), epilogue, outputs=classes, bias=True)
         self.logits = classes
-        layers.initialise(self, f"{here}.init", **init)
+        layers.initialise(self, **init)
 
     @property
     def traits(self) -> Traits:
+        """As of any discriminator; with several classes, that the score is the log-sum-exp of their logits."""
         own = super().traits
-        given = own.provides | (facts(Fact.CLASS_SCORE) if self.logits > 1 else facts())
-        return Traits(provides=given, invalidates=own.invalidates, prefers=own.prefers)
+        return replace(own, provides=own.provides | {Fact.CLASS_SCORE}) if self.logits > 1 else own
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
         """[B, C, H, W] -> score [B], features, and with several classes their logits [B, K]. Labels are not read."""
-        features = []
-        hidden = images
-        for block in self.blocks:
-            hidden = block(hidden)
-            features.append(hidden)
-        logits = self.head(hidden).float()
+        features = self.hidden(images)
+        logits = self.head(features[-1]).float()
         if self.logits == 1:
-            return DiscriminatorOutput(self.squash(logits).squeeze(1), tuple(features))
-        return DiscriminatorOutput(self.squash(torch.logsumexp(logits, 1)), tuple(features), {"class": logits})
+            return DiscriminatorOutput(self.squash(logits).squeeze(1), features)
+        return DiscriminatorOutput(self.squash(torch.logsumexp(logits, 1)), features, {"class": logits})
 
 
-def _stage(inputs: int, outputs: int, after: layers.After) -> dict[str, nn.Module | None]:
-    """Three convolutions that end at half the size. Names are numbered, but for the last."""
+def _stage(inputs: int, outputs: int, after: After) -> dict[str, nn.Module | None]:
+    """Three convolutions that end at half the size. All names but those of the last are numbered."""
     parts: dict[str, nn.Module | None] = {}
     for number, stride in enumerate(STEPS):
         tag = "" if number == len(STEPS) - 1 else str(number)
         parts[f"conv{tag}"] = nn.Conv2d(outputs if number else inputs, outputs, 3, stride=stride, padding=1)
         parts[f"activation{tag}"] = after(outputs)["activation"]
     return parts
-
-
-def _classes(shape: Sequence[int], epilogue: Epilogue | None, classes: int) -> nn.Sequential:
-    """From the last features to a logit for each class."""
-    inputs = epilogue.fit(shape) if epilogue else shape[0]
-    return stack(epilogue=epilogue, score=nn.Linear(inputs, classes))

@@ -1,4 +1,4 @@
-"""Pieces that every network here is made of: norms, activations, resizing convolutions, initialisation."""
+"""Layers that all networks are made of: norms, activations, resizing convolutions, initialisation."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,6 +13,7 @@ from ganrun.core.errors import ConfigError
 
 NORMS = ("batch", "instance", "layer", "group", "none")
 INITS = ("normal", "uniform", "xavier", "he", "default")
+Parts = dict[str, nn.Module | None]  # layers by name, in order; None: there is no such layer
 WEIGHTED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 GROUPS = 32  # Wu & He 2018, table 3
 ACTIVATIONS: dict[str, Callable[[float], nn.Module]] = {
@@ -27,7 +28,7 @@ ACTIVATIONS: dict[str, Callable[[float], nn.Module]] = {
 
 
 def stack(**parts: nn.Module | None) -> nn.Sequential:
-    """Layers in this order under these names; one that is None does not exist."""
+    """Layers in this order under these names; one that is None is left out."""
     layers = nn.Sequential()
     for name, part in parts.items():
         if part is not None:
@@ -35,35 +36,41 @@ def stack(**parts: nn.Module | None) -> nn.Sequential:
     return layers
 
 
-def scales(where: str, resolution: int, possible: Sequence[int], smallest: int) -> int:
-    """How often the size of maps halves from an image to `smallest` pixels; 32 to 4 are 3. Checks the resolution."""
-    limits.resolution(f"{where}.resolution", resolution, possible)
+def scales(resolution: int, possible: Sequence[int], smallest: int) -> int:
+    """How often the size of maps halves from an image to `smallest` pixels: 3 times from 32 to 4.
+
+    Raises ConfigError for a resolution that is not among those possible.
+    """
+    limits.resolution(".resolution", resolution, possible)
     return (resolution // smallest).bit_length() - 1
 
 
-def widths(where: str, channels: int, width: int, max_width: int, count: int) -> list[int]:
-    """Channels of `count` maps from the largest on: twice as many in each, up to a cap. Checks what it is given."""
-    limits.whole(f"{where}.channels", channels, 1, 4)
-    limits.whole(f"{where}.width", width, 1)
-    limits.whole(f"{where}.max_width", max_width, 1)
+def widths(channels: int, width: int, max_width: int, count: int) -> list[int]:
+    """Channels of `count` maps from the largest on: twice as many in each, up to a cap.
+
+    Raises ConfigError for a number out of range, of image channels or of maps' channels.
+    """
+    limits.whole(".channels", channels, 1, 4)
+    limits.whole(".width", width, 1)
+    limits.whole(".max_width", max_width, 1)
     if width > max_width:
-        raise ConfigError(
-            f"{where}.width", str(width), f"at most max_width, {max_width}", f"{where}.max_width={4 * width}"
-        )
+        raise ConfigError(".width", str(width), f"at most max_width, {max_width}", f".max_width={4 * width}")
     return [min(width * 2**i, max_width) for i in range(count)]
 
 
 class Pool(nn.Module):
-    """The sum, or mean, of each map. [B, C, H, W] -> [B, C]"""
+    """Global pooling: the sum, or mean, of each map."""
 
     def __init__(self, *, kind: str):
         super().__init__()
         self.kind = kind
 
     def forward(self, maps: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C]."""
         return maps.sum((2, 3)) if self.kind == "sum" else maps.mean((2, 3))
 
     def extra_repr(self) -> str:
+        """The settings, as `print` shows them."""
         return self.kind
 
 
@@ -91,47 +98,62 @@ def activation(kind: str, slope: float) -> nn.Module:
 
 
 def precise(values: Tensor) -> Tensor:
-    """At least float32, for statistics that bf16 would spoil."""
+    """At least float32, for statistics that bf16 is too coarse for. [B, N] or [B, C, H, W]"""
     return values.float() if values.element_size() < 4 else values
 
 
 def on_sphere(values: Tensor, eps: float) -> Tensor:
-    """x / sqrt(mean over dimension 1 of x^2 + eps): Karras et al. 2018, section 4.2. [B, N] or [B, C, H, W]"""
+    """Pixel norm: x / sqrt(mean over dimension 1 of x^2 + eps). Karras et al. 2018, 4.2. [B, N] or [B, C, H, W]"""
     return values * torch.rsqrt(values.square().mean(1, keepdim=True) + eps)
 
 
 def dropout(probability: float) -> nn.Module | None:
-    """Dropout, or no layer at all when nothing is dropped."""
+    """Dropout, or no layer where the probability is 0."""
     return nn.Dropout(probability) if probability else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class After:
-    """What follows a convolution: a norm, an activation, dropout. Each is checked once, then made for any width."""
+    """What follows a convolution: a norm, an activation, dropout. Checked once, made for any number of channels."""
 
-    where: str
     norm: str
     activation: str
     slope: float
     dropout: float
-    momentum: float = 0.1  # PyTorch's own, as no paper here says
+    momentum: float = 0.1  # PyTorch's own, where a paper does not say
     eps: float = 1e-5
+    own_norm: Callable[..., nn.Module] | None = None  # makes the norm of `channels`, in place of the named one
 
     def __post_init__(self) -> None:
-        limits.choice(f"{self.where}.norm", self.norm, NORMS)
-        limits.choice(f"{self.where}.activation", self.activation, ACTIVATIONS)
-        limits.number(f"{self.where}.slope", self.slope, 0)
-        limits.number(f"{self.where}.dropout", self.dropout, 0, 1)
-        limits.number(f"{self.where}.norm_momentum", self.momentum, 0)
-        limits.number(f"{self.where}.norm_eps", self.eps, 0)
+        limits.choice(".norm", self.norm, NORMS)
+        limits.choice(".activation", self.activation, ACTIVATIONS)
+        limits.number(".slope", self.slope, 0)
+        limits.number(".dropout", self.dropout, 0, 1)
+        limits.number(".norm_momentum", self.momentum, 0)
+        limits.number(".norm_eps", self.eps, 0)
 
-    def __call__(self, channels: int, *, normed: bool = True) -> dict[str, nn.Module | None]:
+    @property
+    def bias(self) -> bool:
+        """Whether the layer in front needs a bias: a norm right behind it would undo that, and has its own."""
+        return self.norm == "none"
+
+    def __call__(self, channels: int, *, normed: bool = True) -> Parts:
         """The layers by name, for maps of this many channels."""
         return {
-            "norm": norm(self.norm, channels, momentum=self.momentum, eps=self.eps) if normed else None,
+            "norm": self._norm(channels) if normed else None,
             "activation": activation(self.activation, self.slope),
             "dropout": dropout(self.dropout),
         }
+
+    def by_unit(self, units: int) -> Parts:
+        """The layers by name, for vectors of this length: each unit is normalised on its own."""
+        own = unit_norm(self.norm, units, momentum=self.momentum, eps=self.eps)
+        return self(units, normed=False) | {"norm": own}
+
+    def _norm(self, channels: int) -> nn.Module | None:
+        if self.own_norm is not None:
+            return self.own_norm(channels=channels)
+        return norm(self.norm, channels, momentum=self.momentum, eps=self.eps)
 
 
 def halve(inputs: int, outputs: int, kernel: int, *, bias: bool) -> nn.Conv2d:
@@ -152,23 +174,26 @@ def keep(inputs: int, outputs: int, kernel: int, *, bias: bool) -> nn.Conv2d:
 
 
 class Unfold(nn.Module):
-    """Read a vector [B, S * S * C] as maps [B, C, S, S] that lie in memory channels last, without a copy."""
+    """Read a vector as maps that lie in memory channels last, without a copy."""
 
     def __init__(self, *, channels: int, size: int):
         super().__init__()
         self.shape = (size, size, channels)
 
     def forward(self, vector: Tensor) -> Tensor:
+        """[B, S * S * C] -> [B, C, S, S]."""
         return vector.unflatten(1, self.shape).permute(0, 3, 1, 2)
 
     def extra_repr(self) -> str:
+        """The settings, as `print` shows them."""
         return f"channels={self.shape[2]}, size={self.shape[0]}"
 
 
 class Fold(nn.Module):
-    """Read maps [B, C, S, S] as a vector [B, S * S * C], without a copy when they lie channels last; keep vectors."""
+    """Read maps as a vector, without a copy when they lie channels last; vectors stay as they are."""
 
     def forward(self, maps: Tensor) -> Tensor:
+        """[B, C, S, S] -> [B, S * S * C], or [B, N] -> [B, N]."""
         return maps.permute(0, 2, 3, 1).flatten(1) if maps.dim() == 4 else maps
 
 
@@ -180,12 +205,15 @@ class Scaled(nn.Module):
         self.scale = scale
 
     def forward(self, weight: Tensor) -> Tensor:
+        """What is learnt, times the constant. [O, I] or [O, I, K, K] -> the same"""
         return weight * self.scale
 
     def right_inverse(self, weight: Tensor) -> Tensor:
+        """What is learnt where the weight is this one. [O, I] or [O, I, K, K] -> the same"""
         return weight / self.scale
 
     def extra_repr(self) -> str:
+        """The settings, as `print` shows them."""
         return f"{self.scale:.4g}"
 
 
@@ -197,22 +225,25 @@ class Maxout(nn.Module):
         self.pieces = pieces
 
     def forward(self, values: Tensor) -> Tensor:
-        return values.unflatten(1, (-1, self.pieces)).amax(2)  # [B, units * pieces] -> [B, units]
+        """[B, units * pieces] -> [B, units]."""
+        return values.unflatten(1, (-1, self.pieces)).amax(2)
 
     def extra_repr(self) -> str:
+        """The settings, as `print` shows them."""
         return f"pieces={self.pieces}"
 
 
 @torch.no_grad()
-def initialise(net: nn.Module, where: str, *, kind: str, scale: float, gain_scale: float) -> None:
+def initialise(net: nn.Module, *, kind: str, scale: float, gain_scale: float) -> None:
     """Draw weights as a paper did: biases 0, gains of norms N(1, gain_scale); `default` is PyTorch's own.
 
     scale: standard deviation of `normal`, half width of `uniform`, gain of `xavier` (Glorot & Bengio 2010, eq. 16) and
-    of `he`, N(0, gain sqrt(2 / inputs of a unit)) (He et al. 2015, equation 10).
+    of `he`, N(0, gain sqrt(2 / inputs of a unit)) (He et al. 2015, equation 10). Raises ConfigError for an unknown kind
+    and for negative numbers.
     """
-    limits.choice(f"{where}.kind", kind, INITS)
-    limits.number(f"{where}.scale", scale, 0)
-    limits.number(f"{where}.gain_scale", gain_scale, 0)
+    limits.choice(".init.kind", kind, INITS)
+    limits.number(".init.scale", scale, 0)
+    limits.number(".init.gain_scale", gain_scale, 0)
     for layer in net.modules() if kind != "default" else ():
         if isinstance(layer, WEIGHTED):
             _draw(layer.weight, kind, scale)

@@ -2,7 +2,7 @@
 
 A block is 1x1 up, 3x3 in groups, 1x1 down, with leaky ReLU between; its last convolution starts at 0 and the others
 with less variance the deeper the network is (Fixup, Zhang et al. 2019), so that nothing needs to be normalised. Sizes
-change by bilinear filters alone; a learnt basis stands for the 4x4 maps. No biases but those of leaky ReLUs.
+change by bilinear filters alone; the 4x4 maps come from a learnt basis. No biases but those of leaky ReLUs.
 """
 
 import math
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ganrun.core import limits
 from ganrun.core.errors import ConfigError
 from ganrun.models import base
-from ganrun.models.conditional import Block, Labelled, block
+from ganrun.models.conditional import Beside, Block, Labelled, block
 from ganrun.models.layers import Fold, stack
 
 RESOLUTIONS = (8, 16, 32, 64, 128, 256)
@@ -39,7 +39,7 @@ def widen(inputs: int, outputs: int) -> nn.Conv2d | nn.Linear:
 
 
 class Residual(nn.Module):
-    """x + W3 f(W2 f(W1 x)), with W2 in groups and W3 = 0 at first. Huang et al. 2024, figure 4.
+    """A residual block: x + W3 f(W2 f(W1 x)), with W2 in groups and W3 = 0 at first. Huang et al. 2024, figure 4.
 
     W1 and W2 have variance (gain^2 / inputs) * blocks^(-1 / (CONVOLUTIONS - 1)), where `blocks` counts those of the
     whole network and gain^2 = 2 / (1 + slope^2) is that of leaky ReLU.
@@ -55,7 +55,7 @@ class Residual(nn.Module):
         self.slope = slope
 
     def forward(self, maps: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C, H, W]"""
+        """[B, C, H, W] -> [B, C, H, W]."""
         hidden = F.leaky_relu(self.expand(maps), self.slope)
         hidden = F.leaky_relu(self.mix(hidden), self.slope)
         return maps + self.reduce(hidden)
@@ -73,6 +73,7 @@ class Resample(nn.Module):
         self.register_buffer("kernel", torch.outer(tent, tent)[None, None])
 
     def forward(self, maps: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, 2 H, 2 W] or [B, C, H / 2, W / 2]."""
         channels = maps.shape[1]
         kernel = self.kernel.to(maps.dtype).expand(channels, -1, -1, -1)
         if self.up:
@@ -80,11 +81,12 @@ class Resample(nn.Module):
         return F.conv2d(maps, kernel, stride=2, padding=1, groups=channels)
 
     def extra_repr(self) -> str:
+        """The settings, as `print` shows them."""
         return f"up={self.up}"
 
 
 class Basis(nn.Module):
-    """Noise weighs learnt 4x4 maps, one for each channel."""
+    """Learnt 4x4 maps, one for each channel, weighted by noise."""
 
     maps: nn.Parameter  # [C, 4, 4]
 
@@ -94,64 +96,46 @@ class Basis(nn.Module):
         self.weigh = scaled(nn.Linear(inputs, width, bias=False))
 
     def forward(self, noise: Tensor) -> Tensor:
-        """[B, Z] -> [B, C, 4, 4]"""
+        """[B, Z] -> [B, C, 4, 4]."""
         return self.weigh(noise)[:, :, None, None] * self.maps
 
 
-class Told(Labelled):
-    """A vector for each class, as a dense layer has them for one-hot labels, beside the noise."""
-
-    def __init__(self, *, classes: int, numbers: int):
-        super().__init__()
-        self.table = nn.Embedding(classes, numbers)
-        nn.init.normal_(self.table.weight, 0.0, 1 / math.sqrt(classes))
-
-    def forward(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """[B, Z] -> [B, Z + numbers]"""
-        assert labels is not None, "a conditional network was given no labels"
-        return torch.cat([noise, self.table(labels).to(noise.dtype)], 1)
+def class_beside(*, classes: int, numbers: int) -> Beside:
+    """A vector for each class beside the noise, drawn as a dense layer of one-hot labels would be."""
+    layer = Beside(classes=classes, embed=numbers)
+    assert layer.table is not None
+    nn.init.normal_(layer.table.weight, 0.0, 1 / math.sqrt(classes))
+    return layer
 
 
-class Asked(Labelled):
-    """What D answers about the class that it is asked about: a product with the class's vector."""
+class ClassProduct(Labelled):
+    """The score for a class: the product of D's output vector with the class's. Miyato & Koyama 2018, equation 9."""
 
     def __init__(self, *, classes: int, numbers: int):
         super().__init__()
         self.table = nn.Embedding(classes, numbers)
         nn.init.normal_(self.table.weight, 0.0, 1 / math.sqrt(classes * numbers))
 
-    def forward(self, answers: Tensor, labels: Tensor | None) -> Tensor:
-        """[B, numbers] -> [B, 1]"""
+    def forward(self, outputs: Tensor, labels: Tensor | None) -> Tensor:
+        """Vectors [B, numbers], labels [B] -> scores [B, 1]."""
         assert labels is not None, "a conditional network was given no labels"
-        return (answers * self.table(labels)).sum(1, keepdim=True)
+        return (outputs * self.table(labels)).sum(1, keepdim=True)
 
 
 class Generator(base.Generator):
     """The basis, residual blocks, at each larger scale twice the size and more blocks; a 1x1 convolution ends it."""
 
     def __init__(
-        self,
-        *,
-        latent: int,
-        channels: int,
-        resolution: int,
-        classes: int,
-        width: int,
-        full_width: int,
-        blocks: int,
-        expansion: int,
-        group: int,
-        slope: float,
-        output: str,
-    ):
+        self, *, latent: int, channels: int, resolution: int, classes: int, width: int, full_width: int, blocks: int,
+        expansion: int, group: int, slope: float, output: str,
+    ):  # fmt: skip
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
-        here = "model.generator"
-        widths = _widths(here, channels, resolution, classes, width, full_width)
-        residuals = _Residuals(here, widths, blocks, expansion, group, slope)
+        widths = _widths(channels, resolution, classes, width, full_width)
+        residuals = _Residuals(widths, blocks, expansion, group, slope)
         self.classes = classes
-        told = Told(classes=classes, numbers=latent) if classes else None  # a class, in as many numbers as noise
+        label = class_beside(classes=classes, numbers=latent) if classes else None  # in as many numbers as noise
         basis = Basis(inputs=2 * latent if classes else latent, width=widths[0])
-        self.blocks = Block(block(told=told, basis=basis, **residuals(widths[0])))
+        self.blocks = Block(block(told=label, basis=basis, **residuals(widths[0])))
         for below, above in pairwise(widths):
             change = widen(below, above) if above != below else None
             self.blocks.append(stack(change=change, up=Resample(up=True), **residuals(above)))
@@ -161,27 +145,16 @@ class Generator(base.Generator):
 class Discriminator(base.Discriminator):
     """The generator mirrored: a 1x1 convolution, blocks and halvings, and a learnt basis that weighs the 4x4 maps.
 
-    With classes the basis answers with a vector, and the score is its product with the label's. Miyato & Koyama 2018.
+    With classes the basis outputs a vector, and the score is its product with the label's. Miyato & Koyama 2018.
     """
 
     def __init__(
-        self,
-        *,
-        channels: int,
-        resolution: int,
-        classes: int,
-        width: int,
-        full_width: int,
-        blocks: int,
-        expansion: int,
-        group: int,
-        slope: float,
-        output: str,
-    ):
+        self, *, channels: int, resolution: int, classes: int, width: int, full_width: int, blocks: int,
+        expansion: int, group: int, slope: float, output: str,
+    ):  # fmt: skip
         super().__init__(channels=channels, resolution=resolution, output=output)
-        here = "model.discriminator"
-        widths = _widths(here, channels, resolution, classes, width, full_width)[::-1]  # image side first
-        residuals = _Residuals(here, widths, blocks, expansion, group, slope)
+        widths = _widths(channels, resolution, classes, width, full_width)[::-1]  # image side first
+        residuals = _Residuals(widths, blocks, expansion, group, slope)
         self.blocks = nn.Sequential()
         for i, (above, below) in enumerate(zip(widths, [*widths[1:], None], strict=True)):
             conv = widen(channels, above) if i == 0 else None
@@ -189,27 +162,25 @@ class Discriminator(base.Discriminator):
             change = widen(above, below) if below and above != below else None
             self.blocks.append(stack(conv=conv, **residuals(above), down=down, change=change))
         self.classes = classes
-        last, answers = widths[-1], widths[-1] if classes else 1
+        last, outputs = widths[-1], widths[-1] if classes else 1
         basis = scaled(nn.Conv2d(last, last, SMALLEST, groups=last, bias=False))
-        score = scaled(nn.Linear(last, answers, bias=False))
-        asked = Asked(classes=classes, numbers=answers) if classes else None
-        self.head = block(basis=basis, fold=Fold(), score=score, asked=asked)
+        score = scaled(nn.Linear(last, outputs, bias=False))
+        product = ClassProduct(classes=classes, numbers=outputs) if classes else None
+        self.head = block(basis=basis, fold=Fold(), score=score, asked=product)
 
 
 class _Residuals:
     """The residual blocks of one scale, by name, for maps of any width."""
 
-    def __init__(self, here: str, widths: list[int], blocks: int, expansion: int, group: int, slope: float):
-        limits.whole(f"{here}.blocks", blocks, 1)
-        limits.whole(f"{here}.expansion", expansion, 1)
-        limits.whole(f"{here}.group", group, 1)
-        limits.number(f"{here}.slope", slope, 0)
+    def __init__(self, widths: list[int], blocks: int, expansion: int, group: int, slope: float):
+        limits.whole(".blocks", blocks, 1)
+        limits.whole(".expansion", expansion, 1)
+        limits.whole(".group", group, 1)
+        limits.number(".slope", slope, 0)
         for width in widths:
             if width * expansion % group:
                 found = f"{group}, which does not divide the {width * expansion} channels inside a block"
-                raise ConfigError(
-                    f"{here}.group", found, "a divisor", f"{here}.group={math.gcd(width * expansion, group)}"
-                )
+                raise ConfigError(".group", found, "a divisor", f".group={math.gcd(width * expansion, group)}")
         self.count = blocks
         self.settings = {"expansion": expansion, "group": group, "slope": slope, "blocks": blocks * len(widths)}
 
@@ -217,12 +188,12 @@ class _Residuals:
         return {f"residual{i}": Residual(width=width, **self.settings) for i in range(self.count)}  # type: ignore[arg-type]
 
 
-def _widths(here: str, channels: int, resolution: int, classes: int, width: int, full_width: int) -> list[int]:
+def _widths(channels: int, resolution: int, classes: int, width: int, full_width: int) -> list[int]:
     """Channels from 4x4 up to the image's size: `width` up to `full_width` pixels, then half at each larger scale."""
-    limits.resolution(f"{here}.resolution", resolution, RESOLUTIONS)
-    limits.whole(f"{here}.channels", channels, 1, 4)
-    limits.whole(f"{here}.classes", classes, 0)
-    limits.whole(f"{here}.width", width, 1)
-    limits.whole(f"{here}.full_width", full_width, 1)
+    limits.resolution(".resolution", resolution, RESOLUTIONS)
+    limits.whole(".channels", channels, 1, 4)
+    limits.whole(".classes", classes, 0)
+    limits.whole(".width", width, 1)
+    limits.whole(".full_width", full_width, 1)
     sizes = [SMALLEST * 2**scale for scale in range((resolution // SMALLEST).bit_length())]
     return [max(1, min(width, width * full_width // size)) for size in sizes]

@@ -6,13 +6,10 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ganrun.core import limits
-from ganrun.core.context import DiscriminatorOutput
 from ganrun.core.errors import ConfigError
-from ganrun.core.facts import Fact
-from ganrun.core.traits import Traits
 from ganrun.models import base, layers, resnet_blocks
 from ganrun.models.conditional import ConditionalBatchNorm, Score, block
 from ganrun.models.epilogues import Epilogue
@@ -29,77 +26,44 @@ class Generator(base.Generator):
     """
 
     def __init__(
-        self,
-        *,
-        latent: int,
-        channels: int,
-        resolution: int,
-        classes: int,
-        width: int,
-        max_width: int,
-        kernel: int,
-        top_kernel: int,
-        upsample: str,
-        norm: str,
-        activation: str,
-        slope: float,
-        dropout: float,
-        output: str,
+        self, *, latent: int, channels: int, resolution: int, classes: int, width: int, max_width: int, kernel: int,
+        top_kernel: int, upsample: str, norm: str, activation: str, slope: float, dropout: float, output: str,
         init: Mapping[str, Any],
-    ):
+    ):  # fmt: skip
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
-        here = "model.generator"
-        widths = resnet_blocks.generator_widths(here, channels, resolution, width, max_width)
-        resnet_blocks.check_up(here, kernel, top_kernel, upsample)
-        self.classes = _classes(here, classes, norm)
-        after = After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
-        own = (lambda channels: ConditionalBatchNorm(channels=channels, classes=classes)) if classes else None
+        widths = resnet_blocks.generator_widths(channels, resolution, width, max_width)
+        resnet_blocks.check_up(kernel, top_kernel, upsample)
+        self.classes = _classes(classes, norm)
+        after = After(norm=norm, activation=activation, slope=slope, dropout=dropout)
+        own = partial(ConditionalBatchNorm, classes=classes) if classes else None
         project = nn.Linear(latent, widths[0] * SEED**2)
-        before = Before(after=after, norm=own)
+        before = Before(after=replace(after, own_norm=own))
         self.blocks = resnet_blocks.tower(project, widths, kernel=kernel, upsample=upsample, before=before)
         self.to_image = resnet_blocks.to_image(widths[-1], channels, top_kernel, after)
-        resnet_blocks.initialise(self, f"{here}.init", **init)
+        resnet_blocks.initialise(self, **init)
 
 
-class Discriminator(base.Discriminator):
+class Discriminator(base.NamingDiscriminator):
     """Residual blocks that halve the image, some that keep its size, the sum of each map, a score. Miyato et al. 2018.
 
     With `classes` it reads labels by projection (Miyato & Koyama 2018, equation 9), or names them by a head of its own
-    (Odena et al. 2017; in gan_cifar_resnet.py too).
+    (Odena et al. 2017; in gan_cifar_resnet.py too). The last features are the pooled ones, [B, N].
     """
 
     def __init__(
-        self,
-        *,
-        channels: int,
-        resolution: int,
-        classes: int,
-        conditioning: str,
-        width: int,
-        max_width: int,
-        smallest: int,
-        flat: int,
-        wide: bool,
-        kernel: int,
-        norm: str,
-        activation: str,
-        slope: float,
-        dropout: float,
-        pool: str,
-        epilogue: Epilogue | None,
-        output: str,
-        init: Mapping[str, Any],
-    ):
+        self, *, channels: int, resolution: int, classes: int, conditioning: str, width: int, max_width: int,
+        smallest: int, flat: int, wide: bool, kernel: int, norm: str, activation: str, slope: float, dropout: float,
+        pool: str, epilogue: Epilogue | None, output: str, init: Mapping[str, Any],
+    ):  # fmt: skip
         super().__init__(channels=channels, resolution=resolution, output=output)
-        here = "model.discriminator"
-        halvings = resnet_blocks.halvings(here, resolution, smallest)
-        limits.whole(f"{here}.flat", flat, 0)
-        limits.odd_kernel(f"{here}.kernel", kernel)
-        limits.choice(f"{here}.pool", pool, resnet_blocks.POOLS)
-        limits.choice(f"{here}.conditioning", conditioning, CONDITIONING)
-        self.classes = _classes(here, classes)
-        widths = layers.widths(here, channels, width, max_width, halvings + flat)
-        after = After(where=here, norm=norm, activation=activation, slope=slope, dropout=dropout)
+        halvings = resnet_blocks.halvings(resolution, smallest)
+        limits.whole(".flat", flat, 0)
+        limits.odd_kernel(".kernel", kernel)
+        limits.choice(".pool", pool, resnet_blocks.POOLS)
+        limits.choice(".conditioning", conditioning, CONDITIONING)
+        self.classes = _classes(classes)
+        widths = layers.widths(channels, width, max_width, halvings + flat)
+        after = After(norm=norm, activation=activation, slope=slope, dropout=dropout)
         make = partial(resnet_blocks.down, kernel=kernel, before=Before(after=after))
         self.blocks = block()
         for i, (above, below) in enumerate(pairwise([channels, *widths])):
@@ -110,19 +74,7 @@ class Discriminator(base.Discriminator):
         names = classes > 0 and conditioning == "head"
         self.head = _head(widths[-1], 0 if names else classes, epilogue)
         self.class_head = nn.Linear(widths[-1], classes) if names else None
-        resnet_blocks.initialise(self, f"{here}.init", **init)
-
-    @property
-    def traits(self) -> Traits:
-        found = super().traits
-        return found if self.class_head is None else replace(found, provides=found.provides | {Fact.CLASS_HEAD})
-
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
-        """[B, C, H, W] -> score [B], features, of which the last are the pooled ones [B, N], and what the head says."""
-        opinion = super().forward(images, labels)
-        if self.class_head is None:
-            return opinion
-        return opinion._replace(heads={"class": self.class_head(opinion.features[-1])})
+        resnet_blocks.initialise(self, **init)
 
 
 def _head(features: int, classes: int, epilogue: Epilogue | None) -> nn.Sequential:
@@ -133,9 +85,9 @@ def _head(features: int, classes: int, epilogue: Epilogue | None) -> nn.Sequenti
     return block(epilogue=epilogue, score=Score(features=inputs, classes=classes, bias=True))
 
 
-def _classes(here: str, classes: int, norm: str = "batch") -> int:
-    limits.whole(f"{here}.classes", classes, 0)
+def _classes(classes: int, norm: str = "batch") -> int:
+    limits.whole(".classes", classes, 0)
     if classes and norm != "batch":
         found = f"{norm}, and {classes} classes, which each have gains in batch norm"
-        raise ConfigError(f"{here}.norm", found, "batch", f"{here}.norm=batch")
+        raise ConfigError(".norm", found, "batch", ".norm=batch")
     return classes

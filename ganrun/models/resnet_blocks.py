@@ -3,7 +3,6 @@
 Gulrajani et al. 2017 (gan_cifar_resnet.py); Miyato et al. 2018, figure 8.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -15,13 +14,12 @@ from ganrun.core import limits
 from ganrun.core.errors import ConfigError
 from ganrun.models import layers
 from ganrun.models.conditional import Block, Labelled, block
-from ganrun.models.layers import After, Unfold, keep
+from ganrun.models.layers import After, Parts, Unfold, keep
 
 RESOLUTIONS = (16, 32, 64, 128, 256)
 SEED = 4  # pixels; a generator begins with maps of 4x4
 UPSAMPLERS = ("nearest", "bilinear")
 POOLS = ("sum", "mean")
-Parts = dict[str, nn.Module | None]
 
 
 class Residual(Labelled):
@@ -32,27 +30,26 @@ class Residual(Labelled):
         self.inner, self.shortcut = inner, shortcut
 
     def forward(self, maps: Tensor, labels: Tensor | None = None) -> Tensor:
-        """[B, C, H, W] -> [B, C', H', W']"""
+        """Maps [B, C, H, W], labels [B] -> maps [B, C', H', W']."""
         inner = self.inner(maps, labels)
         return inner + (maps if self.shortcut is None else self.shortcut(maps))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Before:
-    """What stands before a convolution of a residual block: a norm, an activation; before its second, dropout."""
+    """What comes before a convolution of a residual block: a norm, an activation; before its second, dropout."""
 
     after: After
-    norm: Callable[[int], nn.Module] | None = None  # one that reads labels, in place of the usual
 
     def first(self, channels: int) -> Parts:
+        """The layers before the first convolution, by name."""
         parts = self.after(channels)
-        norm = self.norm(channels) if self.norm else parts["norm"]
-        return {"norm": norm, "activation": parts["activation"]}
+        return {"norm": parts["norm"], "activation": parts["activation"]}
 
     def second(self, channels: int) -> Parts:
+        """The layers before the second convolution, by name."""
         parts = self.after(channels)
-        norm = self.norm(channels) if self.norm else parts["norm"]
-        return {"norm2": norm, "activation2": parts["activation"], "dropout": parts["dropout"]}
+        return {"norm2": parts["norm"], "activation2": parts["activation"], "dropout": parts["dropout"]}
 
 
 def up(inputs: int, outputs: int, *, kernel: int, upsample: str, before: Before) -> Block:
@@ -75,7 +72,7 @@ def up(inputs: int, outputs: int, *, kernel: int, upsample: str, before: Before)
 def down(inputs: int, outputs: int, *, hidden: int, kernel: int, before: Before, halves: bool, image: bool) -> Block:
     """A block that halves the size by mean pooling: behind its second convolution, and on the shortcut.
 
-    Where it sees the `image`, neither norm nor activation stand before its first convolution. Where the shortcut has
+    Where it sees the `image`, neither norm nor activation come before its first convolution. Where the shortcut has
     nothing to change it has no layers. Pooling ahead of the shortcut's 1x1 convolution gives what pooling behind it
     does, at a quarter of the cost.
     """
@@ -101,46 +98,45 @@ def tower(project: nn.Linear, widths: list[int], **how: Any) -> Block:
 
 
 def to_image(width: int, channels: int, kernel: int, after: After) -> nn.Sequential:
-    """Norm, activation, a convolution. The norm knows no labels."""
+    """Norm, activation, a convolution. The norm reads no labels."""
     parts = after(width)
     conv = keep(width, channels, kernel, bias=True)
     return layers.stack(norm=parts["norm"], activation=parts["activation"], conv=conv)
 
 
 @torch.no_grad()
-def initialise(net: nn.Module, where: str, *, residual_scale: float, **init: Any) -> None:
+def initialise(net: nn.Module, *, residual_scale: float, **init: Any) -> None:
     """As for every network, then the convolutions inside residual blocks times `residual_scale`.
 
     Both papers' codes have Glorot's initialisation, inside blocks times the root of 2.
+    Raises ConfigError for a negative factor.
     """
-    limits.number(f"{where}.residual_scale", residual_scale, 0)
-    layers.initialise(net, where, **init)
+    limits.number(".init.residual_scale", residual_scale, 0)
+    layers.initialise(net, **init)
     for layer in net.modules() if init["kind"] != "default" else ():
         if isinstance(layer, Residual):
             for conv in (layer.inner.conv, layer.inner.conv2):
                 conv.weight.mul_(residual_scale)  # type: ignore[union-attr, operator]
 
 
-def generator_widths(here: str, channels: int, resolution: int, width: int, max_width: int) -> list[int]:
+def generator_widths(channels: int, resolution: int, width: int, max_width: int) -> list[int]:
     """Channels of a generator's maps, from 4x4 up to the image's size."""
-    scales = layers.scales(here, resolution, RESOLUTIONS, SEED)
-    return layers.widths(here, channels, width, max_width, scales + 1)[::-1]
+    scales = layers.scales(resolution, RESOLUTIONS, SEED)
+    return layers.widths(channels, width, max_width, scales + 1)[::-1]
 
 
-def check_up(here: str, kernel: int, top_kernel: int, upsample: str) -> None:
-    """Refuse what a generator's blocks cannot be made of."""
-    limits.odd_kernel(f"{here}.kernel", kernel)
-    limits.odd_kernel(f"{here}.top_kernel", top_kernel)
-    limits.choice(f"{here}.upsample", upsample, UPSAMPLERS)
+def check_up(kernel: int, top_kernel: int, upsample: str) -> None:
+    """Raises ConfigError for kernels and an upsampling that a generator's blocks cannot have."""
+    limits.odd_kernel(".kernel", kernel)
+    limits.odd_kernel(".top_kernel", top_kernel)
+    limits.choice(".upsample", upsample, UPSAMPLERS)
 
 
-def halvings(here: str, resolution: int, smallest: int) -> int:
-    """How many blocks halve an image until its maps have the smallest size."""
-    limits.resolution(f"{here}.resolution", resolution, RESOLUTIONS)
+def halvings(resolution: int, smallest: int) -> int:
+    """How many blocks halve an image until its maps have the smallest size. Raises ConfigError where none do."""
+    limits.resolution(".resolution", resolution, RESOLUTIONS)
     possible = [2**n for n in range(1, resolution.bit_length() - 1)]
     if smallest not in possible:
         sizes = ", ".join(map(str, possible))
-        raise ConfigError(
-            f"{here}.smallest", str(smallest), f"one of {sizes} (pixels)", f"{here}.smallest={possible[0]}"
-        )
+        raise ConfigError(".smallest", str(smallest), f"one of {sizes} (pixels)", f".smallest={possible[0]}")
     return (resolution // smallest).bit_length() - 1

@@ -28,27 +28,14 @@ class Generator(nn.Module):
     traits = Traits(provides=facts(Fact.STYLES))
 
     def __init__(
-        self,
-        *,
-        latent: int,
-        classes: int,
-        styles: int,
-        mapping_layers: int,
-        mapping_rate: float,
-        channels: int,
-        resolution: int,
-        width: int,
-        max_width: int,
-        architecture: str,
-        filter: Sequence[float],
-        slope: float,
-    ):
+        self, *, latent: int, classes: int, styles: int, mapping_layers: int, mapping_rate: float, channels: int,
+        resolution: int, width: int, max_width: int, architecture: str, filter: Sequence[float], slope: float,
+    ):  # fmt: skip
         super().__init__()
-        here = "model.generator"
-        depths = _depths(here, channels, resolution, width, max_width, architecture, filter, slope)
-        limits.whole(f"{here}.latent", latent, 1)
-        limits.whole(f"{here}.styles", styles, 1)
-        _check_mapping(here, classes, mapping_layers, mapping_rate)
+        depths = _depths(channels, resolution, width, max_width, architecture, filter, slope)
+        limits.whole(".latent", latent, 1)
+        limits.whole(".styles", styles, 1)
+        _check_mapping(classes, mapping_layers, mapping_rate)
         self.latent, self.classes, self.channels, self.resolution = latent, classes, channels, resolution
         self.range = base.RANGES["linear"]
         synthesis = Synthesis(
@@ -66,7 +53,7 @@ class Generator(nn.Module):
         self.synthesis = synthesis
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """[B, Z] -> [B, C, H, W]. Labels are ignored where there are no classes."""
+        """[B, Z] -> [B, C, H, W]. Labels [B] are ignored where there are no classes."""
         return self.synthesis(self.styles(noise, labels))
 
 
@@ -85,7 +72,7 @@ class Halving(nn.Module):
         self.across = _across(inputs, outputs, taps) if residual else None
 
     def forward(self, maps: Tensor) -> Tensor:
-        """[B, I, H, W] -> [B, O, H / 2, W / 2]"""
+        """[B, I, H, W] -> [B, O, H / 2, W / 2]."""
         return self.layers(maps) if self.across is None else (self.layers(maps) + self.across(maps)) * HALF
 
 
@@ -114,33 +101,22 @@ class Discriminator(base.Discriminator):
     """Halve the image down to 4x4 maps, then a convolution and two dense layers. Karras et al. 2020, figure 7, bottom.
 
     residual: each size adds to a halved copy of the maps above. skip: every size reads the image anew. plain: neither.
-    With classes the last layer answers with a vector, and the score is its product with what `mapping_layers` make of
-    the label. Karras et al. 2020b (arXiv 2006.06676), their code; after Miyato & Koyama 2018.
+    With classes the last layer outputs a vector, and the score is its product with a vector that a mapping network of
+    `mapping_layers` makes of the label. Karras et al. 2020b (arXiv 2006.06676), their code; after Miyato & Koyama 2018.
+    Raises ConfigError for an epilogue that is not MinibatchStddev.
     """
 
     def __init__(
-        self,
-        *,
-        channels: int,
-        resolution: int,
-        classes: int,
-        mapping_layers: int,
-        mapping_rate: float,
-        width: int,
-        max_width: int,
-        architecture: str,
-        filter: Sequence[float],
-        slope: float,
-        epilogue: Epilogue | None,
-    ):
+        self, *, channels: int, resolution: int, classes: int, mapping_layers: int, mapping_rate: float, width: int,
+        max_width: int, architecture: str, filter: Sequence[float], slope: float, epilogue: Epilogue | None,
+    ):  # fmt: skip
         super().__init__(channels=channels, resolution=resolution, output="linear")
-        here = "model.discriminator"
-        depths = _depths(here, channels, resolution, width, max_width, architecture, filter, slope)
-        _check_mapping(here, classes, mapping_layers, mapping_rate)
+        depths = _depths(channels, resolution, width, max_width, architecture, filter, slope)
+        _check_mapping(classes, mapping_layers, mapping_rate)
         self.classes = classes
         if epilogue is not None and not isinstance(epilogue, MinibatchStddev):
             found = f"{type(epilogue).__name__}, which makes vectors where a convolution follows"
-            raise ConfigError(f"{here}.epilogue", found, "null or MinibatchStddev", "tricks=[minibatch_stddev]")
+            raise ConfigError(".epilogue", found, "null or MinibatchStddev")
         self.blocks = nn.Sequential()
         for inputs, outputs in pairwise(depths[::-1]):
             layers = Halving(inputs, outputs, taps=filter, slope=slope, residual=architecture == "residual")
@@ -155,32 +131,37 @@ class Discriminator(base.Discriminator):
         beside = Beside(channels, last, None, None) if last else None
         asked = None
         if classes:
-            asked = Asked(classes=classes, numbers=depths[0], layers=mapping_layers, rate=mapping_rate, slope=slope)
-        answers = depths[0] if classes else 1
-        self.head = block(beside=beside, **dict(_end(depths[0], answers, epilogue, slope)), asked=asked)
+            asked = MappedProduct(
+                classes=classes, numbers=depths[0], layers=mapping_layers, rate=mapping_rate, slope=slope
+            )
+        outputs = depths[0] if classes else 1
+        self.head = block(beside=beside, **dict(_end(depths[0], outputs, epilogue, slope)), asked=asked)
 
 
-class Asked(Labelled):
-    """What D answers about the class that it is asked about: a product with what a mapping makes of the label."""
+class MappedProduct(Labelled):
+    """The score for a class: the product of D's output vector with the label's, which a mapping network makes.
+
+    Karras et al. 2020b (arXiv 2006.06676), their code; after Miyato & Koyama 2018, equation 9.
+    """
 
     def __init__(self, *, classes: int, numbers: int, layers: int, rate: float, slope: float):
         super().__init__()
         self.label = Label(classes=classes, numbers=numbers)
         self.mapping = mapping(numbers, numbers, layers=layers, rate=rate, slope=slope)
 
-    def forward(self, answers: Tensor, labels: Tensor | None) -> Tensor:
-        """[B, numbers] -> [B, 1], in float32"""
-        with torch.autocast(answers.device.type, enabled=False):
-            told = self.mapping(self.label(labels))
-            return (answers.float() * told).sum(1, keepdim=True) / math.sqrt(told.shape[1])
+    def forward(self, outputs: Tensor, labels: Tensor | None) -> Tensor:
+        """Vectors [B, numbers], labels [B] -> scores [B, 1], in float32."""
+        with torch.autocast(outputs.device.type, enabled=False):
+            vector = self.mapping(self.label(labels))
+            return (outputs.float() * vector).sum(1, keepdim=True) / math.sqrt(vector.shape[1])
 
 
 def _from_image(channels: int, outputs: int, slope: float) -> nn.Sequential:
     return stack(conv=equalised(nn.Conv2d(channels, outputs, 1)), activation=Activation(slope))
 
 
-def _end(depth: int, answers: int, epilogue: Epilogue | None, slope: float) -> Iterator[tuple[str, nn.Module]]:
-    """From maps of 4x4 pixels to so many answers. An epilogue's vectors are read as the maps that it has added to."""
+def _end(depth: int, outputs: int, epilogue: Epilogue | None, slope: float) -> Iterator[tuple[str, nn.Module]]:
+    """From maps of 4x4 pixels to the outputs. An epilogue's vectors are read as the maps that it has added to."""
     inputs = depth
     if epilogue is not None:
         inputs = epilogue.fit((depth, SMALLEST, SMALLEST)) // SMALLEST**2
@@ -191,17 +172,16 @@ def _end(depth: int, answers: int, epilogue: Epilogue | None, slope: float) -> I
     yield "fold", Fold()
     yield "dense", equalised(nn.Linear(depth * SMALLEST**2, depth))
     yield "last", Activation(slope)
-    yield "score", equalised(nn.Linear(depth, answers))
+    yield "score", equalised(nn.Linear(depth, outputs))
 
 
-def _check_mapping(here: str, classes: int, layers: int, rate: float) -> None:
-    limits.whole(f"{here}.classes", classes, 0)
-    limits.whole(f"{here}.mapping_layers", layers, 1)
-    limits.number(f"{here}.mapping_rate", rate, 1e-6)
+def _check_mapping(classes: int, layers: int, rate: float) -> None:
+    limits.whole(".classes", classes, 0)
+    limits.whole(".mapping_layers", layers, 1)
+    limits.number(".mapping_rate", rate, 1e-6)
 
 
 def _depths(
-    here: str,
     channels: int,
     resolution: int,
     width: int,
@@ -211,7 +191,7 @@ def _depths(
     slope: float,
 ) -> list[int]:
     """Settings that both networks have, checked; channels of the maps from 4x4 up."""
-    limits.choice(f"{here}.architecture", architecture, ARCHITECTURES)
-    limits.number(f"{here}.slope", slope, 0)
-    check_taps(f"{here}.filter", taps)
-    return widths(here, channels, resolution, width, max_width, RESOLUTIONS)
+    limits.choice(".architecture", architecture, ARCHITECTURES)
+    limits.number(".slope", slope, 0)
+    check_taps(taps)
+    return widths(channels, resolution, width, max_width, RESOLUTIONS)

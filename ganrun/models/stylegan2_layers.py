@@ -1,4 +1,4 @@
-"""What StyleGAN2's networks are made of: equalised and modulated layers, noise, resampling. Karras et al. 2020."""
+"""Layers of StyleGAN2's networks: equalised and modulated layers, noise, resampling. Karras et al. 2020."""
 
 import math
 from collections.abc import Sequence
@@ -41,6 +41,7 @@ class Activation(nn.LeakyReLU):
     """Leaky ReLU times sqrt(2)."""
 
     def forward(self, values: Tensor) -> Tensor:
+        """[B, N] -> [B, N], or [B, C, H, W] -> [B, C, H, W]."""
         return super().forward(values) * GAIN
 
 
@@ -63,7 +64,7 @@ class Label(nn.Module):
         self.embed = equalised(nn.Linear(classes, numbers))
 
     def forward(self, labels: Tensor | None) -> Tensor:
-        """[B] -> [B, numbers]"""
+        """[B] -> [B, numbers]."""
         assert labels is not None, "a conditional network was given no labels"
         return on_sphere(self.embed(one_hot(labels, self.embed.in_features)), EPS)
 
@@ -83,7 +84,7 @@ class Filter(nn.Module):
         self.margin = len(taps) // 2  # half the taps, which are an even number
 
     def kernel(self, maps: Tensor) -> Tensor:
-        """[C, 1, K, K]"""
+        """The taps in two dimensions, for each channel of these maps [B, C, H, W]. [C, 1, K, K]"""
         return self.taps.to(maps.dtype).expand(maps.shape[1], 1, -1, -1)
 
 
@@ -91,7 +92,7 @@ class Double(Filter):
     """Twice the size: zeros between the pixels, then the filter with a gain of 4, which keeps the mean."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C, 2 H, 2 W]"""
+        """[B, C, H, W] -> [B, C, 2 H, 2 W]."""
         kernel = self.kernel(maps) * 4
         return functional.conv_transpose2d(maps, kernel, stride=2, padding=self.margin - 1, groups=maps.shape[1])
 
@@ -100,7 +101,7 @@ class Halve(Filter):
     """Half the size: the filter, then every second pixel."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C, H / 2, W / 2]"""
+        """[B, C, H, W] -> [B, C, H / 2, W / 2]."""
         return functional.conv2d(maps, self.kernel(maps), stride=2, padding=self.margin - 1, groups=maps.shape[1])
 
 
@@ -112,7 +113,7 @@ class Blur(Filter):
         self.padding, self.gain = (self.margin, 1) if wider else (self.margin - 1, 4)  # 4: zeros were put in between
 
     def forward(self, maps: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C, H + 1, W + 1], or one pixel fewer"""
+        """[B, C, H, W] -> [B, C, H + 1, W + 1], or one pixel fewer."""
         kernel = self.kernel(maps) * self.gain
         return functional.conv2d(maps, kernel, padding=self.padding, groups=maps.shape[1])
 
@@ -135,7 +136,7 @@ class Modulated(nn.Conv2d):
         self.blur = Blur(doubles, wider=False) if doubles else None
 
     def forward(self, maps: Tensor, style: Tensor) -> Tensor:  # type: ignore[override]
-        """[B, I, H, W], [B, S] -> [B, O, H, W], or [B, O, 2 H, 2 W]"""
+        """Maps [B, I, H, W], styles [B, S] -> maps [B, O, H, W] or [B, O, 2 H, 2 W]."""
         weight, scales = self.weight, self.scales(style)
         maps = self._convolve(maps * scales.to(maps.dtype)[:, :, None, None], weight)
         if self.demodulates:
@@ -144,7 +145,7 @@ class Modulated(nn.Conv2d):
         return maps + self.bias.to(maps.dtype)[:, None, None]
 
     def scales(self, style: Tensor) -> Tensor:
-        """What the style asks of each input; 1 at first, on average. [B, S] -> [B, I]"""
+        """The factor of each input channel, by the style; 1 at first, on average. [B, S] -> [B, I]"""
         with torch.autocast(style.device.type, enabled=False):
             return self.style(style) + 1
 
@@ -173,23 +174,23 @@ class Noise(nn.Module):
         self.strength = nn.Parameter(torch.zeros(()))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """[B, C, H, W] -> the same with noise"""
+        """[B, C, H, W] -> [B, C, H, W] with noise."""
         fresh = self.fixed.expand(len(maps), -1, -1, -1)
         noise = torch.randn_like(fresh, memory_format=torch.contiguous_format) if self.training else fresh
         return maps + (noise * self.strength).to(maps.dtype)
 
 
-def check_taps(where: str, taps: Sequence[float]) -> None:
-    """An even number of taps, or sizes would not double exactly; of a sum that is not 0."""
+def check_taps(taps: Sequence[float]) -> None:
+    """Raises ConfigError unless the taps are even in number, so that sizes double exactly, and their sum is above 0."""
     if len(taps) < 2 or len(taps) % 2 or sum(taps) <= 0:
-        raise ConfigError(where, str(taps), "an even number of taps with a sum above 0", f"{where}=[1,3,3,1]")
+        raise ConfigError(".filter", str(taps), "an even number of taps with a sum above 0", ".filter=[1,3,3,1]")
 
 
-def widths(here: str, channels: int, resolution: int, width: int, max_width: int, sizes: Sequence[int]) -> list[int]:
+def widths(channels: int, resolution: int, width: int, max_width: int, sizes: Sequence[int]) -> list[int]:
     """Channels at 4x4 pixels, 8x8 and so on: width * resolution / size, up to a cap. Karras et al. 2018, table 2."""
-    limits.resolution(f"{here}.resolution", resolution, sizes)
-    limits.whole(f"{here}.channels", channels, 1, 4)
-    limits.whole(f"{here}.width", width, 1)
-    limits.whole(f"{here}.max_width", max_width, 1)
+    limits.resolution(".resolution", resolution, sizes)
+    limits.whole(".channels", channels, 1, 4)
+    limits.whole(".width", width, 1)
+    limits.whole(".max_width", max_width, 1)
     scales = (resolution // 4).bit_length()  # 4 is one, 8 are two
     return [min(width * resolution // (4 * 2**scale), max_width) for scale in range(scales)]

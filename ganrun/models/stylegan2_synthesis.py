@@ -35,7 +35,7 @@ class Styles(nn.Module):
         self.mapping = mapping(latent + styles if classes else latent, styles, layers=layers, rate=rate, slope=slope)
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """[B, Z] -> [B, layers, S], in float32. Labels are ignored where there are no classes."""
+        """[B, Z] -> [B, layers, S], in float32. Labels [B] are ignored where there are no classes."""
         with torch.autocast(noise.device.type, enabled=False):
             direction = on_sphere(noise, EPS)
             if self.label is not None:
@@ -56,6 +56,7 @@ class Layer(nn.Module):
         self.activation = Activation(slope)
 
     def forward(self, maps: Tensor, style: Tensor) -> Tensor:
+        """Maps [B, I, H, W], a style [B, S] -> maps [B, O, H, W] or [B, O, 2 H, 2 W]."""
         return self.activation(self.noise(self.conv(maps, style)))
 
 
@@ -70,6 +71,7 @@ class Scale(nn.Module):
         self.across, self.to_image, self.doubling = across, to_image, doubling
 
     def forward(self, maps: Tensor, image: Tensor | None, styles: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Maps [B, I, H', W'], their image [B, C, H', W'], styles [B, S] each -> maps and image of H x W pixels."""
         below = maps
         for layer, style in zip(self.layers, styles, strict=False):
             maps = layer(maps, style)
@@ -113,7 +115,7 @@ class Synthesis(nn.Module):
             self.scales.append(Scale(layers, to_image=rgb, doubling=doubling, across=across))
 
     def forward(self, styles: Tensor) -> Tensor:
-        """[B, layers, S] -> [B, C, H, W]"""
+        """[B, layers, S] -> [B, C, H, W]."""
         each = styles.unbind(1)
         maps, image = self.start.expand(len(styles), -1, -1, -1), None
         for i, scale in enumerate(self.scales):
