@@ -59,9 +59,13 @@ def check_state_is_kept(overrides: Sequence[str]) -> None:
     scheduled = {f"{name}.value" for name, module in game.named_modules() if isinstance(module, Scheduled)}
     buffers = {name for name, _ in game.named_buffers()}
     assert buffers - set(game.state_dict()) == scheduled
-    starts = ("generator.", "discriminator.", "loss.", *(f"tricks.{name}." for name in game.pairs["main"].tricks))  # type: ignore[union-attr]
-    places = tuple(f"pairs.main.{start}" for start in starts)
-    assert all(key in ("grid", "grid_labels") or key.startswith(places) for key in game.state_dict())
+    places = [
+        f"pairs.{name}.{start}"
+        for name, pair in game.named_pairs().items()
+        for start in ("generator.", "discriminator.", "loss.", *(f"tricks.{trick}." for trick in pair.tricks))
+    ]
+    grids = ("grid", "grid_labels", "grid_a", "grid_b")
+    assert all(key in grids or key.startswith(tuple(places)) for key in game.state_dict())
 
 
 def check_changes(overrides: Sequence[str], name: str, patience: int = 20) -> None:
@@ -106,7 +110,9 @@ def _without(run: Run, overrides: Sequence[str], name: str) -> tuple[Run, Callab
 @torch.no_grad()
 def _alike(run: Run, other: Run) -> Run:
     """The other run, with the noise of this one for its samples: what is built before may have drawn more."""
-    other.game.grid.copy_(run.game.grid)  # type: ignore[operator, arg-type]
+    for name, noise in run.game.named_buffers(recurse=False):
+        if name == "grid":
+            other.game.get_buffer(name).copy_(noise)
     return other
 
 

@@ -55,8 +55,19 @@ SIZES = {  # networks of the usual shape, small
     "cdcgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "acgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "projection": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "translation": (
+        "generator.width=2",
+        "generator.halvings=1",
+        "generator.blocks=1",
+        "discriminator.width=2",
+        "discriminator.halvings=1",
+    ),
 }
-MATES = {"began": ("loss=began",), "ebgan": ("loss=ebgan",)}  # what a model cannot do without
+MATES = {  # what a model cannot do without
+    "began": ("loss=began",),
+    "ebgan": ("loss=ebgan",),
+    "translation": ("game=cycle", "dataset=digits_to_negatives", "loss=least_squares"),
+}
 HOMES = ("dcgan", "ebgan")  # models on which losses are tried, in this order
 MODELS = {  # of tricks that need what the usual one has not
     "auxiliary_classifier": "acgan",
@@ -120,9 +131,14 @@ def command_of(experiment: str, which: str) -> list[str]:
 def tiny(*overrides: str, model: str = "dcgan", tricks: Sequence[str] = ()) -> tuple[str, ...]:
     """Overrides for a run of a second or less. What one of `tricks` sets stays as it sets it."""
     sizes = [f"model.{size}" for size in SIZES.get(model, ())]
-    mine = {override.split("=")[0] for override in overrides} | {key for name in tricks for key in sets(name)}
+    mates = MATES.get(model, ())
+    mine = {override.split("=")[0] for override in (*overrides, *mates)} | {
+        key for name in tricks for key in sets(name)
+    }
     dataset = () if any(key == "dataset" for key in mine) else ("dataset=digits", "dataset.resolution=16")
-    chosen = [o for o in (*TINY, *sizes, *dataset, *MATES.get(model, ())) if o.split("=")[0] not in mine]
+    given = {override.split("=")[0] for override in overrides}
+    chosen = [o for o in (*TINY, *sizes, *dataset) if o.split("=")[0] not in mine]
+    chosen += [mate for mate in mates if mate.split("=")[0] not in given]
     kept = [o for o in overrides if o.split("=")[0] not in {key for name in tricks for key in sets(name)}]
     return (f"model={model}", *chosen, f"tricks=[{','.join(tricks)}]", *kept)
 
@@ -140,13 +156,12 @@ def built(*overrides: str, model: str = "dcgan", tricks: Sequence[str] = ()) -> 
 
 
 def trick_of(run: Run, name: str) -> Any:
-    return run.game.pairs["main"].tricks[name]  # type: ignore[union-attr, index]
+    return pair_in(run).tricks[name]
 
 
 def pair_in(run: Run) -> Pair:
-    pair = run.game.pairs["main"]
-    assert isinstance(pair, Pair)
-    return pair
+    """The first pair of a run's game; most have only one."""
+    return next(iter(run.game.named_pairs().values()))
 
 
 # Hosts: the checker itself is asked which company a part can keep

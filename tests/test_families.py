@@ -37,7 +37,7 @@ from ganrun.core.errors import ConfigError, ConfigErrors, Stopped
 
 TRICKS, LOSSES, MODELS, EXPERIMENTS = (family(group) for group in ("tricks", "loss", "model", "experiment"))
 SETTINGS = [name for name in TRICKS if sets(name)]
-HANDED = {"game": {"pair", "stage"}, "optim": {"params"}}  # what build.py adds to a node of this group
+HANDED = {"game": {"pairs", "shape"}, "optim": {"params"}}  # what build.py adds to a node of this group
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "__pycache__")
 
 
