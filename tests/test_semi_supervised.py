@@ -15,7 +15,7 @@ from ganrun.core.errors import ConfigError, ConfigErrors
 from ganrun.data.datasets.benchmarks import Mnist
 from ganrun.data.datasets.bundled import Digits
 from ganrun.losses.targets import Minimax
-from ganrun.tricks.semi import error
+from ganrun.tricks.semi_supervised import error
 
 SMALL = ("model.generator.width=4", "model.discriminator.width=4", "model.generator.latent=8")
 SEMI = (*SMALL, "model.discriminator.classes=10", "tricks.semi_supervised.labelled=3")

@@ -19,9 +19,10 @@ from ganrun.core.trick import Trick
 from ganrun.games.latent import LatentGame
 from ganrun.losses.targets import NonSaturating
 from ganrun.tricks.averaging import Ema
+from ganrun.tricks.clipping import WeightClipping
 from ganrun.tricks.labels import Flip, NoisyLabels, OneSidedSmoothing, SoftLabels
-from ganrun.tricks.penalties import GradientPenalty, WeightClipping
-from ganrun.tricks.views import InstanceNoise
+from ganrun.tricks.noise import InstanceNoise
+from ganrun.tricks.penalties import GradientPenalty
 
 D_UPDATE = Update(player="discriminator", role="discriminator", shape=BatchShape(4, 2))
 G_UPDATE = Update(player="generator", role="generator", shape=BatchShape(4, 2))

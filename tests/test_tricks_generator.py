@@ -19,7 +19,7 @@ from ganrun.core.trick import Trick
 from ganrun.losses.margins import Hinge
 from ganrun.losses.targets import LeastSquares, NonSaturating
 from ganrun.tricks.averaging import Ema, HistoricalAveraging
-from ganrun.tricks.generator import FeatureMatching, ModeSeeking, PullingAway, TopK
+from ganrun.tricks.generator_loss import FeatureMatching, ModeSeeking, PullingAway, TopK
 from ganrun.tricks.labels import Flip
 
 TINY = [

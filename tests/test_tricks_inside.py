@@ -31,7 +31,7 @@ from ganrun.models.epilogues import MinibatchDiscrimination, MinibatchStddev
 from ganrun.run.state import restore, state_of
 from ganrun.tricks.layers import Attention, SteadyDropout
 from ganrun.tricks.norms import PixelwiseNorm, Reference, VirtualNorm
-from ganrun.tricks.weights import Spectral, fan_in
+from ganrun.tricks.reparametrisation import Spectral, fan_in
 
 TRICKS = (
     *("minibatch_discrimination", "minibatch_stddev", "virtual_batch_norm", "self_attention", "pixel_norm"),

@@ -24,8 +24,8 @@ from ganrun.games.latent import PRIORS
 from ganrun.losses.margins import Hinge
 from ganrun.losses.targets import LeastSquares, Minimax, NonSaturating
 from ganrun.run.state import restore, state_of
+from ganrun.tricks.balance import CheckpointSwap, StopOnCollapse, Throttle
 from ganrun.tricks.labels import Flip
-from ganrun.tricks.pacing import CheckpointSwap, StopOnCollapse, Throttle
 
 TINY = [
     *("dataset.resolution=16", "batch=4", "steps=6", "game.grid=4", "engine.device=cpu", "engine.precision=fp32"),

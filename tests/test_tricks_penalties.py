@@ -18,10 +18,10 @@ from ganrun.core.traits import Diagnostic, Level, Traits, diagnostics, facts
 from ganrun.core.trick import Trick
 from ganrun.losses.margins import Wasserstein
 from ganrun.losses.targets import NonSaturating
-from ganrun.tricks.bounds import GradientClipping, Orthogonal, WeightDecay
+from ganrun.tricks.clipping import GradientClipping, WeightClipping
 from ganrun.tricks.labels import AdaptiveSmoothing, Flip, NoisyLabels, OneSidedSmoothing, SoftLabels
-from ganrun.tricks.penalties import R1, R2, Dragan, Drift, GradientPenalty, WeightClipping
-from ganrun.tricks.regularisers import Consistency, LeCam, flip_and_shift
+from ganrun.tricks.penalties import R1, R2, Dragan, Drift, GradientPenalty
+from ganrun.tricks.regularisers import Consistency, LeCam, Orthogonal, WeightDecay, flip_and_shift
 
 STAGE = BatchShape(4, 2)
 WEIGHT = torch.tensor([3.0, 0.0, 4.0, 0.0])  # of a linear D; its norm is 5

@@ -22,10 +22,18 @@ from ganrun.losses.margins import Hinge
 from ganrun.losses.targets import LeastSquares, NonSaturating
 from ganrun.tricks import ada_pipeline as ap
 from ganrun.tricks.ada import Ada
-from ganrun.tricks.augment import DiffAugment, cut_out, scale_contrast, scale_saturation, shift_brightness, translate
+from ganrun.tricks.augment import (
+    DiffAugment,
+    Mirror,
+    cut_out,
+    scale_contrast,
+    scale_saturation,
+    shift_brightness,
+    translate,
+)
 from ganrun.tricks.labels import Flip
+from ganrun.tricks.noise import GeneratorNoise, InstanceNoise
 from ganrun.tricks.replay import Replay
-from ganrun.tricks.views import GeneratorNoise, InstanceNoise, Mirror
 
 TINY = [
     *("dataset.resolution=16", "batch=4", "steps=6", "game.grid=4", "engine.device=cpu", "engine.precision=fp32"),
