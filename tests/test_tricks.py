@@ -148,7 +148,7 @@ def test_flip_is_its_own_inverse() -> None:
 
 @pytest.mark.parametrize("p", [1.01, -0.1])
 def test_what_is_no_probability_is_refused(p: float) -> None:
-    with pytest.raises(ConfigError, match=r"tricks\.noisy_labels\.p"):
+    with pytest.raises(ConfigError, match=r"^\.p: "):
         NoisyLabels(p=p)
 
 
@@ -164,7 +164,7 @@ def test_noise_that_teaches_the_inverse_is_refused_unless_forced(p: float) -> No
 
 @pytest.mark.parametrize("bounds", [[1.0, 0.9], [0.9], [0.1, 0.2, 0.3]])
 def test_soft_labels_refuse_what_is_no_range(bounds: list[float]) -> None:
-    with pytest.raises(ConfigError, match=r"tricks\.soft_labels\.real"):
+    with pytest.raises(ConfigError, match=r"^\.real: "):
         SoftLabels(real=bounds, fake=[0.0, 0.1])
 
 
@@ -283,7 +283,7 @@ def test_the_penalty_is_in_full_precision_under_bf16() -> None:
 
 
 def test_the_penalty_refuses_a_discriminator_that_mixes_images() -> None:
-    with pytest.raises(ConfigError, match=r"tricks\.gp: needs a discriminator that judges each image on its own"):
+    with pytest.raises(ConfigError, match=r"tricks\.gp: needs a discriminator that scores each image on its own"):
         built("model.discriminator.norm=batch", tricks=["gp"])
 
 
@@ -312,7 +312,7 @@ def test_clipping_clamps_and_does_not_scale() -> None:
 
 @pytest.mark.parametrize("bound", [0.0, -0.01])
 def test_clipping_to_nothing_is_refused(bound: float) -> None:
-    with pytest.raises(ConfigError, match=r"tricks\.clip\.bound"):
+    with pytest.raises(ConfigError, match=r"^\.bound: "):
         WeightClipping(bound=bound)
 
 

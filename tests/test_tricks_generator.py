@@ -71,7 +71,7 @@ def pair_of(loss: Loss | None = None, **tricks: Trick) -> Any:
 
 
 def images(*rows: Sequence[float]) -> Tensor:
-    """An image of so many channels and one pixel for each row."""
+    """An image of one pixel for each row, with its numbers as channels."""
     return torch.tensor(rows, dtype=torch.float32)[..., None, None]
 
 

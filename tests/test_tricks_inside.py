@@ -22,6 +22,7 @@ from ganrun.config.build import Run, build
 from ganrun.config.compose import compose
 from ganrun.config.groups import CONF
 from ganrun.core.context import Progress
+from ganrun.core.engine import chain_of
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.seeding import reseed
@@ -141,9 +142,11 @@ def test_no_sync_and_steady_addresses_in_bf16(name, model):
     reseed(0, "train")
     run.engine.begin(Progress(0))
     for update in run.updates(run.game, 0):
-        (batches,) = drawn(run, update)
-        with NoSync():
-            run.game.outcome(update, batches, {})
+        fakes = {}
+        for one, batches in zip(chain_of(update), drawn(run, update), strict=True):
+            with NoSync():
+                outcome = run.game.outcome(one, batches, fakes)
+            fakes = outcome.fakes
     play(run, 0, 2)
     assert {key: value.data_ptr() for key, value in run.game.state_dict().items()} == before
     assert run.game.sample().isfinite().all()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ganrun.config.build import build
+from ganrun.config.combination import diagnostics
 from ganrun.config.compose import compose
 from ganrun.core.context import BatchShape, Context, DiscriminatorOutput, Progress, Update
 from ganrun.core.errors import ConfigError
@@ -16,7 +17,7 @@ from ganrun.core.facts import Fact
 from ganrun.core.loss import Loss
 from ganrun.core.pair import Pair
 from ganrun.core.schedule import Cosine, Linear, Product, Scheduled, schedule
-from ganrun.core.traits import Level, diagnostics
+from ganrun.core.traits import Level
 from ganrun.core.trick import Trick
 from ganrun.losses.margins import Hinge
 from ganrun.losses.targets import LeastSquares, NonSaturating
@@ -72,7 +73,7 @@ def default(name: str, *overrides: str) -> Trick:
     return trick
 
 
-STAGE = BatchShape(4, 16)
+SHAPE = BatchShape(4, 16)
 
 
 # Noise
@@ -91,13 +92,13 @@ STAGE = BatchShape(4, 16)
 def test_noise_that_stays_is_warned_of(sigma: float, last: float) -> None:
     trick = InstanceNoise(sigma=sigma)
     assert trick.sigma.schedule.final == pytest.approx(last)
-    found = list(trick.diagnostics(STAGE))
+    found = list(trick.diagnostics(SHAPE))
     assert [(f.id, f.level) for f in found] == [("C29", Level.WARNING)] * (last > 0)
     assert not found or f"{last:g}" in found[0].sentence
 
 
 def test_the_default_noise_goes_without_a_warning() -> None:
-    assert not list(default("instance_noise").diagnostics(STAGE))
+    assert not list(default("instance_noise").diagnostics(SHAPE))
 
 
 @pytest.mark.parametrize("sigma", [-0.1, Linear(start=0.1, end=-0.1, steps=5)])
@@ -135,7 +136,7 @@ def test_generator_noise_leaves_names_in_checkpoints_alone_and_fades_in_copies_t
     noisy.game.begin(Progress(1000))
     sigmas = [m.value.item() for m in noisy.game.modules() if isinstance(m, Scheduled) and "Linear" in str(m.schedule)]
     assert sigmas == [pytest.approx(0.05)] * 4  # two blocks of G, and of its average
-    with pytest.raises(ConfigError, match="generator_noise"):
+    with pytest.raises(ConfigError, match=r"^\.: model\.generator has no row of blocks"):
         GeneratorNoise(sigma=0.1).modify(nn.Identity(), "generator")
 
 
@@ -154,13 +155,13 @@ def test_a_mirror_image_is_exact_and_half_of_them_are() -> None:
 def test_points_have_no_picture_to_move(name: str) -> None:
     trick = default(name)
     assert [f.level for f in trick.diagnostics(BatchShape(4, 1))] == [Level.ERROR] and not list(
-        trick.diagnostics(STAGE)
+        trick.diagnostics(SHAPE)
     )
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0, 2.0])
 def test_a_mirror_that_always_or_never_acts_is_refused(p: float) -> None:
-    with pytest.raises(ConfigError, match=r"tricks\.mirror\.p"):
+    with pytest.raises(ConfigError, match=r"^\.p: "):
         Mirror(p=p)
 
 
@@ -582,7 +583,7 @@ def test_half_of_what_d_sees_is_from_the_pool() -> None:
 def test_a_pool_does_without_labels_and_mixes_generators() -> None:
     assert Fact.UNLABELLED in Replay.traits.needs and Fact.CURRENT in Replay.traits.invalidates
     for size, p in ((0, 0.5), (5, 0.0), (5, 1.1)):
-        with pytest.raises(ConfigError, match=r"tricks\.replay"):
+        with pytest.raises(ConfigError, match=r"^\.(size|p): "):
             Replay(size=size, p=p)
 
 
