@@ -290,7 +290,7 @@ def orthogonal_term(*layers: nn.Module, weight: float = 1.0) -> Tensor:
 
 
 def test_the_orthogonal_term_of_known_matrices() -> None:
-    """Rows (1, 1, 0) and (0, 2, 3) have the product 2, which stands twice in W W^T: 2 * 2^2. Lengths are free."""
+    """Rows (1, 1, 0) and (0, 2, 3) have the product 2, which occurs twice in W W^T: 2 * 2^2. Lengths are free."""
     layer = dense([[1, 1, 0], [0, 2, 3]])
     found = orthogonal_term(layer, weight=0.5)
     assert found.item() == pytest.approx(4)
@@ -310,7 +310,7 @@ def test_filters_of_convolutions_are_rows_and_vectors_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("of", ["generator", "discriminator", "both"])
-def test_orthogonality_is_asked_of_whom_it_is_meant_for(of: str) -> None:
+def test_orthogonality_is_a_term_of_the_chosen_players(of: str) -> None:
     skew = [[1.0, 1.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]
     pair = pair_of(Box(dense(skew)), dense(skew), o=Orthogonal(weight=1.0, of=of))
     images = torch.rand(2, 1, 2, 2)
@@ -393,7 +393,7 @@ def test_weight_decay_is_what_torch_s_sgd_calls_by_that_name() -> None:
 
 
 def scores(*values: float) -> Tensor:
-    """Images to which the discriminator that sums answers with these scores."""
+    """Images that the summing discriminator gives these scores."""
     return (torch.tensor(values) / 4).view(-1, 1, 1, 1).expand(-1, 1, 2, 2).clone()
 
 
@@ -492,7 +492,7 @@ def test_a_discriminator_that_does_not_care_pays_nothing() -> None:
 
 
 @pytest.mark.parametrize(("real", "fake"), [(10.0, 10.0), (10.0, 0.0), (0.0, 5.0), (3.0, 7.0)])
-def test_a_discriminator_that_looks_at_one_corner_pays_for_what_moves_there(real: float, fake: float) -> None:
+def test_a_discriminator_of_one_corner_is_penalised_for_changes_there(real: float, fake: float) -> None:
     """real E (D(x) - D(T x))^2 + fake E (D(G) - D(T G))^2, T as the discriminator saw it; a side without weight costs
     no look."""
     corner = Known(lambda x, w: w * x[:, 0], torch.ones(()))
@@ -532,7 +532,7 @@ def adaptive(**changes: Any) -> AdaptiveSmoothing:
 
 
 def hard_loss(real: float, fake: float) -> float:
-    """What D pays for hard targets when it answers these scores."""
+    """The loss of D with hard targets for these scores."""
     return math.log1p(math.exp(-real)) + math.log1p(math.exp(fake))
 
 
@@ -570,7 +570,7 @@ def test_adaptive_smoothing_judges_alike_under_flip() -> None:
 
 
 @pytest.mark.parametrize("order", [0, 1])
-def test_swapped_fakes_are_asked_for_what_reals_are(order: int) -> None:
+def test_swapped_fakes_have_the_targets_of_reals(order: int) -> None:
     """One-sided and adaptive smoothing mean the same before and after the swaps."""
     smoothing = adaptive()
     smoothing.smooth.fill_(0.2)
@@ -596,7 +596,7 @@ def test_the_diagnostics_of_label_tricks() -> None:
 
 
 @pytest.mark.parametrize("soft", [SoftLabels(real=[0.7, 1.2], fake=[0.0, 0.3]), OneSidedSmoothing(real=0.9)])
-def test_flip_only_negates_the_logit_whatever_is_asked(soft: Trick) -> None:
+def test_flip_only_negates_the_logit_with_any_targets(soft: Trick) -> None:
     """C41: the same draws, minus the scores: the same losses for both players, even with targets that do not mirror."""
     plain, flipped = pair_of(sums(), soft=soft), pair_of(sums(), soft=soft, flip=Flip())
     real, fake = scores(1, 2, -3), scores(0.5, -1, 4)

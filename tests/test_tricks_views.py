@@ -227,7 +227,7 @@ def test_holes_are_centred_anywhere() -> None:
 
 
 def test_colours_fill_their_ranges_and_each_image_has_its_own() -> None:
-    """Of a two-valued grey image: the mean moves by U(-0.5, 0.5), the half range is scaled by U(0.5, 1.5)."""
+    """Of a two-valued grey image: the mean changes by U(-0.5, 0.5), the half range is scaled by U(0.5, 1.5)."""
     images = torch.tensor([0.2, 0.4]).view(1, 1, 1, 2).expand(5000, 1, 1, 2)
     seen = diffaugment("colour").view(images).flatten(1)
     shift, stretch = seen.mean(1) - 0.3, (seen[:, 1] - seen[:, 0]) / 0.2
@@ -373,7 +373,7 @@ def test_geometry_moves_a_smooth_picture_where_it_should(inverse: Tensor, source
     assert (seen - hill(*source(x, y)))[3:-3, 3:-3].abs().max() < error
 
 
-def test_geometry_that_does_nothing_leaves_an_image_as_it_is_beside_one_that_moves() -> None:
+def test_geometry_that_does_nothing_leaves_an_image_as_it_is_beside_one_that_is_transformed() -> None:
     images = torch.randn(2, 3, 16, 16)
     seen = ap.resample(images, ap.moved(torch.tensor([0.0, 1.0]), number(0, 2)), LOW_PASS)
     assert torch.equal(seen[0], images[0]) and not torch.allclose(seen[1], images[1], atol=0.1)
@@ -476,8 +476,8 @@ def shown(pair: Pair, scores: list[float]) -> None:
     pair.tricks.each(Trick.observe, context)
 
 
-def test_p_moves_by_exactly_its_step_every_fourth_update() -> None:
-    """4 updates of 5 reals move p by 20 / 1000; r_t is the mean sign of all 20."""
+def test_p_changes_by_exactly_its_step_every_fourth_update() -> None:
+    """4 updates of 5 reals change p by 20 / 1000; r_t is the mean sign of all 20."""
     trick = ada(images=1000, start=0.5)
     pair = pair_of(ada=trick)
     for _ in range(3):
@@ -587,7 +587,7 @@ def test_a_pool_does_without_labels_and_mixes_generators() -> None:
             Replay(size=size, p=p)
 
 
-def test_only_the_discriminator_meets_the_pool() -> None:
+def test_only_the_discriminator_sees_the_pool() -> None:
     """The generator needs the gradient of its own fakes."""
     trick = Replay(size=4, p=1.0)
     pair = pair_of(replay=trick)
