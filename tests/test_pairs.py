@@ -132,7 +132,7 @@ def gives(loss: str, tricks: list[str], host: BaseConfiguration, name: str) -> b
 
 
 def test_leaving_a_trick_out_of_a_valid_set_leaves_it_valid() -> None:
-    """In the same base configuration a set without one of its tricks is valid too, unless another part needs a fact that
+    """In the same base configuration a set without one of its tricks is valid, unless another part needs a fact that
     this trick made true: it provided it (the only bound of a Wasserstein critic), or changed the networks or the
     settings so that it held (no batch norm, with a gradient penalty)."""
     needed = {fact.id for fact in Fact}
