@@ -3,13 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from ganrun.core.context import Context, Role
-from ganrun.core.pair import Pair
+from ganrun.core.context import Context, PairView, Role
 from ganrun.core.trick import Trick
 
 
 class LeCamLike(Trick):
-    """Whole: a running mean of scores that its own term reads. What follows breaks it, or does less."""
+    """Correct: a running mean of scores that its own term reads. The tricks below break it, or do less."""
 
     mean: Tensor
     persistent = True
@@ -56,22 +55,22 @@ class SeesNothing(Trick):
 
 
 class ChoosesAll(Trick):
-    """Lets every fake teach, after drawing lots for it."""
+    """Keeps every fake's score, after drawing random numbers."""
 
     def choose(self, score: Tensor) -> Tensor:
         return score + 0 * torch.rand_like(score)
 
 
 class BeginsIdly(Trick):
-    """Draws lots before each step, and lets nobody rest and no gradient change."""
+    """Draws random numbers before each step; no player sits out, and no gradient changes."""
 
-    def begin(self, pair: Pair, step: int) -> None:
+    def begin(self, pair: PairView, step: int) -> None:
         torch.rand(3)
 
     def sits_out(self, step: int, player: Role) -> bool:
         return False
 
-    def before(self, pair: Pair, player: Role) -> None:
+    def before(self, pair: PairView, player: Role) -> None:
         for parameter in getattr(pair, player).parameters():
             parameter.grad.mul_(1)
 
@@ -107,7 +106,7 @@ class Branches(LeCamLike):
 
 
 class Masks(LeCamLike):
-    """Picks by a mask: how many there are, only the device knows."""
+    """Selects by a mask, whose count only the device knows."""
 
     def discriminator_term(self, context: Context) -> Tensor:
         score = context.on_fake.score
@@ -115,7 +114,7 @@ class Masks(LeCamLike):
 
 
 class Lists(LeCamLike):
-    """Turns a tensor into Python's numbers."""
+    """Turns a tensor into Python numbers."""
 
     def discriminator_term(self, context: Context) -> Tensor:
         return super().discriminator_term(context) * len(context.on_fake.score.detach().tolist())
@@ -124,7 +123,7 @@ class Lists(LeCamLike):
 class ReplacesGradients(Trick):
     """Gives the networks new gradient tensors after each update."""
 
-    def after(self, pair: Pair, player: Role) -> None:
+    def after(self, pair: PairView, player: Role) -> None:
         for parameter in getattr(pair, player).parameters():
             parameter.grad = parameter.grad.clone()
 
@@ -132,6 +131,6 @@ class ReplacesGradients(Trick):
 class ReplacesWeights(Trick):
     """Clamps into new storage."""
 
-    def after(self, pair: Pair, player: Role) -> None:
+    def after(self, pair: PairView, player: Role) -> None:
         for parameter in pair.discriminator.parameters():
             parameter.data = parameter.data.clamp(-0.01, 0.01)

@@ -24,8 +24,8 @@ from ganrun.games.latent import PRIORS
 from ganrun.losses.targets import NonSaturating
 from ganrun.models import layers
 from ganrun.models.layers import initialise
-from ganrun.tricks.bounds import WeightDecay
 from ganrun.tricks.initialisation import MarginalBias
+from ganrun.tricks.regularisers import WeightDecay
 
 SMALL = ("engine.device=cpu", "engine.precision=fp32", "engine.workers=0", "game.grid=4", "batch=8", "steps=6")
 MLP = ("model.generator.hidden=[16]", "model.discriminator.hidden=[8]", "dataset.resolution=8")

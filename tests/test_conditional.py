@@ -24,7 +24,7 @@ from ganrun.losses.targets import NonSaturating
 from ganrun.models.conditional import Beside, Block, ConditionalBatchNorm, Projection, Score, block, one_hot
 from ganrun.models.layers import Fold
 from ganrun.record.grid import GAP, grid
-from ganrun.tricks.classes import AuxiliaryClassifier, cross_entropy
+from ganrun.tricks.auxiliary_classifier import AuxiliaryClassifier, cross_entropy
 from ganrun.tricks.penalties import GradientPenalty
 
 TEN = ["generator.classes=10", "discriminator.classes=10"]

@@ -37,7 +37,8 @@ WITHOUT_SOURCE = {
     "ganrun.core.trick.Setting": "has no method of its own: each YAML file that uses it names the paper",
     "ganrun.tricks.penalties.SlopePenalty": "is the common base of the gradient penalties, each with its own paper",
     "ganrun.tricks.penalties.TargetedPenalty": "is the common base of the penalties with a target slope",
-    "ganrun.tricks.weights.Reparametrisation": "is the common base of the norms on weights, each with its own paper",
+    "ganrun.tricks.reparametrisation.Reparametrisation": "is the base of the norms on weights, each with its paper",
+    "ganrun.tricks.initialisation.Initialisation": "is the common base of the initialisations, each with its own paper",
 }
 
 

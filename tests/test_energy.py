@@ -15,7 +15,7 @@ from ganrun.core.traits import Level
 from ganrun.losses.energy import BoundaryEquilibrium, EnergyMargin
 from ganrun.models import autoencoder, began
 from ganrun.models.layers import stack
-from ganrun.tricks.generator import PullingAway
+from ganrun.tricks.generator_loss import PullingAway
 
 REAL, FAKE = torch.tensor([1.0, 2.0]), torch.tensor([2.0, 7.0])  # means 1.5 and 4.5
 

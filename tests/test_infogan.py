@@ -15,7 +15,7 @@ from ganrun.core.engine import chain_of
 from ganrun.core.errors import ConfigError, ConfigErrors
 from ganrun.models import infogan
 from ganrun.record.grid import grid
-from ganrun.tricks.codes import categorical_bound, gaussian_bound
+from ganrun.tricks.info_codes import categorical_bound, gaussian_bound
 
 SMALL = ("model.generator.width=4", "model.discriminator.width=4", "model.generator.hidden=16",
          "model.discriminator.hidden=16", "model.generator.latent=20")  # fmt: skip

@@ -1,4 +1,4 @@
-"""Any two tricks with any loss play two finite steps, or are refused in sentences before any work is done."""
+"""Any two tricks with any loss train two finite steps, or are refused in sentences before any work is done."""
 
 import math
 import os
@@ -50,7 +50,7 @@ def play(cfg: object) -> list[str]:
     cfg.dataset.class_count = 0  # type: ignore[attr-defined]  # of these data it is measured
     run = build(cfg)  # type: ignore[arg-type]
     seen: dict[str, torch.Tensor] = {}
-    with closing(run.source):
+    with closing(run.data):
         for step in range(STEPS):
             run.engine.begin(Progress(step))
             for update in short(run.updates(run.game, step)):
@@ -61,12 +61,12 @@ def play(cfg: object) -> list[str]:
 
 
 def short(updates: list[Update], most: int = 4) -> list[Update]:
-    """A hundred updates of D in a step teach this test no more than a few: the first, and the end of the step."""
+    """The first and the last updates of a step: a hundred updates of D show no more than a few."""
     return updates if len(updates) <= most else [*updates[:1], *updates[-most + 1 :]]
 
 
 def judge(one: str, other: str, loss: str) -> str:
-    """What came of this company: `refused`, `played`, or what is wrong."""
+    """The outcome of this combination: `refused`, `trained`, or what is wrong."""
     verdict = COMPANY.best(loss, [one, other])
     cfg = configuration(loss, [*verdict.host.companions, one, other], verdict.host)
     try:
@@ -77,12 +77,12 @@ def judge(one: str, other: str, loss: str) -> str:
             return f"{refusal.lines} though the checker says {mark(verdict.diagnostics) or 'nothing'}"
         return "refused"
     if verdict.refused:
-        return f"played, though the checker says {verdict.diagnostics}"
-    return f"not finite: {wrong}" if wrong else "played"
+        return f"trained, though the checker says {verdict.diagnostics}"
+    return f"not finite: {wrong}" if wrong else "trained"
 
 
 def verdict_of(combination: tuple[str, str, str]) -> str:
-    """As `judge`, for a process of a pool: a bug is told, not raised."""
+    """As `judge`, for a process of a pool: a bug is returned, not raised."""
     torch.set_num_threads(1)
     try:
         return judge(*combination)
@@ -95,13 +95,13 @@ def test_the_families_are_not_empty() -> None:
 
 
 @pytest.mark.parametrize(("one", "other", "loss"), SAMPLE, ids=["-".join(one) for one in SAMPLE])
-def test_two_tricks_and_a_loss_play_or_say_why_not(one: str, other: str, loss: str) -> None:
-    assert judge(one, other, loss) in ("played", "refused")
+def test_two_tricks_and_a_loss_train_or_are_refused(one: str, other: str, loss: str) -> None:
+    assert judge(one, other, loss) in ("trained", "refused")
 
 
 @pytest.mark.slow
-def test_every_two_tricks_and_every_loss_play_or_say_why_not() -> None:
-    """On two processes, with a word now and then on standard error."""
+def test_every_two_tricks_and_every_loss_train_or_are_refused() -> None:
+    """On two processes, with progress on standard error."""
     began, outcomes = time.monotonic(), {}
     with ProcessPoolExecutor(min(2, os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
         for count, (combination, outcome) in enumerate(zip(ALL, pool.map(verdict_of, ALL, chunksize=8), strict=True)):
@@ -109,8 +109,8 @@ def test_every_two_tricks_and_every_loss_play_or_say_why_not() -> None:
             if count % 200 == 0:
                 seconds = time.monotonic() - began
                 print(f"{count} of {len(ALL)} combinations, {seconds:.0f} s", file=sys.__stderr__, flush=True)
-    wrong = {key: value for key, value in outcomes.items() if value not in ("played", "refused")}
-    tally = {kind: sum(value == kind for value in outcomes.values()) for kind in ("played", "refused")}
+    wrong = {key: value for key, value in outcomes.items() if value not in ("trained", "refused")}
+    tally = {kind: sum(value == kind for value in outcomes.values()) for kind in ("trained", "refused")}
     print(f"{tally}, {len(wrong)} wrong", file=sys.__stderr__)
     assert not wrong, "\n".join(f"{key}: {value}" for key, value in wrong.items())
     assert all(tally.values())
@@ -132,9 +132,9 @@ def gives(loss: str, tricks: list[str], host: BaseConfiguration, name: str) -> b
 
 
 def test_leaving_a_trick_out_of_a_valid_set_leaves_it_valid() -> None:
-    """The exact property: on the same host, a set without one of its tricks is valid too, unless that trick made a fact
-    true that a part which stays needs: it provided it (the only bound of a Wasserstein critic), or changed the networks
-    or the settings so that it held (no batch norm left, under a gradient penalty)."""
+    """In the same base configuration a set without one of its tricks is valid, unless another part needs a fact that
+    this trick made true: it provided it (the only bound of a Wasserstein critic), or changed the networks or the
+    settings so that it held (no batch norm, with a gradient penalty)."""
     needed = {fact.id for fact in Fact}
     valid = excused = 0
     for loss, tricks in random_sets(60):
@@ -153,7 +153,7 @@ def test_leaving_a_trick_out_of_a_valid_set_leaves_it_valid() -> None:
     assert valid >= 15 and excused >= 1, (valid, excused)
 
 
-# The checker that these tests ask, and docs/compatibility.md with them, is the one that training asks
+# The checker of these tests, and of docs/compatibility.md, is that of training
 
 
 @pytest.mark.parametrize("tricks", [[], *([name] for name in random.Random(2).sample(TRICKS, 8)), TRICKS[:3]], ids=str)
@@ -172,7 +172,7 @@ def test_configurations_are_those_of_hydra(tricks: list[str]) -> None:
 
 
 def test_known_verdicts() -> None:
-    """Company that users meet first; each cell can be wrong in its own way."""
+    """Combinations that users try first; each cell can be wrong in its own way."""
     assert mark(COMPANY.loss_cell("soft_labels", "wasserstein")) == "E C6"
     assert mark(COMPANY.loss_cell("soft_labels", "least_squares")) == "W C7"
     assert mark(COMPANY.loss_cell("gp", "wasserstein")) == "" == mark(COMPANY.loss_cell("ema", "hinge"))

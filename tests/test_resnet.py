@@ -20,9 +20,9 @@ from ganrun.models.biggan import CodedBatchNorm
 from ganrun.models.biggan import Generator as BigGanGenerator
 from ganrun.models.layers import After
 from ganrun.models.resnet_blocks import Before, Residual, down, up
-from ganrun.tricks.bounds import Orthogonal
 from ganrun.tricks.layers import SelfAttention
-from ganrun.tricks.views import Dequantize
+from ganrun.tricks.noise import Dequantize
+from ganrun.tricks.regularisers import Orthogonal
 
 
 def before(norm: str = "none") -> Before:

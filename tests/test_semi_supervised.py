@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from data_formats import images, write_idx, write_mnist
-from support import composed, pair_in, play, tiny, trick_of
+from support import composed, drawn, pair_in, play, tiny, trick_of
 from torch import Tensor
 
 from ganrun.config.build import build
@@ -15,7 +15,7 @@ from ganrun.core.errors import ConfigError, ConfigErrors
 from ganrun.data.datasets.benchmarks import Mnist
 from ganrun.data.datasets.bundled import Digits
 from ganrun.losses.targets import Minimax
-from ganrun.tricks.semi import error
+from ganrun.tricks.semi_supervised import error
 
 SMALL = ("model.generator.width=4", "model.discriminator.width=4", "model.generator.latent=8")
 SEMI = (*SMALL, "model.discriminator.classes=10", "tricks.semi_supervised.labelled=3")
@@ -62,7 +62,7 @@ def test_the_term_is_the_papers_cross_entropy_on_labelled_images() -> None:
     pair.discriminator.register_forward_hook(lambda net, given, made: seen.append((given[0], made.heads["class"])))
     run.engine.begin(Progress(0))
     update = run.updates(run.game, 0)[0]
-    outcome = run.game.play(update, run.source.draw(update.shape))
+    outcome = run.game.outcome(update, drawn(run, update)[0], {})
     (_, real), (_, fake), (images, logits) = seen
     places = [next(i for i, kept in enumerate(trick.images) if torch.equal(kept, image)) for image in images]
     labels = trick.labels[places]
@@ -77,7 +77,7 @@ def test_the_term_is_the_papers_cross_entropy_on_labelled_images() -> None:
 # Who is labelled, and what is kept out
 
 
-def test_so_many_of_each_class_are_labelled_by_the_seed() -> None:
+def test_the_seed_chooses_the_labelled_images_of_each_class() -> None:
     run, again, other = run_of(), run_of(), run_of("tricks.semi_supervised.seed=5")
     trick = trick_of(run, "semi_supervised")
     assert torch.bincount(trick.labels).tolist() == [3] * 10
@@ -161,7 +161,7 @@ def test_what_cannot_be_learnt_from_is_refused() -> None:
 def _without_labels() -> None:
     run = run_of()
     run.dataset.labels = None
-    run.game.on_data(run.source)
+    run.game.on_data(run.data.sources)
 
 
 # Networks
@@ -182,12 +182,10 @@ def test_the_last_features_are_the_mean_of_each_map() -> None:
     net = pair_in(build(composed("model=improved", "dataset.resolution=32"))).discriminator
     seen: list[tuple[Tensor, Tensor]] = []
     net.blocks[-1].pool.register_forward_hook(lambda layer, given, made: seen.append((given[0], made)))
-    opinion = net(torch.randn(2, 1, 32, 32))
+    output = net(torch.randn(2, 1, 32, 32))
     ((maps, pooled),) = seen
-    assert (
-        maps.shape == (2, 192, 6, 6) and torch.allclose(opinion.features[-1], maps.mean((2, 3))) and not opinion.heads
-    )
-    assert pooled is opinion.features[-1]
+    assert maps.shape == (2, 192, 6, 6) and torch.allclose(output.features[-1], maps.mean((2, 3))) and not output.heads
+    assert pooled is output.features[-1]
 
 
 def test_resuming_finds_the_same_labelled_images() -> None:

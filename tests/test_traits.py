@@ -1,17 +1,17 @@
-"""Refusal by two rules: every need is provided and not spoiled, every claim has one owner; told in sentences."""
+"""The two rules on traits: every need is provided and not invalidated, and what only one part may set is set once."""
 
 from typing import Any
 
 import pytest
 from support import LinearDiscriminator, ScaleGenerator, built, composed, family, host, host_of_loss, pair_in, pair_of
-from torch import nn
 
 from ganrun.config.build import Momentum, build
+from ganrun.config.combination import REMEDIES, contradictions, diagnostics, provider
 from ganrun.config.rules import RULES, check_force
 from ganrun.core.context import BatchShape
 from ganrun.core.errors import ConfigError, ConfigErrors, nearest
 from ganrun.core.facts import Fact
-from ganrun.core.traits import Level, Traits, contradictions, diagnostics, facts, keys
+from ganrun.core.traits import Level, Traits, facts, keys
 from ganrun.games.latent import LatentGame
 
 
@@ -22,25 +22,28 @@ class Part:
 
 GIVES = Part(provides=facts(Fact.TARGETS))
 NEEDS = Part(needs=facts(Fact.TARGETS))
-SPOILS = Part(invalidates=facts(Fact.TARGETS))
+INVALIDATES = Part(invalidates=facts(Fact.TARGETS))
 
 
 def test_a_need_that_is_provided_is_no_reason() -> None:
     assert contradictions({"loss": GIVES, "tricks.one": NEEDS}) == []
 
 
-def test_a_need_that_nothing_provides_is_told_with_a_remedy() -> None:
+def test_a_need_that_nothing_provides_is_refused_with_a_remedy() -> None:
     (reason,) = contradictions({"tricks.one": NEEDS, "tricks.two": Part()})
-    assert reason == f"tricks.one: needs {Fact.TARGETS.sentence}; nothing here is that. Try: {Fact.TARGETS.remedy}"
+    why = "no selected component provides it"
+    assert reason == f"tricks.one: needs {Fact.TARGETS.sentence}; {why}. Try: {REMEDIES[Fact.TARGETS]}"
 
 
-def test_a_need_that_the_one_who_could_give_it_does_not_give_names_that_one() -> None:
+def test_a_refusal_names_the_part_that_could_provide_the_fact() -> None:
     (reason,) = contradictions({"loss": Part(), "tricks.one": NEEDS})
     assert "; loss (Part) is not one. Try: " in reason
 
 
-def test_a_need_that_is_provided_and_spoiled_names_who_spoils() -> None:
-    (reason,) = contradictions({"loss": GIVES, "tricks.one": NEEDS, "tricks.two": SPOILS, "tricks.three": SPOILS})
+def test_a_refusal_names_the_parts_that_invalidate_the_fact() -> None:
+    (reason,) = contradictions(
+        {"loss": GIVES, "tricks.one": NEEDS, "tricks.two": INVALIDATES, "tricks.three": INVALIDATES}
+    )
     assert reason.startswith("tricks.one: needs") and "tricks.two and tricks.three takes that away" in reason
 
 
@@ -54,7 +57,7 @@ def test_what_is_preferred_warns_and_does_not_refuse() -> None:
     assert not contradictions(parts) and not diagnostics(parts | {"loss": Part(provides=facts(Fact.PROBABILITY))})
 
 
-def test_errors_bear_the_rule_that_they_follow_from() -> None:
+def test_errors_have_the_rule_that_they_follow_from() -> None:
     parts = {"loss": Part(), "tricks.one": NEEDS, "tricks.two": Part(sets=keys("x"))}
     found = diagnostics(parts | {"tricks.three": Part(sets=keys("x"))})
     assert [(f.id, f.level) for f in found] == [(Fact.TARGETS.id, Level.ERROR), ("C8", Level.ERROR)]
@@ -64,32 +67,32 @@ def test_errors_bear_the_rule_that_they_follow_from() -> None:
     "tricks",
     [["minibatch_stddev", "minibatch_discrimination"], ["equalized_lr", "weight_norm"], ["head_start", "wgan_warmup"]],
 )
-def test_two_owners_of_one_thing_are_told_as_that(tricks: list[str]) -> None:
+def test_two_parts_that_set_the_same_are_reported_as_that(tricks: list[str]) -> None:
     """Even where the settings of both together could not be built."""
     with pytest.raises(ConfigErrors) as refusal:
         built("loss=nonsaturating", tricks=tricks)
     assert all("each sets" in line and "(rule C8)" in line for line in refusal.value.lines), refusal.value.lines
 
 
-def test_two_owners_of_one_thing_cannot_be_forced() -> None:
+def test_two_parts_that_set_the_same_cannot_be_forced() -> None:
     with pytest.raises(ConfigError, match="C8 cannot be forced"):
         check_force(["C8"])
     with pytest.raises(ConfigError, match="C8 cannot be forced"):
         built("force=[C8]", tricks=["equalized_lr", "weight_norm"])
 
 
-def test_what_nobody_needs_may_be_spoiled() -> None:
-    assert contradictions({"loss": GIVES, "tricks.two": SPOILS}) == []
+def test_what_no_part_needs_may_be_invalidated() -> None:
+    assert contradictions({"loss": GIVES, "tricks.two": INVALIDATES}) == []
 
 
-def test_a_claim_has_one_owner() -> None:
+def test_a_key_is_set_by_one_part() -> None:
     mine, other = Part(sets=keys("the targets of reals")), Part(sets=keys("the targets of fakes"))
     assert contradictions({"tricks.one": mine, "tricks.two": other}) == []
     (reason,) = contradictions({"tricks.one": mine, "tricks.two": other, "tricks.three": mine})
     assert reason == ("tricks.one and tricks.three: each sets the targets of reals. Try: keeping one of them")
 
 
-def test_all_reasons_are_told_at_once() -> None:
+def test_all_reasons_are_reported_at_once() -> None:
     claimed = Part(needs=facts(Fact.TARGETS, Fact.LIPSCHITZ), sets=keys("x"))
     reasons = contradictions({"tricks.one": claimed, "tricks.two": claimed})
     assert len(reasons) == 2 * 2 + 1
@@ -112,8 +115,8 @@ def test_a_contradiction_is_a_refusal_of_several_lines() -> None:
 
 @pytest.mark.parametrize("fact", Fact)
 def test_every_fact_has_a_sentence_and_a_remedy(fact: Fact) -> None:
-    assert fact == fact.value and len(fact.sentence) > 10 and len(fact.remedy) > 4
-    assert fact.giver or fact in (Fact.LIPSCHITZ,), "several parts can bound a slope; all else has one giver"
+    assert fact == fact.value and len(fact.sentence) > 10 and len(REMEDIES[fact]) > 4
+    assert provider(fact) or fact in (Fact.LIPSCHITZ,), "several parts can bound a slope; all else has one provider"
     assert fact.id in RULES, "a rule that `force` and docs/compatibility.md know"
 
 
@@ -129,23 +132,19 @@ def test_the_networks_of_a_pair_are_parts_by_the_name_a_user_knows() -> None:
     assert list(game.parts(pair)) == ["model.generator", "model.discriminator", "loss", "game"]
 
 
-class Conditional(nn.Module):
-    traits = Traits(needs=facts(Fact.PER_SAMPLE))
-
-
 def test_networks_take_part_in_the_check() -> None:
     generator = ScaleGenerator(1.0)
-    generator.traits = Conditional.traits  # type: ignore[attr-defined]
-    spoiler = LinearDiscriminator([0.0] * 4)
-    spoiler.traits = Traits(invalidates=facts(Fact.PER_SAMPLE), provides=facts(Fact.SCORE, Fact.PER_SAMPLE))  # type: ignore[misc]
-    pair = pair_of(spoiler, generator=generator)
+    generator.traits = Traits(needs=facts(Fact.PER_SAMPLE))  # type: ignore[attr-defined]
+    coupled = LinearDiscriminator([0.0] * 4)
+    coupled.traits = Traits(invalidates=facts(Fact.PER_SAMPLE), provides=facts(Fact.SCORE, Fact.PER_SAMPLE))  # type: ignore[misc]
+    pair = pair_of(coupled, generator=generator)
     game = LatentGame(pairs={"main": pair}, shape=BatchShape(4, 2), prior="normal", grid=4)
     (reason,) = contradictions(game.parts(pair))
     assert reason.startswith("model.generator (") and "model.discriminator (" in reason
 
 
-def test_every_claimed_setting_and_every_need_is_owned_by_a_shipped_part() -> None:
-    """A fact that nothing can provide would refuse for ever."""
+def test_every_fact_is_provided_by_a_bundled_part() -> None:
+    """A fact that no part provides would refuse every combination."""
     provided = set()
     hosts = [*map(host, family("tricks")), *map(host_of_loss, family("loss"))]
     for found in hosts:

@@ -19,9 +19,10 @@ from ganrun.core.trick import Trick
 from ganrun.games.latent import LatentGame
 from ganrun.losses.targets import NonSaturating
 from ganrun.tricks.averaging import Ema
+from ganrun.tricks.clipping import WeightClipping
 from ganrun.tricks.labels import Flip, NoisyLabels, OneSidedSmoothing, SoftLabels
-from ganrun.tricks.penalties import GradientPenalty, WeightClipping
-from ganrun.tricks.views import InstanceNoise
+from ganrun.tricks.noise import InstanceNoise
+from ganrun.tricks.penalties import GradientPenalty
 
 D_UPDATE = Update(player="discriminator", role="discriminator", shape=BatchShape(4, 2))
 G_UPDATE = Update(player="generator", role="generator", shape=BatchShape(4, 2))
@@ -37,10 +38,10 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
-# What the discriminator is asked
+# Targets of the discriminator
 
 
-def asked(*tricks: Trick, count: int = MANY) -> Targets:
+def targets_of(*tricks: Trick, count: int = MANY) -> Targets:
     """The targets of a batch, as a pair folds them: every `targets`, then every `encode`."""
     found = Targets(torch.ones(count), torch.zeros(count))
     for trick in tricks:
@@ -60,14 +61,14 @@ def same_distribution(one: Tensor, other: Tensor) -> bool:
 @pytest.mark.parametrize(("real", "fake"), [([0.9, 1.0], [0.0, 0.1]), ([0.7, 1.2], [0.0, 0.3])])
 def test_soft_labels_fill_their_ranges(real: list[float], fake: list[float]) -> None:
     """Uniform: the ends are reached, the mean is the middle, the variance (b - a)^2 / 12."""
-    for found, (low, high) in zip(asked(SoftLabels(real=real, fake=fake)), (real, fake), strict=True):
+    for found, (low, high) in zip(targets_of(SoftLabels(real=real, fake=fake)), (real, fake), strict=True):
         assert low <= found.min() < low + 1e-3 and high - 1e-3 < found.max() <= high + 1e-6
         assert found.mean().item() == pytest.approx((low + high) / 2, abs=2e-3)
         assert found.var().item() == pytest.approx((high - low) ** 2 / 12, rel=0.02)
 
 
 def test_soft_labels_differ_from_image_to_image_and_between_the_kinds() -> None:
-    real, fake = asked(SoftLabels(real=[0.0, 1.0], fake=[0.0, 1.0]), count=64)
+    real, fake = targets_of(SoftLabels(real=[0.0, 1.0], fake=[0.0, 1.0]), count=64)
     assert len(set(real.tolist())) > 60 and not torch.equal(real, fake)
 
 
@@ -75,27 +76,27 @@ def test_soft_labels_differ_from_image_to_image_and_between_the_kinds() -> None:
 def test_soft_labels_under_flip_are_the_articles(order: int) -> None:
     """Real U(0, 0.1) and fake U(0.9, 1) where generated is 1; methods.md T8. In either order."""
     tricks = [SoftLabels(real=[0.9, 1.0], fake=[0.0, 0.1]), Flip()]
-    real, fake = asked(*(tricks if order else reversed(tricks)))
+    real, fake = targets_of(*(tricks if order else reversed(tricks)))
     assert real.min() >= 0 and real.max() <= 0.1 + 1e-6 and real.mean().item() == pytest.approx(0.05, abs=1e-3)
     assert fake.min() >= 0.9 - 1e-6 and fake.max() <= 1 and fake.mean().item() == pytest.approx(0.95, abs=1e-3)
 
 
 def test_one_sided_smoothing_leaves_fakes_at_0() -> None:
-    real, fake = asked(OneSidedSmoothing(real=0.9))
+    real, fake = targets_of(OneSidedSmoothing(real=0.9))
     assert torch.equal(real, torch.full((MANY,), 0.9)) and torch.equal(fake, torch.zeros(MANY))
 
 
 def test_one_sided_smoothing_moves_the_optimum_as_salimans_says() -> None:
-    """Where real and fake are equally likely, the best answer is alpha / 2: p_g is not in the numerator."""
+    """Where real and fake are equally likely, the optimal output is alpha / 2: p_g is not in the numerator."""
     optimum = torch.tensor([math.log(0.45 / 0.55)], requires_grad=True)
-    loss = NonSaturating().discriminator(optimum, optimum, asked(OneSidedSmoothing(real=0.9), count=1))
+    loss = NonSaturating().discriminator(optimum, optimum, targets_of(OneSidedSmoothing(real=0.9), count=1))
     (gradient,) = torch.autograd.grad(loss, optimum)
     assert gradient.item() == pytest.approx(0, abs=1e-6)
 
 
 def test_noisy_labels_swap_at_their_rate_and_count_what_they_swap() -> None:
     trick = NoisyLabels(p=0.05)
-    real, fake = asked(trick)
+    real, fake = targets_of(trick)
     swapped = (real == 0).sum() + (fake == 1).sum()
     assert trick.metrics()["swapped"].item() == swapped.item()
     deviation = math.sqrt(2 * MANY * 0.05 * 0.95)
@@ -108,7 +109,7 @@ def test_noisy_labels_swap_in_small_batches_too() -> None:
     trick = NoisyLabels(p=0.05)
     counts = []
     for _ in range(4000):
-        real, fake = asked(trick, count=4)
+        real, fake = targets_of(trick, count=4)
         counts.append(int((real == 0).sum() + (fake == 1).sum()))
         assert trick.metrics()["swapped"].item() == counts[-1]
     assert sum(counts) == pytest.approx(4000 * 8 * 0.05, rel=0.1)
@@ -116,7 +117,7 @@ def test_noisy_labels_swap_in_small_batches_too() -> None:
 
 def test_noisy_labels_draw_again_in_every_update() -> None:
     trick = NoisyLabels(p=0.4)
-    assert not torch.equal(asked(trick, count=64).real, asked(trick, count=64).real)
+    assert not torch.equal(targets_of(trick, count=64).real, targets_of(trick, count=64).real)
 
 
 @pytest.mark.parametrize(
@@ -129,25 +130,25 @@ def test_noisy_labels_draw_again_in_every_update() -> None:
 )
 def test_the_order_of_label_tricks_does_not_matter(tricks: list[Trick]) -> None:
     """Image by image the targets have one distribution, even where the ranges are not mirror images."""
-    first, *others = [asked(*order) for order in permutations(tricks)]
+    first, *others = [targets_of(*order) for order in permutations(tricks)]
     for other in others:
         assert same_distribution(first.real, other.real) and same_distribution(first.fake, other.fake)
 
 
-def test_an_image_that_is_swapped_is_asked_what_the_other_kind_is_asked() -> None:
-    real, fake = asked(NoisyLabels(p=0.4), SoftLabels(real=[0.7, 1.2], fake=[0.0, 0.3]))
+def test_a_swapped_image_has_a_target_of_the_other_kind() -> None:
+    real, fake = targets_of(NoisyLabels(p=0.4), SoftLabels(real=[0.7, 1.2], fake=[0.0, 0.3]))
     assert ((real >= 0.7 - 1e-6) | (real <= 0.3 + 1e-6)).all() and (real <= 0.3 + 1e-6).float().mean() > 0.3
     assert ((fake >= 0.7 - 1e-6) | (fake <= 0.3 + 1e-6)).all() and (fake >= 0.7 - 1e-6).float().mean() > 0.3
 
 
 def test_flip_is_its_own_inverse() -> None:
-    hard = asked()
-    assert torch.equal(asked(Flip(), Flip()).real, hard.real) and torch.equal(asked(Flip()).real, hard.fake)
+    hard = targets_of()
+    assert torch.equal(targets_of(Flip(), Flip()).real, hard.real) and torch.equal(targets_of(Flip()).real, hard.fake)
 
 
 @pytest.mark.parametrize("p", [1.01, -0.1])
 def test_what_is_no_probability_is_refused(p: float) -> None:
-    with pytest.raises(ConfigError, match=r"tricks\.noisy_labels\.p"):
+    with pytest.raises(ConfigError, match=r"^\.p: "):
         NoisyLabels(p=p)
 
 
@@ -163,7 +164,7 @@ def test_noise_that_teaches_the_inverse_is_refused_unless_forced(p: float) -> No
 
 @pytest.mark.parametrize("bounds", [[1.0, 0.9], [0.9], [0.1, 0.2, 0.3]])
 def test_soft_labels_refuse_what_is_no_range(bounds: list[float]) -> None:
-    with pytest.raises(ConfigError, match=r"tricks\.soft_labels\.real"):
+    with pytest.raises(ConfigError, match=r"^\.real: "):
         SoftLabels(real=bounds, fake=[0.0, 0.1])
 
 
@@ -193,7 +194,7 @@ def test_the_default_instance_noise_reaches_nothing() -> None:
 
 
 def test_instance_noise_is_seen_in_both_players_updates_by_reals_and_fakes() -> None:
-    """A linear discriminator answers 0 to black images, so every score is noise: N(0, sigma |w|)."""
+    """A linear discriminator scores black images 0, so every score is noise: N(0, sigma |w|)."""
     pair = pair_of(noise=InstanceNoise(sigma=0.2))
     black = torch.zeros(20_000, 1, 2, 2)
     shape = BatchShape(20_000, 2)
@@ -282,7 +283,7 @@ def test_the_penalty_is_in_full_precision_under_bf16() -> None:
 
 
 def test_the_penalty_refuses_a_discriminator_that_mixes_images() -> None:
-    with pytest.raises(ConfigError, match=r"tricks\.gp: needs a discriminator that judges each image on its own"):
+    with pytest.raises(ConfigError, match=r"tricks\.gp: needs a discriminator that scores each image on its own"):
         built("model.discriminator.norm=batch", tricks=["gp"])
 
 
@@ -311,7 +312,7 @@ def test_clipping_clamps_and_does_not_scale() -> None:
 
 @pytest.mark.parametrize("bound", [0.0, -0.01])
 def test_clipping_to_nothing_is_refused(bound: float) -> None:
-    with pytest.raises(ConfigError, match=r"tricks\.clip\.bound"):
+    with pytest.raises(ConfigError, match=r"^\.bound: "):
         WeightClipping(bound=bound)
 
 
@@ -383,7 +384,7 @@ def test_sampling_leaves_every_module_in_the_mode_it_was_in(tricks: list[str]) -
 
 
 def test_a_generators_samples_do_not_depend_on_their_batch() -> None:
-    """Drawn with the statistics it has learnt, an image is the same whatever company it has."""
+    """Drawn with the statistics it has learnt, an image is the same whatever the rest of its batch is."""
     run = built()
     play(run, 0, 2)
     grid = run.game.grid

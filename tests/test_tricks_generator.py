@@ -19,7 +19,7 @@ from ganrun.core.trick import Trick
 from ganrun.losses.margins import Hinge
 from ganrun.losses.targets import LeastSquares, NonSaturating
 from ganrun.tricks.averaging import Ema, HistoricalAveraging
-from ganrun.tricks.generator import FeatureMatching, ModeSeeking, PullingAway, TopK
+from ganrun.tricks.generator_loss import FeatureMatching, ModeSeeking, PullingAway, TopK
 from ganrun.tricks.labels import Flip
 
 TINY = [
@@ -71,7 +71,7 @@ def pair_of(loss: Loss | None = None, **tricks: Trick) -> Any:
 
 
 def images(*rows: Sequence[float]) -> Tensor:
-    """An image of so many channels and one pixel for each row."""
+    """An image of one pixel for each row, with its numbers as channels."""
     return torch.tensor(rows, dtype=torch.float32)[..., None, None]
 
 
@@ -118,7 +118,7 @@ def test_feature_matching_teaches_g_only() -> None:
 
 
 @pytest.mark.parametrize("instead", [False, True])
-def test_it_stands_beside_the_adversarial_term_or_in_its_place(instead: bool) -> None:
+def test_it_is_added_to_the_adversarial_term_or_replaces_it(instead: bool) -> None:
     trick = FeatureMatching(weight=1.0, layer=0, distance="squared", instead=instead)
     outcome = pair_of(match=trick).generator_outcome(G_UPDATE, REAL, FAKE)
     assert list(outcome.terms) == (["match"] if instead else ["adversarial", "match"])
@@ -301,7 +301,7 @@ def test_the_exponential_mean_by_hand() -> None:
     assert pull(pair) == pytest.approx((-3 - 0.75) ** 2)
 
 
-def test_both_players_pay_for_themselves_alone() -> None:
+def test_each_player_has_the_term_of_its_own_weights() -> None:
     pair = pair_of(history=HistoricalAveraging(weight=1.0, decay=None))
     pair.bind(REAL, FAKE)
     discriminator, generator = pair.discriminator, pair.generator

@@ -9,21 +9,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ganrun.config.combination import diagnostics
 from ganrun.core.context import BatchShape, DiscriminatorOutput, Role, Targets, Update
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.pair import Pair
 from ganrun.core.schedule import Linear, Scheduled
-from ganrun.core.traits import Diagnostic, Level, Traits, diagnostics, facts
+from ganrun.core.traits import Diagnostic, Level, Traits, facts
 from ganrun.core.trick import Trick
 from ganrun.losses.margins import Wasserstein
 from ganrun.losses.targets import NonSaturating
-from ganrun.tricks.bounds import GradientClipping, Orthogonal, WeightDecay
+from ganrun.tricks.clipping import GradientClipping, WeightClipping
 from ganrun.tricks.labels import AdaptiveSmoothing, Flip, NoisyLabels, OneSidedSmoothing, SoftLabels
-from ganrun.tricks.penalties import R1, R2, Dragan, Drift, GradientPenalty, WeightClipping
-from ganrun.tricks.regularisers import Consistency, LeCam, flip_and_shift
+from ganrun.tricks.penalties import R1, R2, Dragan, Drift, GradientPenalty
+from ganrun.tricks.regularisers import Consistency, LeCam, Orthogonal, WeightDecay, flip_and_shift
 
-STAGE = BatchShape(4, 2)
+SHAPE = BatchShape(4, 2)
 WEIGHT = torch.tensor([3.0, 0.0, 4.0, 0.0])  # of a linear D; its norm is 5
 
 
@@ -68,7 +69,7 @@ def pair_of(discriminator: nn.Module | None = None, generator: nn.Module | None 
 
 def terms(pair: Pair, real: Tensor, fake: Tensor, *due: str) -> dict[str, Tensor]:
     return pair.discriminator_outcome(
-        Update(player="discriminator", role="discriminator", shape=STAGE, due=frozenset(due)), real, fake
+        Update(player="discriminator", role="discriminator", shape=SHAPE, due=frozenset(due)), real, fake
     ).terms
 
 
@@ -289,7 +290,7 @@ def orthogonal_term(*layers: nn.Module, weight: float = 1.0) -> Tensor:
 
 
 def test_the_orthogonal_term_of_known_matrices() -> None:
-    """Rows (1, 1, 0) and (0, 2, 3) have the product 2, which stands twice in W W^T: 2 * 2^2. Lengths are free."""
+    """Rows (1, 1, 0) and (0, 2, 3) have the product 2, which occurs twice in W W^T: 2 * 2^2. Lengths are free."""
     layer = dense([[1, 1, 0], [0, 2, 3]])
     found = orthogonal_term(layer, weight=0.5)
     assert found.item() == pytest.approx(4)
@@ -309,13 +310,13 @@ def test_filters_of_convolutions_are_rows_and_vectors_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("of", ["generator", "discriminator", "both"])
-def test_orthogonality_is_asked_of_whom_it_is_meant_for(of: str) -> None:
+def test_orthogonality_is_a_term_of_the_chosen_players(of: str) -> None:
     skew = [[1.0, 1.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]
     pair = pair_of(Box(dense(skew)), dense(skew), o=Orthogonal(weight=1.0, of=of))
     images = torch.rand(2, 1, 2, 2)
     found = {
         "discriminator": terms(pair, images, images)["o"].item(),
-        "generator": pair.generator_outcome(Update(player="generator", role="generator", shape=STAGE), None, images)
+        "generator": pair.generator_outcome(Update(player="generator", role="generator", shape=SHAPE), None, images)
         .terms["o"]
         .item(),
     }
@@ -392,7 +393,7 @@ def test_weight_decay_is_what_torch_s_sgd_calls_by_that_name() -> None:
 
 
 def scores(*values: float) -> Tensor:
-    """Images to which the discriminator that sums answers with these scores."""
+    """Images that the summing discriminator gives these scores."""
     return (torch.tensor(values) / 4).view(-1, 1, 1, 1).expand(-1, 1, 2, 2).clone()
 
 
@@ -491,7 +492,7 @@ def test_a_discriminator_that_does_not_care_pays_nothing() -> None:
 
 
 @pytest.mark.parametrize(("real", "fake"), [(10.0, 10.0), (10.0, 0.0), (0.0, 5.0), (3.0, 7.0)])
-def test_a_discriminator_that_looks_at_one_corner_pays_for_what_moves_there(real: float, fake: float) -> None:
+def test_a_discriminator_of_one_corner_is_penalised_for_changes_there(real: float, fake: float) -> None:
     """real E (D(x) - D(T x))^2 + fake E (D(G) - D(T G))^2, T as the discriminator saw it; a side without weight costs
     no look."""
     corner = Known(lambda x, w: w * x[:, 0], torch.ones(()))
@@ -519,7 +520,7 @@ def test_consistency_reaches_no_generator() -> None:
 @pytest.mark.parametrize(("side", "shift"), [(1, 0), (1, 4), (4, 4), (8, 9)])
 def test_images_too_small_to_shift_are_refused(side: int, shift: int) -> None:
     images = torch.rand(2, 2, side, side)
-    with pytest.raises(ConfigError, match=r"tricks\.consistency\.shift"):
+    with pytest.raises(ConfigError, match=r"tricks\.c\.shift: "):
         pair_of(c=consistency(shift=shift)).bind(images, images)
 
 
@@ -531,7 +532,7 @@ def adaptive(**changes: Any) -> AdaptiveSmoothing:
 
 
 def hard_loss(real: float, fake: float) -> float:
-    """What D pays for hard targets when it answers these scores."""
+    """The loss of D with hard targets for these scores."""
     return math.log1p(math.exp(-real)) + math.log1p(math.exp(fake))
 
 
@@ -569,7 +570,7 @@ def test_adaptive_smoothing_judges_alike_under_flip() -> None:
 
 
 @pytest.mark.parametrize("order", [0, 1])
-def test_swapped_fakes_are_asked_for_what_reals_are(order: int) -> None:
+def test_swapped_fakes_have_the_targets_of_reals(order: int) -> None:
     """One-sided and adaptive smoothing mean the same before and after the swaps."""
     smoothing = adaptive()
     smoothing.smooth.fill_(0.2)
@@ -582,20 +583,20 @@ def test_swapped_fakes_are_asked_for_what_reals_are(order: int) -> None:
             assert {round(value, 4) for value in side.tolist()} == {0.0, asked}
 
 
-def remarked(trick: Trick) -> list[Diagnostic]:
+def own(trick: Trick) -> list[Diagnostic]:
     return list(trick.diagnostics(BatchShape(64, 32)))
 
 
-def test_what_label_tricks_say_about_themselves() -> None:
-    (note,) = remarked(SoftLabels(real=[0.9, 1.0], fake=[0.0, 0.1]))
+def test_the_diagnostics_of_label_tricks() -> None:
+    (note,) = own(SoftLabels(real=[0.9, 1.0], fake=[0.0, 0.1]))
     assert (note.id, note.level) == ("C9", Level.NOTE) and "one_sided_smoothing" in note.sentence
-    assert not remarked(SoftLabels(real=[0.9, 1.0], fake=[0.0, 0.0]))
-    (note,) = remarked(Flip())
+    assert not own(SoftLabels(real=[0.9, 1.0], fake=[0.0, 0.0]))
+    (note,) = own(Flip())
     assert (note.id, note.level) == ("C41", Level.NOTE)
 
 
 @pytest.mark.parametrize("soft", [SoftLabels(real=[0.7, 1.2], fake=[0.0, 0.3]), OneSidedSmoothing(real=0.9)])
-def test_flip_only_negates_the_logit_whatever_is_asked(soft: Trick) -> None:
+def test_flip_only_negates_the_logit_with_any_targets(soft: Trick) -> None:
     """C41: the same draws, minus the scores: the same losses for both players, even with targets that do not mirror."""
     plain, flipped = pair_of(sums(), soft=soft), pair_of(sums(), soft=soft, flip=Flip())
     real, fake = scores(1, 2, -3), scores(0.5, -1, 4)
@@ -603,7 +604,7 @@ def test_flip_only_negates_the_logit_whatever_is_asked(soft: Trick) -> None:
     for pair, sign in ((plain, 1), (flipped, -1)):
         torch.manual_seed(7)
         generators = pair.generator_outcome(
-            Update(player="generator", role="generator", shape=STAGE), None, sign * fake
+            Update(player="generator", role="generator", shape=SHAPE), None, sign * fake
         ).terms
         losses.append((terms(pair, sign * real, sign * fake)["adversarial"].item(), generators["adversarial"].item()))
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
@@ -612,15 +613,22 @@ def test_flip_only_negates_the_logit_whatever_is_asked(soft: Trick) -> None:
 # What may be combined with what
 
 
-def said(**parts: Any) -> dict[tuple[str, Level], list[str]]:
+class SingleScale:
+    traits = Traits(provides=facts(Fact.SINGLE_SCALE))
+
+
+GAME = SingleScale()
+
+
+def reported(**parts: Any) -> dict[tuple[str, Level], list[str]]:
     found: dict[tuple[str, Level], list[str]] = {}
-    for diagnostic in diagnostics({"model.discriminator": linear(), **parts}):
+    for diagnostic in diagnostics({"model.discriminator": linear(), "game": GAME, **parts}):
         found.setdefault((diagnostic.id, diagnostic.level), []).append(diagnostic.sentence)
     return found
 
 
 class Couples(Known):
-    """As a network with batch norm, minibatch discrimination and dropout says of itself."""
+    """With the traits of a network with batch norm, minibatch discrimination and dropout."""
 
     traits = Traits(provides=Known.traits.provides, invalidates=facts(Fact.PER_SAMPLE, Fact.ALONE, Fact.STEADY))
 
@@ -629,19 +637,19 @@ PENALTIES = {name: LAZY[name](1) for name in ("gp", "dragan", "r1", "r2")}
 
 
 @pytest.mark.parametrize("name", PENALTIES)
-def test_penalties_need_a_discriminator_that_judges_each_image_on_its_own(name: str) -> None:
-    """C1 refused, C12 warned; C39 where the penalty looks again, and may meet another sub-network."""
+def test_penalties_need_a_discriminator_that_scores_each_image_on_its_own(name: str) -> None:
+    """C1 refused, C12 warned; C39 where the penalty calls D again, with another dropout mask."""
     trick = {f"tricks.{name}": PENALTIES[name]}
-    assert not said(**trick)
-    bad = said(**trick, **{"model.discriminator": Couples(lambda x, w: x @ w, WEIGHT)})
+    assert not reported(**trick)
+    bad = reported(**trick, **{"model.discriminator": Couples(lambda x, w: x @ w, WEIGHT)})
     again = {("C39", Level.WARNING)} if name in ("gp", "dragan") else set()
     assert set(bad) == {("C1", Level.ERROR), ("C12", Level.WARNING)} | again
 
 
 @pytest.mark.parametrize(("name", "refused"), [("gp", True), ("dragan", True), ("r1", False), ("r2", False)])
-def test_clipping_and_a_penalty_that_holds_a_slope_are_two_owners(name: str, refused: bool) -> None:
+def test_clipping_and_a_penalty_with_a_target_slope_exclude_each_other(name: str, refused: bool) -> None:
     clip = WeightClipping(bound=0.01)
-    found = said(**{"tricks.clip": clip, f"tricks.{name}": PENALTIES[name], "optim": NoMomentum()})
+    found = reported(**{"tricks.clip": clip, f"tricks.{name}": PENALTIES[name], "optim": NoMomentum()})
     assert set(found) == ({("C3", Level.ERROR)} if refused else set())
 
 
@@ -664,17 +672,17 @@ BOUNDS: dict[str, tuple[Trick, bool]] = {
 
 @pytest.mark.parametrize("name", BOUNDS)
 def test_what_bounds_a_wasserstein_critic(name: str) -> None:
-    """C2: clip, gp and r1 with a weight; what only looks around reals, or weighs nothing, does not."""
+    """C2: clip, gp and r1 with a weight; a penalty around reals or fakes only, or of weight 0, does not."""
     trick, bounds = BOUNDS[name]
-    found = said(loss=Wasserstein(), optim=NoMomentum(), **{"tricks.it": trick})
+    found = reported(loss=Wasserstein(), optim=NoMomentum(), **{"tricks.it": trick})
     assert set(found) == (set() if bounds else {("C2", Level.ERROR)})
 
 
-def test_label_tricks_say_what_they_need_and_claim() -> None:
-    found = said(loss=Wasserstein(), **{"tricks.gp": gp(), "tricks.adaptive_smoothing": adaptive()})
+def test_label_tricks_state_what_they_need_and_set() -> None:
+    found = reported(loss=Wasserstein(), **{"tricks.gp": gp(), "tricks.adaptive_smoothing": adaptive()})
     assert {("C6", Level.ERROR), ("C7", Level.WARNING)} == set(found)
     both = {"tricks.adaptive_smoothing": adaptive(), "tricks.one_sided_smoothing": OneSidedSmoothing(real=0.9)}
-    assert set(said(loss=NonSaturating(), **both)) == {("C8", Level.ERROR)}
+    assert set(reported(loss=NonSaturating(), **both)) == {("C8", Level.ERROR)}
 
 
 BAD: dict[str, Callable[[], Trick]] = {
@@ -708,7 +716,10 @@ BAD: dict[str, Callable[[], Trick]] = {
 
 
 @pytest.mark.parametrize("where", BAD)
-def test_bad_settings_are_refused_where_they_stand(where: str) -> None:
+def test_bad_settings_are_refused_with_their_name(where: str) -> None:
+    """A trick does not know its place: it writes its own settings with a leading dot."""
     with pytest.raises(ConfigError) as refusal:
         BAD[where]()
-    assert str(refusal.value).startswith(f"{where}: ") and "expected" in str(refusal.value)
+    place, _, setting = where.rpartition(".")
+    assert str(refusal.value).startswith(f".{setting}: ") and "expected" in str(refusal.value)
+    assert str(refusal.value.at(place)).startswith(f"{where}: ") and " ." not in str(refusal.value.at(place))

@@ -1,4 +1,4 @@
-"""Augmentation of all that D sees: as strongly as D overfits, or as strongly as is set. Karras et al. 2020."""
+"""Augmentation with the transforms of ADA, at an adaptive probability or at one that is set. Karras et al. 2020."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from ganrun.core.schedule import Schedule, Scheduled
 from ganrun.core.traits import Diagnostic, Level, Traits, facts, keys
 from ganrun.core.trick import Trick
 from ganrun.tricks.ada_pipeline import Pipeline
-from ganrun.tricks.augment import DiffAugment
-from ganrun.tricks.verdict import leaning
-from ganrun.tricks.views import one_pixel
+from ganrun.tricks.augment import AUGMENTED, DiffAugment, one_pixel
+from ganrun.tricks.decision import margin
 
 GROUPS = ("blit", "geometry", "colour")
 SMALLEST = 8  # pixels; below that the filters are longer than the image
 
 
 class Ada(Trick):
-    """Augment all that D sees with probability p, which rises while D is too sure of reals. Karras et al. 2020.
+    """ADA: adaptive discriminator augmentation. Karras et al. 2020, section 3.1, equation 1.
 
-    r_t = E sign(D(x)) over the reals of the last `interval` updates (section 3.1, equation 1); p then moves by
-    sign(r_t - target) * interval * batch / images and stays in [0, 1]. The sign counts as the loss and `flip` have it:
-    above 0 means real. The transforms are those of appendix B.
+    All that D sees is augmented with probability p. r_t = E sign(D(x)) over the reals of the last `interval` updates
+    measures how far D overfits; p then changes by sign(r_t - target) * interval * batch / images and stays in [0, 1].
+    A positive sign means real, whatever the loss and `flip` make of scores. The transforms are those of appendix B.
     """
 
-    traits = Traits(needs=facts(Fact.SCORE, Fact.UNDECIDED), sets=keys("how D's images are augmented"))
+    traits = Traits(needs=facts(Fact.SCORE, Fact.UNDECIDED, Fact.SINGLE_SCALE), sets=keys(AUGMENTED))
     p: Tensor  # [] the probability of each transform
     r_t: Tensor  # [] at the last change of p
     total: Tensor  # [] sum of sign(D(x)) since then
@@ -54,6 +53,7 @@ class Ada(Trick):
         hue: float,
         saturation: float,
     ):
+        """Raises ConfigError for a start outside [0, 1], counts below 1, and unknown groups."""
         super().__init__()
         _check(start, interval, images, groups)
         self.target, self.interval, self.images = target, interval, images
@@ -65,7 +65,8 @@ class Ada(Trick):
             self.register_buffer(name, torch.tensor(float(value)))
 
     def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
-        _refuse_colours("tricks.ada", self.pipeline, real)
+        """Check the number of channels of images [B, C, H, W]. Raises ConfigError for colours of other than 1 or 3."""
+        _refuse_colours(self.pipeline, real)
 
     def view(self, images: Tensor) -> Tensor:
         augmented: Tensor = self.pipeline(images, self.p)
@@ -74,7 +75,7 @@ class Ada(Trick):
     def observe(self, context: Context) -> None:
         assert context.on_real is not None
         score = context.on_real.score
-        self.total.add_(leaning(context.pair, score).sign().mean())
+        self.total.add_(margin(context.pair, score).sign().mean())
         self.count.add_(1)
         due = self.count >= self.interval
         self.r_t.copy_(torch.where(due, self.total / self.interval, self.r_t))
@@ -87,17 +88,17 @@ class Ada(Trick):
         return {"p": self.p, "r_t": self.r_t}
 
     def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
-        return _too_small("ada", self.pipeline, shape)
+        return _too_small(self.pipeline, shape)
 
 
 class Augmentation(Trick):
-    """Augment all that D sees with a probability that is set, and may follow the step. Huang et al. 2024 (R3GAN).
+    """Augmentation of all that D sees at a scheduled probability. R3GAN, Huang et al. 2024.
 
-    The transforms of ADA, Karras et al. 2020, appendix B, each with probability p, a change of colour with probability
-    `colour` * p; and with probability p a square of `cutout` of the size is set to 0, its centre anywhere.
+    The transforms of ADA, Karras et al. 2020, appendix B, each with probability p; a change of colour with probability
+    `colour` * p. With probability p a square whose side is `cutout` of the size is set to 0, its centre anywhere.
     """
 
-    traits = Traits(sets=keys("how D's images are augmented"))
+    traits = Traits(needs=facts(Fact.SINGLE_SCALE), sets=keys(AUGMENTED))
 
     def __init__(
         self,
@@ -116,12 +117,12 @@ class Augmentation(Trick):
         colour: float,
         cutout: float,
     ):
+        """Raises ConfigError for a `p`, `colour` or `cutout` outside [0, 1], and for unknown groups."""
         super().__init__()
-        here = "tricks.augmentation"
         for name, share in (("p", p), ("colour", colour), ("cutout", cutout)):
             if not isinstance(share, Schedule) and not 0 <= share <= 1:
-                raise ConfigError(f"{here}.{name}", f"{share}", "a number from 0 to 1", f"{here}.{name}=0.5")
-        _check_groups(here, groups)
+                raise ConfigError(f".{name}", f"{share}", "a number from 0 to 1", f".{name}=0.5")
+        _check_groups(groups)
         self.p, self.colour, self.cutout = Scheduled(p), colour, cutout
         self.pipeline = Pipeline(
             groups=groups, move=move, scale=scale, turn=turn, stretch=stretch, shift=shift,
@@ -129,7 +130,8 @@ class Augmentation(Trick):
         )  # fmt: skip
 
     def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
-        _refuse_colours("tricks.augmentation", self.pipeline, real)
+        """Check the number of channels of images [B, C, H, W]. Raises ConfigError for colours of other than 1 or 3."""
+        _refuse_colours(self.pipeline, real)
 
     def view(self, images: Tensor) -> Tensor:
         p = self.p()
@@ -143,36 +145,36 @@ class Augmentation(Trick):
         return {"p": self.p()}
 
     def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
-        return _too_small("augmentation", self.pipeline, shape)
+        return _too_small(self.pipeline, shape)
 
 
-def _too_small(name: str, pipeline: Pipeline, shape: BatchShape) -> Iterable[Diagnostic]:
+def _too_small(pipeline: Pipeline, shape: BatchShape) -> Iterable[Diagnostic]:
     if shape.resolution < 2:
-        yield one_pixel(name)
+        yield one_pixel()
     elif shape.resolution < SMALLEST and "geometry" in pipeline.groups:
         sentence = f"images of {shape.resolution} pixels are smaller than its filters"
         yield Diagnostic("C23", Level.ERROR, f"{sentence}. Try: '.groups=[blit,colour]'")
 
 
-def _refuse_colours(here: str, pipeline: Pipeline, real: Tensor) -> None:
+def _refuse_colours(pipeline: Pipeline, real: Tensor) -> None:
     channels = real.shape[1]
     if channels not in (1, 3) and "colour" in pipeline.groups:
         found = f"images of {channels} channels"
-        raise ConfigError(here, found, "1 or 3, whose colours it can change", f"'{here}.groups=[blit,geometry]'")
+        raise ConfigError(".", found, "1 or 3, whose colours it can change", "'.groups=[blit,geometry]'")
 
 
 def _check(start: float, interval: int, images: int, groups: list[str]) -> None:
     if not 0 <= start <= 1:
-        raise ConfigError("tricks.ada.start", f"{start}", "a probability", "tricks.ada.start=0.0")
+        raise ConfigError(".start", f"{start}", "a probability", ".start=0.0")
     for name, value in (("interval", interval), ("images", images)):
         if value < 1:
-            raise ConfigError(f"tricks.ada.{name}", f"{value}", "1 or more")
-    _check_groups("tricks.ada", groups)
+            raise ConfigError(f".{name}", f"{value}", "1 or more")
+    _check_groups(groups)
 
 
-def _check_groups(here: str, groups: list[str]) -> None:
+def _check_groups(groups: list[str]) -> None:
     unknown = [group for group in groups if group not in GROUPS]
     if not groups or unknown:
         close = nearest(unknown[0], GROUPS) if unknown else GROUPS[0]
         found = ", ".join(unknown) or "an empty list"
-        raise ConfigError(f"{here}.groups", found, f"some of {', '.join(GROUPS)}", f"{here}.groups=[{close}]")
+        raise ConfigError(".groups", found, f"some of {', '.join(GROUPS)}", f".groups=[{close}]")

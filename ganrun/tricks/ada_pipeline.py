@@ -39,40 +39,40 @@ def product(matrices: Sequence[Tensor]) -> Tensor:
     return reduce(lambda a, b: (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2), matrices)
 
 
-# Inverses of what is done to an image: from coordinates of the result to those of the source. [B] -> [B, 3, 3]
+# Inverses of geometric transforms: from coordinates of the result to those of the source
 
 
 def moved(right: Tensor, down: Tensor) -> Tensor:
-    """The image moved by so many pixels."""
+    """Translation in pixels. [B], [B] -> [B, 3, 3]"""
     return matrix([1, 0, -right], [0, 1, -down], [0, 0, 1])
 
 
 def scaled(wide: Tensor, high: Tensor) -> Tensor:
-    """The image enlarged by these factors; -1 mirrors."""
+    """Scaling by these factors; -1 mirrors. [B], [B] -> [B, 3, 3]"""
     return matrix([1 / wide, 0, 0], [0, 1 / high, 0], [0, 0, 1])
 
 
 def turned(angle: Tensor) -> Tensor:
-    """The image turned by so many radians, clockwise as `y` points down."""
+    """Rotation in radians, clockwise as `y` points down. [B] -> [B, 3, 3]"""
     c, s = angle.cos(), angle.sin()
     return matrix([c, s, 0], [-s, c, 0], [0, 0, 1])
 
 
 def quarter_turned(quarters: Tensor) -> Tensor:
-    """The image turned by so many right angles, exactly."""
+    """Exact rotation by a number of right angles. [B] -> [B, 3, 3]"""
     return turned(quarters * (math.pi / 2)).round()
 
 
-# Colours, as what is done to (red, green, blue, 1). [B] -> [B, 4, 4]
+# Colour transforms of (red, green, blue, 1)
 
 
 def brightened(amount: Tensor) -> Tensor:
-    """A number added to every channel."""
+    """An amount added to every channel. [B] -> [B, 4, 4]"""
     return matrix([1, 0, 0, amount], [0, 1, 0, amount], [0, 0, 1, amount], [0, 0, 0, 1])
 
 
 def contrasted(factor: Tensor) -> Tensor:
-    """Every channel multiplied by a factor, away from 0."""
+    """Every channel multiplied by a factor. [B] -> [B, 4, 4]"""
     return matrix([factor, 0, 0, 0], [0, factor, 0, 0], [0, 0, factor, 0], [0, 0, 0, 1])
 
 
@@ -84,17 +84,17 @@ def _about_grey(along: Tensor, across: Tensor, around: Tensor | float = 0.0) -> 
 
 
 def luma_flipped(yes: Tensor) -> Tensor:
-    """Dark and bright exchanged, hue and saturation kept, where `yes` is 1: a mirror across the grey axis."""
+    """Luma inverted, hue and saturation kept, where `yes` is 1: a reflection at the grey axis. [B] -> [B, 4, 4]"""
     return _about_grey(1 - 2 * yes, torch.ones_like(yes))
 
 
 def hue_turned(angle: Tensor) -> Tensor:
-    """Colours turned around the grey axis."""
+    """Rotation of colours about the grey axis, in radians. [B] -> [B, 4, 4]"""
     return _about_grey(torch.ones_like(angle), angle.cos(), angle.sin())
 
 
 def saturated(factor: Tensor) -> Tensor:
-    """Colours stretched away from the grey axis."""
+    """Distance of colours from the grey axis multiplied by a factor. [B] -> [B, 4, 4]"""
     return _about_grey(torch.ones_like(factor), factor)
 
 
@@ -102,7 +102,7 @@ def saturated(factor: Tensor) -> Tensor:
 
 
 def centred(first: float, size: int, device: torch.device) -> Tensor:
-    """Positions first, first + 1, ... of so many pixels. [size]"""
+    """The positions of `size` pixels: first, first + 1, ... [size]"""
     return torch.arange(size, device=device) + first
 
 
@@ -115,12 +115,12 @@ def sources(inverse: Tensor, x: Tensor, y: Tensor, scale: float = 1.0) -> tuple[
 
 
 def mirrored(position: Tensor, size: float) -> Tensor:
-    """Fold centred positions into [-size, size], as mirrors at both ends would."""
+    """Reflect centred positions [B, H, W] at both ends of [-size, size], as often as needed."""
     return size - ((position + size).remainder(4 * size) - 2 * size).abs()
 
 
 def blit(images: Tensor, inverse: Tensor) -> Tensor:
-    """Move pixels as they are, without blending; what comes in is the image mirrored. Each is one of the source's."""
+    """Pixel blitting: each pixel is one of the source's, mirrored at the borders. [B, C, H, W], inverse [B, 3, 3]"""
     (height, width), device = images.shape[2:], images.device
     right, bottom = (width - 1) / 2, (height - 1) / 2  # the outermost pixels
     x, y = sources(inverse, centred(-right, width, device), centred(-bottom, height, device))
@@ -142,20 +142,23 @@ def upsample(images: Tensor, filter: Tensor) -> Tensor:
 
 
 def downsample(images: Tensor, filter: Tensor) -> Tensor:
-    """Every second pixel, without aliases. Undoes `upsample` of an image that goes on for MARGIN pixels around it."""
+    """Every second pixel, without aliases. [B, 1, 2 (H + MARGIN), 2 (W + MARGIN)] -> [B, 1, H, W]
+
+    Undoes `upsample` of an image that continues for MARGIN pixels around it.
+    """
     narrow = F.conv2d(images, filter.view(1, 1, 1, -1), stride=(1, 2))
     return F.conv2d(narrow, filter.view(1, 1, -1, 1), stride=(2, 1))
 
 
 def resample(images: Tensor, inverse: Tensor, filter: Tensor) -> Tensor:
-    """Apply geometry between an upsampling and a downsampling by an orthogonal filter. Appendix B.1.
+    """Geometric transform [B, 3, 3] of images [B, C, H, W] between upsampling and downsampling. Appendix B.1.
 
-    The upsampled image goes on, mirrored, beyond its borders for ever: no transform meets an end. Images whose
-    matrix is the identity are left as they are.
+    The filter of both is orthogonal. Beyond its borders the upsampled image continues as its reflection, so every
+    position has a value. Images whose matrix is the identity stay as they are.
     """
     (batch, channels, height, width), device = images.shape, images.device
     fine = upsample(images.reshape(-1, 1, height, width), filter).unflatten(0, (batch, channels)).squeeze(2)
-    right, bottom = width - 1.0, height - 1.0  # the outermost pixels; mirrors stand there
+    right, bottom = width - 1.0, height - 1.0  # the outermost pixels, at which the image is mirrored
     columns = centred(-right - MARGIN, 2 * (width + MARGIN), device)
     rows = centred(-bottom - MARGIN, 2 * (height + MARGIN), device)
     x, y = sources(inverse, columns, rows, scale=2.0)
@@ -167,7 +170,7 @@ def resample(images: Tensor, inverse: Tensor, filter: Tensor) -> Tensor:
 
 
 def recolour(images: Tensor, colour: Tensor) -> Tensor:
-    """Apply colour matrices to images of three channels, or their mean effect on grey to images of one."""
+    """Colour transform [B, 4, 4] of images [B, 3, H, W], or its mean effect on grey for images [B, 1, H, W]."""
     if images.shape[1] == 1:
         colour = colour[:, :3].mean(1, keepdim=True)
         return images * colour[:, :, :3].sum(2).view(-1, 1, 1, 1) + colour[:, :, 3].view(-1, 1, 1, 1)
@@ -202,7 +205,10 @@ class Pipeline(nn.Module):
         self.register_buffer("filter", torch.tensor(SYM6, dtype=torch.float64).div(math.sqrt(2)).float())
 
     def forward(self, images: Tensor, p: Tensor, colour_p: Tensor | None = None) -> Tensor:
-        """[B, C, H, W] -> the same, in float32. Colours may have a probability of their own."""
+        """Augmented images in float32. [B, C, H, W] -> [B, C, H, W]
+
+        `p` [] is the probability of each transform, `colour_p` [] that of colours where it differs.
+        """
         with torch.autocast(images.device.type, enabled=False):
             images = images.float()
             if "blit" in self.groups:
@@ -214,7 +220,10 @@ class Pipeline(nn.Module):
         return images
 
     def blits(self, images: Tensor, p: Tensor) -> list[Tensor]:
-        """Mirror, turn by right angles, move by whole pixels. Inverses, so they multiply in the order of the acts."""
+        """Mirror, rotate by right angles, translate by whole pixels: inverse matrices for images [B, C, H, W].
+
+        Each is [B, 3, 3]; being inverses, they multiply in the order in which they are applied.
+        """
         height, width = images.shape[2:]
         zeros = images.new_zeros(len(images))
         mirror = gate(p, (torch.rand_like(zeros) * 2).floor(), 0)
@@ -228,7 +237,10 @@ class Pipeline(nn.Module):
         ]
 
     def geometry(self, images: Tensor, p: Tensor) -> list[Tensor]:
-        """Scale, turn, stretch, turn again, shift: inverses, in the order of the acts."""
+        """Scale, rotate, stretch, rotate again, translate: inverse matrices for images [B, C, H, W].
+
+        Each is [B, 3, 3], in the order in which they are applied.
+        """
         height, width = images.shape[2:]
         zeros = images.new_zeros(len(images))
         turns = 1 - (1 - p).sqrt()  # so that with probability p at least one of the two happens
@@ -247,7 +259,10 @@ class Pipeline(nn.Module):
         ]
 
     def colours(self, images: Tensor, p: Tensor) -> list[Tensor]:
-        """Brightness, contrast, luma flip, hue, saturation, in this order: the last stands first in the product."""
+        """Brightness, contrast, luma inversion, hue, saturation: matrices for images [B, C, H, W], the last one first.
+
+        Each is [B, 4, 4], in the order of their product.
+        """
         zeros = images.new_zeros(len(images))
         bright = gate(p, torch.randn_like(zeros) * self.brightness, 0)
         contrast = gate(p, (torch.randn_like(zeros) * self.contrast).exp2(), 1)
@@ -259,5 +274,5 @@ class Pipeline(nn.Module):
 
 
 def gate(p: Tensor, value: Tensor, neutral: float) -> Tensor:
-    """Each value with probability p, else the one that does nothing. [B]"""
+    """Each value [B] with probability p [], else the neutral one. [B]"""
     return torch.where(torch.rand_like(value) < p, value, neutral)

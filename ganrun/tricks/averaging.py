@@ -1,4 +1,4 @@
-"""Tricks on averages of weights."""
+"""Averages of weights over training: of the generator's for sampling (EMA), and of both players' as a regulariser."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ganrun.core.trick import Trick
 
 
 class _Weight(Schedule):
-    """1 - min(decay, (1 + t) / (warm_up + t)): early averages forget fast."""
+    """The weight of the newest weights, 1 - min(decay, (1 + t) / (warm_up + t)): early averages forget fast."""
 
     def __init__(self, decay: float | Schedule, warm_up: float):
         self.decay, self.warm_up = schedule(decay), warm_up
@@ -29,23 +29,25 @@ def _approach(averages: list[Tensor], weights: list[Tensor], share: Tensor) -> N
 
 
 class Ema(Trick):
-    """Sample from an exponential moving average of G's weights. Yazici et al. 2019, equation 1.
+    """EMA: exponential moving average of G's weights, used for sampling. Yazici et al. 2019, equation 1.
 
     After each update of G, average += w * (weights - average) with w = 1 - min(decay, (1 + t) / (warm_up + t)), t the
-    step; `decay` may follow the step. Buffers, such as the statistics of batch norm, are copied.
+    step; `decay` may be a schedule. Buffers, such as the statistics of batch norm, are copied.
     """
 
     average: nn.Module
 
     def __init__(self, *, decay: float | Schedule, warm_up: float):
+        """Raises ConfigError for a decay outside [0, 1), and for a warm-up below 1."""
         super().__init__()
         if not isinstance(decay, Schedule) and not 0 <= decay < 1:
-            raise ConfigError("tricks.ema.decay", f"{decay}", "0 <= decay < 1", "tricks.ema.decay=0.999")
+            raise ConfigError(".decay", f"{decay}", "0 <= decay < 1", ".decay=0.999")
         if warm_up < 1:
-            raise ConfigError("tricks.ema.warm_up", f"{warm_up}", "1 or more; 1 is no warm-up", "tricks.ema.warm_up=10")
+            raise ConfigError(".warm_up", f"{warm_up}", "1 or more; 1 is no warm-up", ".warm_up=10")
         self.weight = Scheduled(_Weight(decay, warm_up))
 
     def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
+        """Copy the generator; reads none of the images [B, C, H, W]."""
         self.average = deepcopy(pair.generator).eval().requires_grad_(False)
 
     def after(self, pair: PairView, player: Role) -> None:
@@ -60,29 +62,30 @@ class Ema(Trick):
 
 
 class HistoricalAveraging(Trick):
-    """Hold each player near the mean of its own past. Salimans et al. 2016, section 3.3.
+    """Historical averaging: each player stays near the mean of its past weights. Salimans et al. 2016, section 3.3.
 
     Both players minimise weight * |theta - mean|^2, summed over all their parameters. `mean` is over every theta so
-    far, the first and the present one included, and is a constant to the gradient. With a `decay` it is exponential
-    instead, and the near past counts more: mean += (1 - decay) * (theta - mean).
+    far, the first and the current one included, and has no gradient. With a `decay` it is exponential instead:
+    mean += (1 - decay) * (theta - mean).
     """
 
     averages: nn.ModuleDict  # role -> a network whose parameters are the means
-    discriminator_count: Tensor  # [] how many thetas the mean is over
+    discriminator_count: Tensor  # [] the number of thetas in the mean
     generator_count: Tensor  # []
 
     def __init__(self, *, weight: float, decay: float | None):
+        """Raises ConfigError for a weight that is not above 0, and for a decay outside [0, 1)."""
         super().__init__()
         if weight <= 0:
-            raise ConfigError("tricks.historical_averaging.weight", f"{weight}", "a number above 0")
+            raise ConfigError(".weight", f"{weight}", "a number above 0")
         if decay is not None and not 0 <= decay < 1:
-            raise ConfigError("tricks.historical_averaging.decay", f"{decay}", "null, or 0 <= decay < 1",
-                          "tricks.historical_averaging.decay=null")  # fmt: skip
+            raise ConfigError(".decay", f"{decay}", "null, or 0 <= decay < 1", ".decay=null")
         self.weight, self.decay = weight, decay
         self.register_buffer("discriminator_count", torch.ones(()))
         self.register_buffer("generator_count", torch.ones(()))
 
     def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
+        """Copy both networks; reads none of the images [B, C, H, W]."""
         nets = {"generator": pair.generator, "discriminator": pair.discriminator}
         self.averages = nn.ModuleDict({role: deepcopy(net).requires_grad_(False) for role, net in nets.items()})
 

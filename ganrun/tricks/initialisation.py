@@ -1,4 +1,4 @@
-"""Tricks on the weights that networks start from."""
+"""Initial weights of the networks: orthogonal, Xavier, normal, and a bias at the mean image."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ from torch.nn.utils import parametrize
 from ganrun.core import limits
 from ganrun.core.context import PairView, Role
 from ganrun.core.errors import ConfigError
-from ganrun.core.traits import Traits, keys
+from ganrun.core.facts import Fact
+from ganrun.core.traits import Traits, facts, keys
 from ganrun.core.trick import Trick
 from ganrun.models.base import title, weighted
-from ganrun.tricks.weights import INITIALISATION
+from ganrun.tricks.reparametrisation import INITIALISATION
 
 
 class Initialisation(Trick):
-    """What tricks that draw all weights anew, biases 0, have in common. Both players; gains of norms are left alone."""
+    """Base of tricks that draw the weights of dense layers and convolutions anew, in G and D.
+
+    Biases become 0; gains and biases of norms stay as they are.
+    """
 
     traits = Traits(sets=keys(INITIALISATION))
 
     def draw(self, weight: Tensor) -> None:
+        """Fill a weight in place. [outputs, inputs, ...]"""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -38,7 +43,10 @@ class Initialisation(Trick):
 
 
 class OrthogonalInit(Initialisation):
-    """Weights as orthonormal rows or columns, [first axis, everything else], times `gain`. Saxe et al. 2014."""
+    """Orthogonal initialisation: each weight is a matrix of orthonormal rows or columns. Saxe et al. 2014.
+
+    The matrix is [first axis, all others], times `gain`.
+    """
 
     def __init__(self, *, gain: float):
         super().__init__()
@@ -49,7 +57,7 @@ class OrthogonalInit(Initialisation):
 
 
 class XavierInit(Initialisation):
-    """Weights U(-a, a), a = gain sqrt(6 / (fan in + fan out)). Glorot & Bengio 2010, equation 16."""
+    """Xavier initialisation: U(-a, a), a = gain sqrt(6 / (fan in + fan out)). Glorot & Bengio 2010, equation 16."""
 
     def __init__(self, *, gain: float):
         super().__init__()
@@ -60,7 +68,7 @@ class XavierInit(Initialisation):
 
 
 class NormalInit(Initialisation):
-    """Weights N(0, std). Radford et al. 2015, section 4."""
+    """Normal initialisation: N(0, std). Radford et al. 2015, section 4."""
 
     def __init__(self, *, std: float):
         super().__init__()
@@ -71,15 +79,19 @@ class NormalInit(Initialisation):
 
 
 class MarginalBias(Trick):
-    """G starts from the mean image: the bias of its last layer is what gives it. Goodfellow et al. 2014, mnist.yaml.
+    """Bias of G's last layer set so that G starts from the mean image. Goodfellow et al. 2014, published mnist.yaml.
 
-    Of each pixel where that layer is dense, of each channel where it is a convolution; over one batch of reals. With
-    tanh, atanh(mean), the mean kept `margin` away from -1 and 1. A last layer without a bias gets one.
+    The mean over one batch of reals, of each pixel where that layer is dense, of each channel where it is a
+    convolution. With tanh, atanh(mean), the mean kept `margin` away from -1 and 1. A last layer without a bias gets
+    one.
     """
 
+    traits = Traits(needs=facts(Fact.SINGLE_SCALE))
+
     def __init__(self, *, margin: float):
+        """Raises ConfigError for a margin outside [0, 1)."""
         super().__init__()
-        limits.number("tricks.marginal_bias.margin", margin, 0, 1)
+        limits.number(".margin", margin, 0, 1)
         self.margin = margin
 
     def modify(self, net: nn.Module, role: Role) -> nn.Module:
@@ -90,6 +102,7 @@ class MarginalBias(Trick):
         return net
 
     def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
+        """Set the bias from reals [B, C, H, W]."""
         layer = self._last(pair.generator)
         mean = real.float().mean(0)  # [C, H, W]
         if not isinstance(layer, nn.Linear):
@@ -107,7 +120,7 @@ class MarginalBias(Trick):
         needed = channels * resolution**2 if isinstance(layer, nn.Linear) else channels
         if self._outputs(layer) != needed:
             found = f"{title(net, 'generator')}, whose last layer does not make the image"
-            raise ConfigError("tricks.marginal_bias", found, "one that ends in it", "model=mlp")
+            raise ConfigError(".", found, "one that ends in it", "model=mlp")
         return layer
 
     @staticmethod

@@ -1,5 +1,7 @@
-"""Tricks on what the discriminator is asked to answer. All take and give how sure it should be that an image is real,
-so they mean the same in any order; only `Flip` changes which number stands for real."""
+"""Target labels of the discriminator: smoothing, noise, and which number means real.
+
+Targets are probabilities of being real until `Flip` encodes them, so these tricks do the same in any order.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +22,16 @@ def _uniform(like: Tensor, low: float, high: float) -> Tensor:
     return torch.rand_like(like) * (high - low) + low
 
 
-def _range(where: str, bounds: list[float]) -> tuple[float, float]:
+def _range(name: str, bounds: list[float]) -> tuple[float, float]:
     if len(bounds) != 2 or bounds[0] > bounds[1]:
-        raise ConfigError(where, str(bounds), "a low and a high number", f"{where}=[0.9,1.0]")
+        raise ConfigError(f".{name}", str(bounds), "a low and a high number", f".{name}=[0.9,1.0]")
     return bounds[0], bounds[1]
 
 
 class SoftLabels(Trick):
-    """Ask for a random confidence instead of certainty. Soumith Chintala's ganhacks, number 6.
+    """Soft labels: random targets in place of 1 and 0. Chintala et al. 2016 (ganhacks), number 6.
 
-    A target of 1 becomes U(`real`), a target of 0 becomes U(`fake`), drawn anew for each image; discriminator only.
+    A target of 1 becomes U(`real`), a target of 0 becomes U(`fake`), drawn anew for each image; in D's loss only.
     """
 
     traits = Traits(
@@ -39,8 +41,9 @@ class SoftLabels(Trick):
     )
 
     def __init__(self, *, real: list[float], fake: list[float]):
+        """Raises ConfigError for bounds that are not a low and a high number."""
         super().__init__()
-        self.real, self.fake = _range("tricks.soft_labels.real", real), _range("tricks.soft_labels.fake", fake)
+        self.real, self.fake = _range("real", real), _range("fake", fake)
 
     def targets(self, targets: Targets) -> Targets:
         return Targets(self._soften(targets.real), self._soften(targets.fake))
@@ -49,7 +52,7 @@ class SoftLabels(Trick):
         return target * _uniform(target, *self.real) + (1 - target) * _uniform(target, *self.fake)
 
     def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
-        """Salimans et al. 2016, section 3.4: the optimal D is (a p_data + b p_g) / (p_data + p_g)."""
+        """Note softened fakes: the best D is (a p_data + b p_g) / (p_data + p_g). Salimans et al. 2016, section 3.4."""
         low, high = self.fake
         if (low, high) != (0, 0):
             text = f"fake targets of {low:g} to {high:g} put p_g into the numerator of the best D"
@@ -57,9 +60,9 @@ class SoftLabels(Trick):
 
 
 class OneSidedSmoothing(Trick):
-    """Reals are asked for `real` instead of 1; fakes stay at 0. Salimans et al. 2016, section 3.4.
+    """One-sided label smoothing: the target of reals is `real`, not 1. Salimans et al. 2016, section 3.4.
 
-    Smoothing fakes too would put p_g into the numerator of the optimal discriminator.
+    Fakes keep 0: smoothing fakes too would put p_g into the numerator of the optimal discriminator.
     """
 
     traits = Traits(needs=facts(Fact.TARGETS), prefers=facts(Fact.PROBABILITY), sets=keys("the targets of reals"))
@@ -69,14 +72,15 @@ class OneSidedSmoothing(Trick):
         self.real = real
 
     def targets(self, targets: Targets) -> Targets:
-        return Targets(targets.real * self.real, targets.fake * self.real)  # 0 stays 0; a swapped 1 is smoothed too
+        return Targets(targets.real * self.real, targets.fake * self.real)  # 0 stays 0; swapped 1s too are smoothed
 
 
 class AdaptiveSmoothing(Trick):
-    """Smooth the targets of reals the more, the further D is ahead. The rule is ours; none is published.
+    """Adaptive label smoothing: the lower D's loss, the more its targets are smoothed. After Utkarsh Desai 2018.
 
-    Reals are asked for 1 - smooth, smooth = largest * clip(1 - loss / chance, 0, 1). `loss` is a running mean of what D
-    would pay for hard targets, so that smoothing does not feed on itself; `chance` is what a D that knows nothing pays.
+    The rule is ours; none is published. The target of reals is 1 - smooth, smooth = largest * clip(1 - loss / chance,
+    0, 1). `loss` is a running mean of D's loss with hard targets, so smoothing does not act on its own measure;
+    `chance` is the loss of a D that gives every image the probability 1/2.
     """
 
     traits = Traits(needs=facts(Fact.TARGETS), prefers=facts(Fact.PROBABILITY), sets=keys("the targets of reals"))
@@ -84,12 +88,12 @@ class AdaptiveSmoothing(Trick):
     smooth: Tensor  # [] at the last update
 
     def __init__(self, *, largest: float, chance: float, decay: float):
+        """Raises ConfigError for `largest` or `decay` outside [0, 1), and for a `chance` that is not above 0."""
         super().__init__()
-        where = "tricks.adaptive_smoothing"
-        limits.number(f"{where}.largest", largest, 0, 1)
-        limits.number(f"{where}.decay", decay, 0, 1)
+        limits.number(".largest", largest, 0, 1)
+        limits.number(".decay", decay, 0, 1)
         if not chance > 0:
-            raise ConfigError(f"{where}.chance", f"{chance}", "a number above 0", f"{where}.chance=1.3863")
+            raise ConfigError(".chance", f"{chance}", "a number above 0", ".chance=1.3863")
         self.largest, self.chance, self.decay = largest, chance, decay
         self.register_buffer("loss", torch.tensor(float(chance)))
         self.register_buffer("smooth", torch.zeros(()))
@@ -102,27 +106,28 @@ class AdaptiveSmoothing(Trick):
         self.smooth.copy_(self.largest * (1 - self.loss / self.chance).clamp(0, 1))
 
     def targets(self, targets: Targets) -> Targets:
-        sure = 1 - self.smooth
-        return Targets(targets.real * sure, targets.fake * sure)  # 0 stays 0; a swapped 1 is smoothed too
+        largest = 1 - self.smooth
+        return Targets(targets.real * largest, targets.fake * largest)  # 0 stays 0; swapped 1s too are smoothed
 
     def metrics(self) -> Mapping[str, Tensor]:
         return {"loss": self.loss, "smooth": self.smooth}
 
 
 class NoisyLabels(Trick):
-    """Ask of an image what is asked of the other kind, with probability `p`; discriminator only. ganhacks, number 6.
+    """Noisy labels: with probability `p` an image has the other kind's target. Chintala et al. 2016 (ganhacks), 6.
 
-    By image, not by batch: int(p * batch) swaps would be none at all in a small batch. Targets are taken from the other
-    side rather than mirrored, so that what other tricks make of 1 and 0 keeps its meaning, before or after.
+    In D's loss only. Drawn for each image: int(p * batch) swaps would be none in a small batch. Targets are exchanged
+    with the other kind's rather than mirrored, so that targets softened by other tricks keep their meaning.
     """
 
     traits = Traits(needs=facts(Fact.TARGETS), prefers=facts(Fact.PROBABILITY))
     swapped: Tensor  # [] swaps in the last discriminator update
 
     def __init__(self, *, p: float):
+        """Raises ConfigError for a probability outside [0, 1]."""
         super().__init__()
         if not 0 <= p <= 1:
-            raise ConfigError("tricks.noisy_labels.p", f"{p}", "0 <= p <= 1", "tricks.noisy_labels.p=0.05")
+            raise ConfigError(".p", f"{p}", "0 <= p <= 1", ".p=0.05")
         self.p = p
         self.register_buffer("swapped", torch.zeros(()))
 
@@ -136,7 +141,7 @@ class NoisyLabels(Trick):
         return {"swapped": self.swapped}
 
     def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
-        """From one half on D learns the inverse; well before that it learns little."""
+        """Refuse p >= 0.5, from which on D learns the inverse, and warn of p > 0.2."""
         text, remedy = f"p = {self.p}", "Try: .p=0.05"
         if self.p >= 0.5:
             yield Diagnostic("C10", Level.ERROR, f"{text} teaches D the inverse, or nothing. {remedy}")
@@ -148,9 +153,9 @@ class NoisyLabels(Trick):
 
 
 class Flip(Trick):
-    """Generated is 1 and real is 0, for both players. A relabelling: it negates the discriminator's logit.
+    """Flipped labels: 1 means fake and 0 means real, for both players. After Utkarsh Desai 2018.
 
-    Not ganhacks number 2, which is the non-saturating loss.
+    A relabelling that negates D's logit. Not ganhacks number 2, which is the non-saturating loss.
     """
 
     traits = Traits(needs=facts(Fact.TARGETS), prefers=facts(Fact.PROBABILITY))
@@ -159,5 +164,5 @@ class Flip(Trick):
         return Targets(1 - targets.real, 1 - targets.fake)
 
     def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
-        """Whatever the other label tricks ask: cross-entropy of a score for t is that of minus the score for 1 - t."""
+        """Note that it changes nothing: the cross-entropy of a score for t is that of minus the score for 1 - t."""
         yield Diagnostic("C41", Level.NOTE, "a relabelling; it negates D's logit and changes nothing else")

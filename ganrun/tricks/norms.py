@@ -1,4 +1,4 @@
-"""Tricks on how a network's hidden maps are normalised."""
+"""Normalisation of hidden maps: virtual batch norm and pixel norm."""
 
 from __future__ import annotations
 
@@ -16,23 +16,11 @@ from ganrun.core.traits import Diagnostic, Level, Traits, facts
 from ganrun.core.trick import Setting, Trick
 from ganrun.models.base import blocks, title
 from ganrun.models.layers import on_sphere, precise, stack
-
-ROLES: dict[str, tuple[Role, ...]] = {
-    "generator": ("generator",),
-    "discriminator": ("discriminator",),
-    "both": ("generator", "discriminator"),
-}
-
-
-def roles(where: str, name: str) -> tuple[Role, ...]:
-    """The networks that a trick's `role` setting stands for."""
-    if name not in ROLES:
-        raise ConfigError(where, repr(name), ", ".join(ROLES), f"{where}={next(iter(ROLES))}")
-    return ROLES[name]
+from ganrun.tricks.roles import roles
 
 
 class VirtualNorm(nn.Module):
-    """Normalise by a fixed reference batch, blended with the image itself. Salimans et al. 2016, section 3.4.
+    """Normalisation by the statistics of a reference batch and of the image itself. Salimans et al. 2016, section 3.4.
 
     mean = w mean(x) + (1 - w) mean(reference) with w = 1 / (R + 1), the same for the mean of squares. Written with
     variances, which gives the same number without subtracting squares:
@@ -40,14 +28,14 @@ class VirtualNorm(nn.Module):
     The first `ahead` images are the reference; they get w = 0.
     """
 
-    ahead: int = 1  # the network says how many at every call
+    ahead: int = 1  # the size of the reference; set at every call of the network
 
     def __init__(self, *, like: _BatchNorm, eps: float):
         super().__init__()
         self.weight, self.bias, self.eps = like.weight, like.bias, eps
 
     def forward(self, values: Tensor) -> Tensor:
-        """[R + B, C, H, W] or [R + B, N]"""
+        """Normalised maps [R + B, C, H, W] or vectors [R + B, N], R images of the reference first."""
         with torch.autocast(values.device.type, enabled=False):
             x = precise(values)
             share = x.new_full((len(x), *[1] * (x.dim() - 1)), 1 / (self.ahead + 1))
@@ -69,11 +57,12 @@ class VirtualNorm(nn.Module):
         return reference_mean + share * gap, blended
 
     def extra_repr(self) -> str:
+        """The settings, for print."""
         return f"{len(self.weight)}, eps={self.eps:g}"
 
 
 def _own(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Each image's mean and variance over its pixels, channel by channel; a unit of a vector is its own mean."""
+    """Mean and variance of each image and channel; for vectors, the values and 0. [B, C, 1, 1] or [B, N]"""
     pixels = tuple(range(2, x.dim()))
     if not pixels:
         return x, torch.zeros_like(x)
@@ -81,7 +70,7 @@ def _own(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Reference(nn.Module):
-    """The batch that a network takes along in front of every other: the first that it ever sees, unless told."""
+    """The reference batch that is put in front of every batch: the network's first input, unless `keep` sets it."""
 
     batch: Tensor | None
 
@@ -90,10 +79,11 @@ class Reference(nn.Module):
         self.register_buffer("batch", None)
 
     def keep(self, batch: Tensor) -> None:
+        """Make this the reference. [R, ...]"""
         self.batch = batch.detach().clone()
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
-        """A run may go on with another batch size; its reference stays as it was."""
+        """Take the saved reference, whose size differs when a run resumes with another batch size."""
         kept = state.get(f"{prefix}batch")
         if kept is not None and self.batch is not None and kept.shape != self.batch.shape:
             self.batch = torch.empty_like(kept, device=self.batch.device)
@@ -101,16 +91,17 @@ class Reference(nn.Module):
 
 
 class LeaveBehind(nn.Module):
-    """Let the reference go, once the last norm has passed it."""
+    """Removes the reference, behind the last norm."""
 
     ahead: int = 0
 
     def forward(self, values: Tensor) -> Tensor:
+        """[R + B, ...] -> [B, ...], without the R images of the reference."""
         return values[self.ahead :]
 
 
 def _take_along(net: Any, given: tuple[Any, ...]) -> tuple[Tensor]:
-    """Before a network runs: put its reference in front. Labels go, as the games that have any are refused."""
+    """Forward pre-hook: put the reference in front. Labels are dropped, as games with labels are refused."""
     if net.reference.batch is None:
         net.reference.keep(given[0])
     for layer in net.modules():
@@ -120,25 +111,27 @@ def _take_along(net: Any, given: tuple[Any, ...]) -> tuple[Tensor]:
 
 
 def _forget(net: Any, given: tuple[Any, ...], made: Any) -> Any:
-    """After a discriminator has run: its features are of the images asked about."""
+    """Forward hook: remove the reference from a discriminator's features."""
     if not isinstance(made, DiscriminatorOutput):
         return made
     return made._replace(features=tuple(f[len(net.reference.batch) :] for f in made.features))
 
 
 class VirtualBatchNorm(Trick):
-    """Batch norm by a batch chosen once, so that images no longer depend on each other. Salimans et al. 2016, 3.4.
+    """Virtual batch norm: batch norm with the statistics of a reference batch. Salimans et al. 2016, section 3.4.
 
-    Every call of a network takes its reference along, which doubles what it costs. The reference is the first batch of
-    latents (generator) or of reals before any view (discriminator). Gains, biases and their start are batch norm's.
-    Layers that something else puts behind the last block never see the reference.
+    The output for an image then does not depend on the other images of its batch. The reference is computed anew at
+    every call, which doubles the cost. It is the first batch of latents (generator) or of reals before any view
+    (discriminator). Gains and biases are those of the batch norms that are replaced. Layers that another trick adds
+    behind the last block never see the reference.
     """
 
-    traits = Traits(needs=facts(Fact.UNLABELLED))
+    traits = Traits(needs=facts(Fact.UNLABELLED, Fact.SINGLE_SCALE))
 
     def __init__(self, *, role: str, eps: float):
+        """Raises ConfigError for an unknown role."""
         super().__init__()
-        self.roles, self.eps = roles("tricks.virtual_batch_norm.role", role), eps
+        self.roles, self.eps = roles(".role", role), eps
         self.without: list[str] = []
 
     def modify(self, net: nn.Module, role: Role) -> nn.Module:
@@ -155,12 +148,13 @@ class VirtualBatchNorm(Trick):
         return net
 
     def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
+        """Keep these reals [B, C, H, W] as the discriminator's reference."""
         reference = getattr(pair.discriminator, "reference", None)
         if reference is not None:
             reference.keep(real)
 
     def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
-        """There is something to replace."""
+        """Refuse networks without a batch norm to replace."""
         for net in self.without:
             found = f"{net} has no batch norm to replace"
             remedy = f"{net.partition(' ')[0]}.norm=batch"
@@ -177,24 +171,25 @@ class VirtualBatchNorm(Trick):
 
 
 class PixelwiseNorm(nn.Module):
-    """x / sqrt(mean over channels of x^2 + eps), at every pixel. Karras et al. 2018, section 4.2."""
+    """Pixelwise feature normalisation: x / sqrt(mean over channels of x^2 + eps). Karras et al. 2018, section 4.2."""
 
     def __init__(self, *, eps: float):
         super().__init__()
         self.eps = eps
 
     def forward(self, maps: Tensor) -> Tensor:
-        """[B, C, H, W] or [B, N]"""
+        """Each pixel's channels at unit mean square. [B, C, H, W] or [B, N]"""
         return on_sphere(precise(maps), self.eps).to(maps.dtype)
 
     def extra_repr(self) -> str:
+        """The settings, for print."""
         return f"eps={self.eps:g}"
 
 
 class PixelNorm(Setting):
-    """Scale each pixel's features of G to unit mean square, in place of batch norm. Karras et al. 2018, section 4.2.
+    """Pixel norm in G, in place of batch norm. ProGAN, Karras et al. 2018, section 4.2.
 
-    Behind every block: convolution, activation, norm. What makes the image stays as it is.
+    At the end of every block: convolution, activation, norm. The layer that makes the image is not normalised.
     """
 
     def __init__(self, *, eps: float, sets: list[str]):
@@ -202,11 +197,12 @@ class PixelNorm(Setting):
         self.eps = eps
 
     def modify(self, net: nn.Module, role: Role) -> nn.Module:
+        """Add the norm to G. Raises ConfigError for a generator without blocks."""
         if role != "generator":
             return net
         if not blocks(net):
             found = f"{title(net, role)} has no blocks of layers"
-            raise ConfigError("tricks.pixel_norm", found, "a generator that has", "model=dcgan")
+            raise ConfigError(".", found, "a generator that has", "model=dcgan")
         for block in blocks(net):
             block.add_module("pixel_norm", PixelwiseNorm(eps=self.eps))
         return net

@@ -1,24 +1,28 @@
-"""Tricks that keep the discriminator's scores steady."""
+"""Regularisers: of the discriminator's scores (LeCam, consistency) and of weights (orthogonal, weight decay)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganrun.core import limits
-from ganrun.core.context import Context, PairView
+from ganrun.core.context import Context, PairView, Role
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.schedule import Schedule, Scheduled
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
+from ganrun.models.base import weighted
+from ganrun.tricks.roles import roles
+
+LAYERS = ("all", "last")
 
 
 class _From(Schedule):
-    """One number before a step, another from it on."""
+    """One number before a step, another from that step on."""
 
     def __init__(self, step: int, before: float, after: float):
         self.step, self.before, self.after = step, float(before), float(after)
@@ -28,11 +32,11 @@ class _From(Schedule):
 
 
 class LeCam(Trick):
-    """Pull scores to the other kind's running mean, which few data make D forget. Tseng et al. 2021, equation 4.
+    """LeCam regularisation: scores stay near running means of the opposite kind's. Tseng et al. 2021, equation 4.
 
-    weight * (E |D(x) - a_F|^2 + E |D(G(z)) - a_R|^2), anchors a <- decay * a + (1 - decay) * E D. `rectified`, as in
-    the authors' code: only reals above a_F and fakes below a_R pay, so that nothing pulls while D still errs.
-    Before `start` (a step) there is no term, and the anchors are the scores of now.
+    weight * (E |D(x) - a_F|^2 + E |D(G(z)) - a_R|^2), anchors a <- decay * a + (1 - decay) * E D. With `rectified`, as
+    in the authors' code, only reals above a_F and fakes below a_R count, so the term is 0 while D is wrong.
+    Before step `start` there is no term, and the anchors are the current scores.
     """
 
     traits = Traits(needs=facts(Fact.SCORE))
@@ -40,10 +44,11 @@ class LeCam(Trick):
     fake: Tensor  # [] running mean of D(fake)
 
     def __init__(self, *, weight: float, decay: float, rectified: bool, start: int):
+        """Raises ConfigError for a negative weight, a decay outside [0, 1) and a start before step 1."""
         super().__init__()
-        limits.number("tricks.lecam.weight", weight, 0)
-        limits.number("tricks.lecam.decay", decay, 0, 1)
-        limits.whole("tricks.lecam.start", start, 1)  # an anchor at 0 is no score that D ever gave
+        limits.number(".weight", weight, 0)
+        limits.number(".decay", decay, 0, 1)
+        limits.whole(".start", start, 1)  # at step 0 the anchors are 0, which is no score of D
         self.weight, self.newest = Scheduled(_From(start, 0, weight)), Scheduled(_From(start, 1, 1 - decay))
         self.rectified = rectified
         self.register_buffer("real", torch.zeros(()))
@@ -66,27 +71,30 @@ class LeCam(Trick):
 
 
 class Consistency(Trick):
-    """Ask for one score whether or not an image is flipped and shifted. CR, Zhang et al. 2020; bCR, Zhao et al. 2021.
+    """Consistency regularisation: CR, Zhang et al. 2020; balanced (bCR), Zhao et al. 2021.
 
     real * E (D(x) - D(T(x)))^2 + fake * E (D(G(z)) - D(T(G(z))))^2. T flips left and right with probability 1/2 and
-    shifts by up to `shift` pixels each way, mirrored at the border. fake = 0 is CR, which lets T leak into fakes.
+    shifts by up to `shift` pixels each way, mirrored at the border. fake = 0 is CR, with which T shows in samples.
     """
 
+    traits = Traits(needs=facts(Fact.SINGLE_SCALE))
+
     def __init__(self, *, real: float | Schedule, fake: float | Schedule, shift: int):
+        """Raises ConfigError for a negative weight or shift."""
         super().__init__()
         for key, weight in (("real", real), ("fake", fake)):
             if not isinstance(weight, Schedule):
-                limits.number(f"tricks.consistency.{key}", weight, 0)
-        limits.whole("tricks.consistency.shift", shift, 0)
+                limits.number(f".{key}", weight, 0)
+        limits.whole(".shift", shift, 0)
         self.on_reals, self.on_fakes = real != 0, fake != 0
         self.real, self.fake, self.shift = Scheduled(real), Scheduled(fake), shift
 
     def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
+        """Check the shift against the reals [B, C, H, W]. Raises ConfigError where it is not less than their size."""
         side = min(real.shape[2:])
         if side <= max(self.shift, 1):
-            found, remedy = f"{self.shift} pixels, and images of {side}", "tricks.consistency.shift=1"
-            raise ConfigError("tricks.consistency.shift", found, "less than the image",
-                          remedy if side > 1 else "leaving consistency out, points have no sides")  # fmt: skip
+            remedy = ".shift=1" if side > 1 else "leaving it out, points have no sides"
+            raise ConfigError(".shift", f"{self.shift} pixels, and images of {side}", "less than the image", remedy)
 
     def discriminator_term(self, context: Context) -> Tensor:
         assert context.real is not None and context.on_real is not None
@@ -117,5 +125,77 @@ def flip_and_shift(images: Tensor, shift: int) -> Tensor:
 
 
 def _mirrored(index: Tensor, size: int) -> Tensor:
-    """Positions up to size - 1 beyond the border become those as far within it. [B, N]"""
+    """Reflect positions at 0 and size - 1, up to size - 1 beyond either. [B, N]"""
     return size - 1 - (size - 1 - index.abs()).abs()
+
+
+class Orthogonal(Trick):
+    """Orthogonal regularisation with free filter norms. BigGAN, Brock et al. 2019, equation 3.
+
+    weight * sum over layers of |W W^T o (1 - I)|_F^2, where W has a row for each filter; for G, D or both (`of`).
+    """
+
+    def __init__(self, *, weight: float | Schedule, of: str):
+        """Raises ConfigError for a negative weight, and for an unknown `of`."""
+        super().__init__()
+        if not isinstance(weight, Schedule):
+            limits.number(".weight", weight, 0)
+        self.weight, self.players = Scheduled(weight), roles(".of", of)
+
+    def discriminator_term(self, context: Context) -> Tensor:
+        return self._term(context.pair.discriminator, "discriminator")
+
+    def generator_term(self, context: Context) -> Tensor:
+        return self._term(context.pair.generator, "generator")
+
+    def _term(self, net: nn.Module, player: Role) -> Tensor:
+        if player not in self.players:
+            return torch.zeros_like(self.weight())
+        with torch.autocast(self.weight().device.type, enabled=False):  # near 0 it is a difference of large numbers
+            overlaps = [self._overlap(matrix.float()) for matrix in _matrices(net)]
+        return self.weight() * torch.stack([*overlaps, torch.zeros_like(self.weight())]).sum()
+
+    @staticmethod
+    def _overlap(matrix: Tensor) -> Tensor:
+        """The sum of squared products of different rows. [N, K] -> []"""
+        products = matrix @ matrix.T
+        return (products - torch.diag_embed(products.diagonal())).square().sum()
+
+
+def _matrices(net: nn.Module) -> Iterator[Tensor]:
+    """The weights of dense layers and convolutions as matrices, a row for each output unit or filter. [N, K] each"""
+    for module in net.modules():
+        for weight in module.parameters(recurse=False):
+            if weight.ndim > 1 and not isinstance(module, nn.Embedding):
+                transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
+                yield (weight.transpose(0, 1) if transposed else weight).flatten(1)
+
+
+class WeightDecay(Trick):
+    """L2 weight decay, added to the gradients. As in DCGAN's published code, Radford et al. 2015.
+
+    gradient += weight * parameter, for biases and gains too. Adam therefore scales it, unlike decoupled weight decay,
+    which is optim.*._target_=torch.optim.AdamW. Tricks act in the order of the list: after `gradient_clipping` it is
+    not clipped. `layers=last` is the margin of a support vector machine, |w|^2 / 2 over the weights of the last layer,
+    as in Geometric GAN, Lim & Ye 2017, equation 14: their C is 1 / (weight * batch).
+    """
+
+    def __init__(self, *, weight: float | Schedule, of: str, layers: str):
+        """Raises ConfigError for a negative weight, and for unknown `of` or `layers`."""
+        super().__init__()
+        if not isinstance(weight, Schedule):
+            limits.number(".weight", weight, 0)
+        limits.choice(".layers", layers, LAYERS)
+        self.weight, self.players, self.layers = Scheduled(weight), roles(".of", of), layers
+
+    def before(self, pair: PairView, player: Role) -> None:
+        if player in self.players:
+            learnt = [p for p in self._decaying(getattr(pair, player)) if p.grad is not None]
+            gradients = [p.grad for p in learnt if p.grad is not None]
+            torch._foreach_add_(gradients, torch._foreach_mul(learnt, self.weight()))
+
+    def _decaying(self, net: nn.Module) -> list[Tensor]:
+        if self.layers == "all":
+            return list(net.parameters())
+        *_, (_, last) = weighted(net)
+        return [p for p in last.parameters() if p.ndim > 1]

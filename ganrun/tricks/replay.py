@@ -1,4 +1,4 @@
-"""Replay: the discriminator also learns from fakes of the past."""
+"""Replay: the discriminator also learns from fakes of earlier updates."""
 
 from __future__ import annotations
 
@@ -13,32 +13,34 @@ from ganrun.core.trick import Trick
 
 
 class Replay(Trick):
-    """Show D, now and then, a fake that an earlier G made. Shrivastava et al. 2017, section 2.3; CycleGAN; ganhacks 8.
+    """Replay buffer: D sees some fakes of earlier updates. Shrivastava et al. 2017, section 2.3; CycleGAN; ganhacks 8.
 
-    A pool of `size` fakes. While it fills, each new fake is kept and shown. From then on, image by image: with
-    probability `p` D is shown a random fake of the pool, whose place the new one takes; otherwise the new one.
+    A pool of `size` fakes. While it fills, each new fake is kept and shown to D. From then on, image by image: with
+    probability `p` D sees a random fake of the pool, which the new one replaces there; otherwise the new one.
     """
 
-    traits = Traits(needs=facts(Fact.UNLABELLED), invalidates=facts(Fact.CURRENT))
+    traits = Traits(needs=facts(Fact.UNLABELLED, Fact.SINGLE_SCALE), invalidates=facts(Fact.CURRENT))
     pool: Tensor  # [N, C, H, W]
-    seen: Tensor  # [] int64, the fakes so far
+    seen: Tensor  # [] int64, the number of fakes so far
 
     def __init__(self, *, size: int, p: float):
+        """Raises ConfigError for a pool of no image, and for a probability outside (0, 1]."""
         super().__init__()
         if size < 1:
-            raise ConfigError("tricks.replay.size", f"{size}", "at least 1 image", "tricks.replay.size=50")
+            raise ConfigError(".size", f"{size}", "at least 1 image", ".size=50")
         if not 0 < p <= 1:
-            raise ConfigError("tricks.replay.p", f"{p}", "0 < p <= 1", "tricks.replay.p=0.5")
+            raise ConfigError(".p", f"{p}", "0 < p <= 1", ".p=0.5")
         self.size, self.p = size, p
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 
     def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
+        """Allocate the pool for fakes [B, C, H, W]."""
         self.register_buffer("pool", fake.new_zeros(self.size, *fake.shape[1:]))
 
     def replay(self, fake: Tensor) -> Tensor:
-        """What one image at a time would give, for a whole batch: a later image can draw an earlier one."""
+        """Exchange fakes with the pool, as if one at a time: a later one can draw an earlier one. [B, C, H, W]"""
         count, device = len(fake), fake.device
-        order = self.seen + torch.arange(count, device=device)  # [B] which fake of the run each is
+        order = self.seen + torch.arange(count, device=device)  # [B] the number of each fake, counted over the run
         fills = order < self.size
         swaps = ~fills & (torch.rand(count, device=device) < self.p)
         place = torch.where(fills, order, torch.randint(self.size, (count,), device=device))
@@ -50,7 +52,7 @@ class Replay(Trick):
         return torch.where(swaps.view(-1, 1, 1, 1), drawn, fake)
 
     def _drawn(self, fake: Tensor, place: Tensor, stays: Tensor) -> Tensor:
-        """What lies at each image's place when its turn comes: what the batch last put there, or the pool's."""
+        """The fake that is at each image's place when its turn comes: the batch's last one there, or the pool's."""
         number = torch.arange(len(fake), device=fake.device)
         earlier = (
             (place == place.unsqueeze(1)) & stays & (number < number.unsqueeze(1))

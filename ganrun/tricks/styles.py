@@ -1,4 +1,4 @@
-"""Tricks on the styles of a generator that makes one for each of its layers: StyleGAN's regularisers."""
+"""StyleGAN's regularisers, for generators with a style for each layer: path length and style mixing."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ from ganrun.core.trick import Trick
 
 
 class PathLength(Trick):
-    """Make a step in the space of styles change the image equally far everywhere. Karras et al. 2020, equation 4.
+    """Path length regularisation. StyleGAN2, Karras et al. 2020, equation 4.
 
+    Steps of one length in the space of styles are to change the image by the same amount everywhere.
     weight * E (|J^T y| - a)^2 with y ~ N(0, I) / sqrt(H W) for each image, J^T y the gradient of <G(w), y> with respect
-    to the styles w, and a the running mean of its length, which moves by `decay`. As in the paper's code, the length is
-    the root of the mean over layers of the squared length for each, `a` has moved before it is compared with, and the
-    first of every `shrink` images are asked about. In float32 whatever the engine's precision, as it is differentiated
-    twice.
+    to the styles w, and a the running mean of its length, updated by the share `decay`. As in the paper's code, the
+    length is the root of the mean over layers of the squared length for each, `a` is updated before it is compared
+    with, and only the first B / `shrink` images of a batch are used. In float32 whatever the engine's precision, as it
+    is differentiated twice.
     """
 
-    traits = Traits(needs=facts(Fact.LATENT, Fact.STYLES))
+    traits = Traits(needs=facts(Fact.LATENT, Fact.STYLES, Fact.SINGLE_SCALE))
     mean: Tensor  # [] running mean of the lengths
     length: Tensor  # [] their mean when the trick was last due
 
     def __init__(self, *, weight: float | Schedule, decay: float, shrink: int, every: int):
+        """Raises ConfigError for a negative weight, a decay outside [0, 1), and counts below 1."""
         super().__init__()
-        here = "tricks.path_length"
         if not isinstance(weight, Schedule):
-            limits.number(f"{here}.weight", weight, 0)
-        limits.number(f"{here}.decay", decay, 0, 1)
-        limits.whole(f"{here}.shrink", shrink, 1)
-        limits.whole(f"{here}.every", every, 1)
+            limits.number(".weight", weight, 0)
+        limits.number(".decay", decay, 0, 1)
+        limits.whole(".shrink", shrink, 1)
+        limits.whole(".every", every, 1)
         self.weight, self.decay, self.shrink, self.every = Scheduled(weight), decay, shrink, every
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("length", torch.zeros(()))
@@ -69,14 +70,17 @@ class PathLength(Trick):
 
 
 class Mixed(nn.Module):
-    """Styles of one noise for the lower layers and of another for the rest, while training."""
+    """A mapping network in training: the styles of one noise for the first layers, of another for the rest."""
 
     def __init__(self, styles: nn.Module, p: float):
         super().__init__()
         self.styles, self.p = styles, p
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """[B, Z] -> [B, layers, S]; the labels serve both noises."""
+        """Styles of noise, mixed in training. [B, Z] -> [B, layers, S]
+
+        The labels [B] hold for both noises.
+        """
         own = self.styles(noise, labels)
         if not self.training:
             return own
@@ -85,30 +89,32 @@ class Mixed(nn.Module):
         return torch.where(is_own[None, :, None], own, self.styles(torch.randn_like(noise), labels))
 
     def cutoff(self, count: int, device: torch.device) -> Tensor:
-        """The first layer of the other noise: one of 1 to count - 1, or, with probability 1 - p, none. []"""
+        """The first layer with the other noise: 1 to count - 1 with probability p, else `count`, which is none. []"""
         crossover = torch.randint(1, count, (), device=device)
         return torch.where(torch.rand((), device=device) < self.p, crossover, count)
 
     def extra_repr(self) -> str:
+        """The settings, for print."""
         return f"p={self.p}"
 
 
 class StyleMixing(Trick):
-    """Take the styles of one noise up to some layer, and of another from there on. Karras et al. 2019, section 3.1.
+    """Style mixing: an image has the styles of two noises. StyleGAN, Karras et al. 2019, section 3.1.
 
-    In training only. With probability `p`, with a crossover anywhere alike, one for the whole batch as in the paper's
-    code; the second noise is normal.
+    In training only, with probability `p`: one noise up to a layer, another from there on. The layer is uniform, and
+    the same for the whole batch as in the paper's code; the second noise is N(0, I).
     """
 
     traits = Traits(needs=facts(Fact.STYLES))
 
     def __init__(self, *, p: float):
+        """Raises ConfigError for a probability outside [0, 1]."""
         super().__init__()
-        limits.number("tricks.style_mixing.p", p, 0, 1 + 1e-9)
+        limits.number(".p", p, 0, 1 + 1e-9)
         self.p = p
 
     def modify(self, net: nn.Module, role: Role) -> nn.Module:
-        """A generator without styles stays as it is, and is refused for what it lacks."""
+        """Wrap the generator's mapping network. One without styles stays as it is, and is refused by its traits."""
         if role == "generator" and isinstance(getattr(net, "styles", None), nn.Module):
             net.styles = Mixed(net.get_submodule("styles"), self.p)
         return net

@@ -22,6 +22,7 @@ from ganrun.config.build import Run, build
 from ganrun.config.compose import compose
 from ganrun.config.groups import CONF
 from ganrun.core.context import Progress
+from ganrun.core.engine import chain_of
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.seeding import reseed
@@ -31,7 +32,7 @@ from ganrun.models.epilogues import MinibatchDiscrimination, MinibatchStddev
 from ganrun.run.state import restore, state_of
 from ganrun.tricks.layers import Attention, SteadyDropout
 from ganrun.tricks.norms import PixelwiseNorm, Reference, VirtualNorm
-from ganrun.tricks.weights import Spectral, fan_in
+from ganrun.tricks.reparametrisation import Spectral, fan_in
 
 TRICKS = (
     *("minibatch_discrimination", "minibatch_stddev", "virtual_batch_norm", "self_attention", "pixel_norm"),
@@ -141,9 +142,11 @@ def test_no_sync_and_steady_addresses_in_bf16(name, model):
     reseed(0, "train")
     run.engine.begin(Progress(0))
     for update in run.updates(run.game, 0):
-        (batches,) = drawn(run, update)
-        with NoSync():
-            run.game.outcome(update, batches, {})
+        fakes = {}
+        for one, batches in zip(chain_of(update), drawn(run, update), strict=True):
+            with NoSync():
+                outcome = run.game.outcome(one, batches, fakes)
+            fakes = outcome.fakes
     play(run, 0, 2)
     assert {key: value.data_ptr() for key, value in run.game.state_dict().items()} == before
     assert run.game.sample().isfinite().all()
@@ -151,7 +154,7 @@ def test_no_sync_and_steady_addresses_in_bf16(name, model):
 
 
 @pytest.mark.parametrize("name", TRICKS)
-def test_average_of_generator_answers_as_a_copy(name):
+def test_average_of_generator_computes_what_a_copy_does(name):
     """EMA copies the generator when bound; before the first update the two are the same function."""
     run = make(f"{name},ema")
     generator, average = nets(run)[0], run.game.pairs["main"].tricks["ema"].average
@@ -241,7 +244,7 @@ def test_discrimination_of_equal_images_counts_the_others():
 
 
 def test_discrimination_calibrates_to_reals():
-    """As in the paper's code: the nearest other image is 2 away on average, and answers are 0 on average."""
+    """As in the paper's code: the nearest other image is 2 away on average, and outputs are 0 on average."""
     layer = MinibatchDiscrimination(kernels=4, dims=5, scale=0.05, bias=-1.0)
     layer.fit((6,))
     x = 30 * torch.randn(8, 6)
@@ -332,7 +335,7 @@ def test_virtual_batch_norm_makes_images_independent(model):
 
 
 def test_virtual_batch_norm_keeps_its_reference():
-    """The first latents for G, drawn as the game draws them; the first reals for D. Neither moves."""
+    """The first latents for G, drawn as the game draws them; the first reals for D. Neither changes."""
     run = make("virtual_batch_norm", "tricks.virtual_batch_norm.role=both", "game.prior=uniform")
     generator, judge = nets(run)
     assert torch.equal(judge.reference.batch, run.source.examples(4).images)
@@ -355,7 +358,7 @@ def test_virtual_batch_norm_keeps_its_reference():
 
 
 def test_reference_is_not_compared_with_the_batch():
-    """Minibatch layers of a D with virtual batch norm see only what was asked about (C14)."""
+    """Minibatch layers of a D with virtual batch norm see only the images without the reference (C14)."""
     tricks = "virtual_batch_norm,minibatch_stddev"
     judge = nets(make(tricks, "tricks.virtual_batch_norm.role=discriminator"))[1]
     seen: list[int] = []
@@ -374,7 +377,7 @@ def test_virtual_batch_norm_needs_batch_norm():
         for role in ("generator", "discriminator")
     ]
     with pytest.raises(
-        ConfigError, match=r"tricks.virtual_batch_norm.role: 'critic', expected generator, discriminator, both"
+        ConfigError, match=r"tricks.virtual_batch_norm.role: critic, expected one of generator, discriminator, both"
     ):
         make("virtual_batch_norm", "tricks.virtual_batch_norm.role=critic")
     make("virtual_batch_norm,gp", "tricks.virtual_batch_norm.role=discriminator")  # batch norm would be refused
@@ -520,7 +523,7 @@ def test_one_power_iteration_a_training_call():
 
 @pytest.mark.parametrize("model", list(MODELS))
 def test_spectral_norm_of_networks(model):
-    """Every dense layer and convolution of D, transposed ones by their outputs; G's only when asked."""
+    """Every dense layer and convolution of D, transposed ones by their outputs; G's only when set."""
     run = make("spectral_norm", "tricks.spectral_norm.role=both", "tricks.spectral_norm.iterations=100",
                "model.discriminator.norm=none", model=model)  # fmt: skip
     assert not run.diagnostics
@@ -537,7 +540,7 @@ def test_spectral_norm_of_networks(model):
     assert "pairs.main.discriminator.head.score.parametrizations.weight.0.u" in keys
 
 
-def test_spectral_norm_moves_in_both_players_updates_only():
+def test_spectral_norm_iterates_in_both_players_updates_only():
     run = make("spectral_norm", "model.discriminator.norm=none")
     judge = nets(run)[1]
     vector = judge.blocks[1].conv.parametrizations.weight[0].v
@@ -553,7 +556,7 @@ def test_spectral_norm_moves_in_both_players_updates_only():
     assert torch.equal(vector, frozen)
 
 
-def test_spectral_norm_keeps_company():
+def test_spectral_norm_with_other_parts():
     """It bounds a Wasserstein critic; clipping as well is refused; norms in D and late layers are pointed out."""
     quiet = make("spectral_norm", "model.discriminator.norm=none", loss="wasserstein")
     assert not quiet.diagnostics

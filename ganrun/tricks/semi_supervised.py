@@ -1,4 +1,4 @@
-"""Learning with labels for few images: K classes and fake."""
+"""Semi-supervised learning: a discriminator of K classes and fake, with labels for few images."""
 
 from __future__ import annotations
 
@@ -18,33 +18,36 @@ from ganrun.core.seeding import generator
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
 
-HERE = "tricks.semi_supervised"
-CHUNK = 500  # images judged at once when errors are counted
+CHUNK = 500  # images classified at once when the test error is measured
 
 
 class SemiSupervised(Trick):
-    """Teach D the classes of a few labelled images; all others teach it what is real. Salimans et al. 2016, section 5.
+    """Semi-supervised GAN: D is also a classifier, trained on few labelled images. Salimans et al. 2016, section 5.
 
     weight * E -log p(y | x, y <= K) over a batch of the labelled images, drawn anew at each update with replacement.
-    The score of D is the log of the sum of exp of its K logits, so that the adversarial loss is the paper's
-    L_unsupervised as it stands: the K + 1st logit is 0. `labelled` images of each class, chosen by `seed`. At each log
-    the error on images that are kept out of training is measured, without dropout, when the data have such.
+    The score of D is the log-sum-exp of its K logits, with which the adversarial loss is the paper's L_unsupervised:
+    the K + 1st logit is 0. `labelled` images of each class are chosen by `seed`. At each log the error on images that
+    are kept out of training is measured, without dropout, when the data have such images.
     """
 
-    traits = Traits(needs=facts(Fact.CLASS_SCORE, Fact.PROBABILITY))
+    traits = Traits(needs=facts(Fact.CLASS_SCORE, Fact.PROBABILITY, Fact.SINGLE_SCALE))
     images: Tensor  # [M, C, H, W] the labelled images; found again from the data, so no state
     labels: Tensor  # [M]
     test: Batch | None = None
 
     def __init__(self, *, weight: float, labelled: int, seed: int):
+        """Raises ConfigError for a negative weight or seed, and for less than one labelled image."""
         super().__init__()
-        limits.number(f"{HERE}.weight", weight, 0)
-        limits.whole(f"{HERE}.labelled", labelled, 1)
-        limits.whole(f"{HERE}.seed", seed, 0)
+        limits.number(".weight", weight, 0)
+        limits.whole(".labelled", labelled, 1)
+        limits.whole(".seed", seed, 0)
         self.weight, self.labelled, self.seed = weight, labelled, seed
 
     def on_data(self, pair: PairView, examples: Examples) -> None:
-        """Choose the labelled images, and find those that are kept out."""
+        """Choose the labelled images, and find those that are kept out of training.
+
+        Raises ConfigError for data without labels, for classes with too few images, and where D has other classes.
+        """
         chosen = self._chosen(examples)
         picked = examples.pick(chosen)
         assert picked.labels is not None
@@ -66,8 +69,8 @@ class SemiSupervised(Trick):
         chosen = [order[labels[order] == kind][: self.labelled] for kind in range(len(examples.classes))]
         least = min(map(len, chosen))
         if least < self.labelled:
-            raise ConfigError(f"{HERE}.labelled", f"{self.labelled}, and a class has {least} images", f"up to {least}",
-                          f"{HERE}.labelled={max(least, 1)}")  # fmt: skip
+            found = f"{self.labelled}, and a class has {least} images"
+            raise ConfigError(".labelled", found, f"up to {least}", f".labelled={max(least, 1)}")
         return torch.cat(chosen)
 
     def discriminator_term(self, context: Context) -> Tensor:
@@ -82,7 +85,7 @@ class SemiSupervised(Trick):
 
 
 def error(net: Any, images: Tensor, labels: Tensor) -> float:
-    """The share of images whose largest logit is of another class than theirs; without dropout."""
+    """The classification error on images [N, C, H, W] with labels [N], in evaluation mode. In [0, 1]"""
     with evaluating(net):
         named = torch.cat([net(chunk).heads["class"].argmax(1) for chunk in images.split(CHUNK)])
     return (named != labels).float().mean().item()

@@ -1,4 +1,4 @@
-"""InfoGAN: parts of the noise that D must be able to read off the image."""
+"""InfoGAN: parts of the noise are codes, which a second head of the discriminator recovers. Chen et al. 2016."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from ganrun.core.trick import Trick
 from ganrun.models.base import title
 from ganrun.models.layers import Fold, stack, unit_norm
 
-HERE = "tricks.info_codes"
 COLUMNS = 10  # values of a continuous code in a picture, as in the paper's figures
 ROWS = 10  # of such a picture, each with noise of its own
 NORMS = ("batch", "layer", "none")
@@ -29,19 +28,19 @@ STDS = ("fixed", "learnt")
 
 
 def categorical_bound(logits: Tensor, code: Tensor) -> Tensor:
-    """What q tells about a code of K equally likely values, in nats: E log q(c|x) + log K. [B, K], [B] -> []"""
+    """Bound on the information about a uniform code of K values, E log q(c|x) + log K, in nats. [B, K], [B] -> []"""
     return math.log(logits.shape[1]) - F.cross_entropy(logits, code)
 
 
 def gaussian_bound(mean: Tensor, log_std: Tensor, code: Tensor) -> Tensor:
-    """The same for codes U(-1, 1), in nats: E log N(c; mean, std) + log 2, added up over codes. [B, n] each -> []"""
+    """The same bound for codes U(-1, 1): E log N(c; mean, std) + log 2, summed over codes. [B, n] each -> []"""
     gap = (code - mean) * torch.exp(-log_std)
     likelihood = -0.5 * math.log(2 * math.pi) - log_std - gap.square() / 2  # [B, n]
     return (likelihood + math.log(2)).sum(1).mean()
 
 
 class Recogniser(nn.Module):
-    """Q: a hidden layer on D's last features, then what it believes of each code. Chen et al. 2016, section 5."""
+    """Q: a hidden layer on D's last features, then the parameters of q(c|x). Chen et al. 2016, section 5."""
 
     def __init__(
         self, *, inputs: int, hidden: int, norm: str, slope: float, scale: float, categories: list[int], means: int,
@@ -58,28 +57,28 @@ class Recogniser(nn.Module):
         nn.init.zeros_(self.codes.bias)
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """Logits of each categorical code, mean and log of the standard deviation of the continuous ones."""
+        """Logits [B, K] of each categorical code; mean and log std [B, n] of the continuous ones."""
         *logits, mean, log_std = self.codes(self.hidden(features)).float().split(self.sizes, 1)
         log_std = log_std if log_std.shape[1] else torch.zeros_like(mean)
         return {f"category_{i}": each for i, each in enumerate(logits)} | {"mean": mean, "log_std": log_std}
 
 
 def _recognise(net: Any, given: tuple[Any, ...], made: DiscriminatorOutput) -> DiscriminatorOutput:
-    """After a discriminator has run: what it reads off its last features. A plain function, so that copies work."""
+    """Forward hook: add Q's outputs to the heads. A plain function, so that copies of the network work."""
     return made._replace(heads={**made.heads, **net.recogniser(made.features[-1])})
 
 
 class InfoCodes(Trick):
-    """Make part of the noise mean something: D must recover it from the image. Chen et al. 2016, equation 6.
+    """InfoGAN: maximises the mutual information of codes in the noise and the image. Chen et al. 2016, equation 6.
 
     The last numbers of the noise become codes: a one-hot vector for each of `categories`, then `continuous` numbers
-    U(-1, 1). D gets a head that reads them off its last features (Q shares D's trunk, and learns with D); both players
-    minimise -L_I(G, Q), the bound on the mutual information of codes and images, E log q(c|x) + H(c), in nats, with a
-    weight for each kind of code. The codes are read off fakes only. `std` of the continuous codes' Gaussians: fixed at
+    U(-1, 1). D gets a head Q that predicts them from its last features, and is updated with D. Both players minimise
+    -L_I(G, Q), the bound on the mutual information of codes and images, E log q(c|x) + H(c), in nats, with a
+    weight for each kind of code. It is computed on fakes only. `std` of the continuous codes' Gaussians: fixed at
     1, as in the authors' code for MNIST, or learnt.
     """
 
-    traits = Traits(needs=facts(Fact.LATENT, Fact.FEATURES), invalidates=facts(Fact.UNLABELLED))
+    traits = Traits(needs=facts(Fact.LATENT, Fact.FEATURES, Fact.SINGLE_SCALE), invalidates=facts(Fact.UNLABELLED))
     categorical: Tensor  # [] the bound at D's last update, in nats
     gaussian: Tensor  # []
 
@@ -87,20 +86,21 @@ class InfoCodes(Trick):
         self, *, categories: list[int], continuous: int, weight_categorical: float, weight_continuous: float, std: str,
         hidden: int, norm: str, slope: float, scale: float, sweep: float,
     ):  # fmt: skip
+        """Raises ConfigError for sizes and weights out of range, unknown choices, and when there are no codes."""
         super().__init__()
         for size in categories:
-            limits.whole(f"{HERE}.categories", size, 2)
-        limits.whole(f"{HERE}.continuous", continuous, 0)
-        limits.whole(f"{HERE}.hidden", hidden, 1)
-        limits.choice(f"{HERE}.std", std, STDS)
-        limits.choice(f"{HERE}.norm", norm, NORMS)
+            limits.whole(".categories", size, 2)
+        limits.whole(".continuous", continuous, 0)
+        limits.whole(".hidden", hidden, 1)
+        limits.choice(".std", std, STDS)
+        limits.choice(".norm", norm, NORMS)
         for key, value in (("weight_categorical", weight_categorical), ("weight_continuous", weight_continuous),
                            ("slope", slope), ("scale", scale), ("sweep", sweep)):  # fmt: skip
-            limits.number(f"{HERE}.{key}", value, 0)
+            limits.number(f".{key}", value, 0)
         self.categories, self.continuous, self.sweep = list(categories), continuous, sweep
-        self.size = sum(categories) + continuous  # numbers of noise that become codes
+        self.size = sum(categories) + continuous  # how many numbers of the noise become codes
         if not self.size:
-            raise ConfigError(HERE, "no codes", "categories, continuous codes or both", f"{HERE}.categories=[10]")
+            raise ConfigError(".", "no codes", "categories, continuous codes or both", ".categories=[10]")
         self.weights = weight_categorical, weight_continuous
         self.q: dict[str, Any] = {"hidden": hidden, "norm": norm, "slope": slope, "scale": scale,
                                   "categories": self.categories, "means": continuous,
@@ -109,7 +109,7 @@ class InfoCodes(Trick):
         self.register_buffer("gaussian", torch.zeros(()))
 
     def modify(self, net: nn.Module, role: Role) -> nn.Module:
-        """Give D its second head, before its optimiser takes its parameters; see that G has room for noise."""
+        """Add Q to D, before its optimiser is made. Raises ConfigError for too few numbers of noise, or no features."""
         if role == "generator":
             self._check(net)
             return net
@@ -120,7 +120,7 @@ class InfoCodes(Trick):
     def _check(self, net: Any) -> None:
         if net.latent <= self.size:
             found = f"{net.latent} numbers of noise, and the last {self.size} of them become codes"
-            raise ConfigError(HERE, found, f"more than {self.size}",
+            raise ConfigError(".", found, f"more than {self.size}",
                           f"model.generator.latent={62 + self.size}, 62 of them noise as in the paper")  # fmt: skip
 
     def latent(self, latent: Latent) -> Latent:
@@ -162,9 +162,9 @@ class InfoCodes(Trick):
         return found | ({"bound_continuous": self.gaussian} if self.continuous else {})
 
     def traversals(self, noise: Tensor) -> Mapping[str, Tensor]:
-        """A picture for each code: its values from left to right, each row with the rest of one image of the grid.
+        """A picture [rows, columns, Z] for each code: its values by column, one of the grid's latents [N, Z] by row.
 
-        The paper's convention, figure 2: every value of a category; continuous codes from -`sweep` to `sweep`.
+        As in the paper's figure 2: every value of a category; continuous codes from -`sweep` to `sweep`.
         """
         first = noise.shape[1] - self.size
         starts = [first + passed for passed in accumulate(self.categories, initial=0)]
@@ -172,11 +172,11 @@ class InfoCodes(Trick):
         values = [torch.eye(size, device=noise.device, dtype=noise.dtype) for size in self.categories]
         values += [axis[:, None]] * self.continuous
         places = [*starts, *range(starts[-1] + 1, starts[-1] + self.continuous)][: len(values)]
-        return {f"code_{i}": _swept(noise[:ROWS], *pair) for i, pair in enumerate(zip(places, values, strict=True))}
+        return {f"code_{i}": _traversed(noise[:ROWS], *pair) for i, pair in enumerate(zip(places, values, strict=True))}
 
 
-def _swept(rest: Tensor, place: int, values: Tensor) -> Tensor:
-    """The latents [R, Z] for each of the values [V, W] that one code takes from this place on. [R, V, Z]"""
+def _traversed(rest: Tensor, place: int, values: Tensor) -> Tensor:
+    """The latents [R, Z] with each of the values [V, W] of one code, which begins at this place. [R, V, Z]"""
     latents = rest[:, None].repeat(1, len(values), 1)
     latents[:, :, place : place + values.shape[1]] = values
     return latents
@@ -184,11 +184,11 @@ def _swept(rest: Tensor, place: int, values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _units(net: Any) -> int:
-    """How many numbers the last features of an image are. Found by a copy, so that it leaves no trace."""
-    with torch.random.fork_rng(devices=()):  # some layers draw
+    """The size of an image's last features, measured on a copy of the network."""
+    with torch.random.fork_rng(devices=()):  # some layers draw random numbers
         images, labels = torch.zeros(2, net.channels, net.resolution, net.resolution), torch.zeros(2, dtype=torch.int64)
         shown = deepcopy(net).eval()(images, labels).features  # labels for the networks that read them
     if not shown:
-        raise ConfigError(HERE, f"{title(net, 'discriminator')} shows no hidden activations (rule C17)",
+        raise ConfigError(".", f"{title(net, 'discriminator')} shows no hidden activations (rule C17)",
                       "a discriminator that does", "model=infogan")  # fmt: skip
     return shown[-1][0].numel()

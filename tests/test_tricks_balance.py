@@ -1,31 +1,31 @@
-"""Who plays when, against whom, at which rate, from which noise and data; and the guard. Counted step by step."""
+"""Which player is updated when, against which weights, at which rate; and when a run stops. Counted step by step."""
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 import torch
-from support import progress
+from support import loop, progress
 from torch import Tensor, nn
 
 from ganrun.config.build import Run, build
 from ganrun.config.compose import compose
-from ganrun.core.context import Context, DiscriminatorOutput, Progress, Update
-from ganrun.core.engine import Metrics
+from ganrun.core.callbacks import Callback
+from ganrun.core.context import Batches, Context, DiscriminatorOutput, Progress, Update, UpdateResult
+from ganrun.core.engine import chain_of
 from ganrun.core.errors import ConfigError, Stopped
 from ganrun.core.loss import Loss
 from ganrun.core.pair import Pair
 from ganrun.core.schedule import Constant
-from ganrun.core.train import train
 from ganrun.core.trick import Trick
 from ganrun.games.latent import PRIORS
 from ganrun.losses.margins import Hinge
 from ganrun.losses.targets import LeastSquares, Minimax, NonSaturating
 from ganrun.run.state import restore, state_of
+from ganrun.tricks.balance import CheckpointSwap, StopOnCollapse, Throttle
 from ganrun.tricks.labels import Flip
-from ganrun.tricks.pacing import CheckpointSwap, StopOnCollapse, Throttle
 
 TINY = [
     *("dataset.resolution=16", "batch=4", "steps=6", "game.grid=4", "engine.device=cpu", "engine.precision=fp32"),
@@ -46,31 +46,24 @@ def built(*overrides: str) -> Any:
     return build(compose([*TINY, *overrides]))
 
 
-class Log:
-    """Keeps who played, tells the means every `every` steps, and saves nothing."""
+class Log(Callback):
+    """Keeps which player was updated in which step; lets tricks watch every `every` steps, as Record does."""
 
-    interrupted = False
+    name = "log"
 
-    def __init__(self, every: int = 10**9):
-        self.played: list[tuple[int, str]] = []  # step from 0, player
-        self.every = every
+    def __init__(self, run: Run, every: int):
+        self.updated: list[tuple[int, str]] = []  # step from 0, player; both updates of a joint one
+        self.run, self.every = run, every
 
-    def add(self, step: int, player: str, metrics: Metrics) -> None:
-        self.played.append((step - 1, player))
-
-    def due(self, step: int) -> bool:
-        return step % self.every == 0
-
-    def flush(self, step: int) -> dict[str, float]:
-        return {}
-
-    def after(self, step: int) -> None: ...
+    def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
+        self.updated += [(now.step - 1, result.update.player) for result in results]
+        if now.step % self.every == 0:
+            self.run.game.watch(now.step, {})
 
 
 def play(run: Run, first: int, steps: int, every: int = 10**9) -> Log:
-    log = Log(every)
-    train(game=run.game, engine=run.engine, updates=run.updates, data=run.source, log=log, saver=log,
-          seed=run.settings["seed"], first=first, steps=steps)  # fmt: skip
+    log = Log(run, every)
+    loop(run, first, steps, log)
     return log
 
 
@@ -102,7 +95,7 @@ def pair_of(loss: Loss | None = None, **tricks: Trick) -> Pair:
 
 
 def shown(pair: Pair, real: list[float], fake: list[float]) -> None:
-    """What an update of D tells its tricks: the scores of reals and fakes."""
+    """What an update of D shows its tricks: the scores of reals and fakes."""
     one, other = torch.tensor(real), torch.tensor(fake)
     context = Context(
         pair=pair, real=one, fake=other, on_real=DiscriminatorOutput(one), on_fake=DiscriminatorOutput(other)
@@ -118,7 +111,7 @@ def test_the_warm_up_of_wgan() -> None:
     run = built("tricks=[wgan_warmup]")
     counts = {}
     for step in (0, 1, 24, 25, 26, 499, 500, 501, 1000):
-        players = [update.player for update in run.updates(run.game, step)]
+        players = [one.player for update in run.updates(run.game, step) for one in chain_of(update)]
         assert players[-1] == "generator" and players.count("generator") == 1
         counts[step] = players.count("discriminator")
     assert counts == {0: 100, 1: 100, 24: 100, 25: 5, 26: 5, 499: 5, 500: 100, 501: 5, 1000: 100}
@@ -222,8 +215,8 @@ def test_a_run_rests_and_resumes_within_an_interval() -> None:
     whole, again = built(*overrides), built(*overrides)
     assert trick_of(whole, "throttle").accuracy.item() == 0
     log = play(whole, 0, 6)
-    d_steps = [step for step, player in log.played if player == "discriminator"]
-    assert d_steps == [0, 4] and len(log.played) == 8
+    d_steps = [step for step, player in log.updated if player == "discriminator"]
+    assert d_steps == [0, 4] and len(log.updated) == 8
     play(again, 0, 2)
     saved = io.BytesIO()
     torch.save(state_of(again, progress(again, 2)), saved)
@@ -238,7 +231,7 @@ def test_a_run_rests_and_resumes_within_an_interval() -> None:
 def test_logging_changes_nothing(tricks: str) -> None:
     runs = [built(f"tricks=[{tricks}]", "tricks.throttle.accuracy=0.4") for _ in range(2)]
     logs = [play(run, 0, 11, every) for run, every in zip(runs, (1, 5), strict=True)]
-    assert logs[0].played == logs[1].played and same(*map(everything, runs))
+    assert logs[0].updated == logs[1].updated and same(*map(everything, runs))
 
 
 @pytest.mark.parametrize("setting", ["accuracy=1.0", "accuracy=-0.1", "interval=1"])
@@ -300,7 +293,7 @@ def test_the_guard_counts_in_the_run_and_keeps_its_patience_in_the_checkpoint() 
     run, plain = built(*overrides, "optim.generator.lr=1e-12"), built("tricks=[]", "optim.generator.lr=1e-12")
     trick_of(run, "stop_on_collapse").bound = 1e9  # every loss is below
     log = play(run, 0, 3, every=1)
-    assert trick_of(run, "stop_on_collapse").below.item() == 3 and len(log.played) == 6
+    assert trick_of(run, "stop_on_collapse").below.item() == 3 and len(log.updated) == 6
     play(plain, 0, 3)
     mine = {k: v for k, v in everything(run).items() if "stop_on_collapse" not in k}
     assert same(mine, everything(plain)), "the guard changes no weight"
@@ -317,7 +310,7 @@ def test_an_impossible_guard_is_refused(setting: str) -> None:
         built("tricks=[stop_on_collapse]", f"tricks.stop_on_collapse.{setting}")
 
 
-# Past selves
+# Past checkpoints
 
 
 SWAP = ("tricks=[checkpoint_swap]", "tricks.checkpoint_swap.interval=4", "tricks.checkpoint_swap.keep=2")
@@ -331,8 +324,8 @@ def equal(one: list[Tensor], other: list[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_one_plays_its_past_self_stands_in_and_it_is_back_afterwards() -> None:
-    """Watched at every update: who learns, and that the other holds a kept copy at its first one."""
+def test_a_copy_replaces_the_player_that_sits_out_and_its_weights_are_restored() -> None:
+    """Watched at every update: which player learns, and that the other has a kept copy's weights at the first one."""
     run = built(*SWAP, "tricks.checkpoint_swap.p=0.9", "updates.discriminator=2")
     pair: Any = run.game.pairs["main"]
     kept: list[dict[str, list[Tensor]]] = []  # what each interval began with
@@ -340,33 +333,35 @@ def test_one_plays_its_past_self_stands_in_and_it_is_back_afterwards() -> None:
     seen: list[tuple[int, str, bool]] = []
     plain_begin, plain_run = run.engine.begin, run.engine.run
 
-    def begin(step: int) -> None:
+    def begin(now: Progress) -> None:
         before.update({role: weights(getattr(pair, role)) for role in ("generator", "discriminator")})
-        if step % 4 == 0:
+        if now.step % 4 == 0:
             kept.append(dict(before))
-        plain_begin(step)
+        plain_begin(now)
 
-    def update(one: Update, batch: Any) -> Metrics:
+    def update(one: Update, batches: Sequence[Batches]) -> list[UpdateResult]:
         other = "generator" if one.player == "discriminator" else "discriminator"
         opponent = weights(getattr(pair, other))
-        past = any(equal(opponent, copies[other]) for copies in kept[-2:])
-        seen.append((len(kept), one.player, past and not equal(opponent, before[other])))
-        metrics = plain_run(one, batch)
-        if seen[-1][2]:
-            assert equal(weights(getattr(pair, other)), before[other]), "back as it was"
-        return metrics
+        kept_copy = any(equal(opponent, copies[other]) for copies in kept[-2:])
+        past = kept_copy and not equal(opponent, before[other])
+        seen.append((len(kept), one.player, past))
+        seen.extend((len(kept), later.player, False) for later in [*chain_of(one)][1:])  # of a joint update, unwatched
+        results = plain_run(one, batches)
+        if past:
+            assert equal(weights(getattr(pair, other)), before[other]), "restored"
+        return results
 
     run.engine.begin, run.engine.run = begin, update
     log = play(run, 0, 24)
-    alone = {step for step in range(24) if len({player for at, player in log.played if at == step}) == 1}
+    alone = {step for step in range(24) if len({player for at, player in log.updated if at == step}) == 1}
     assert not alone & {0, 4, 8, 12, 16, 20}, "steps of copies are ordinary"
     assert len(alone) > 12
-    first = {step: log.played.index((step, player)) for step, player in reversed(log.played)}
+    first = {step: log.updated.index((step, player)) for step, player in reversed(log.updated)}
     # In the step after the first copies, and wherever the drawn copy is what the net already is, nothing differs.
     assert sum(seen[first[step]][2] for step in alone) >= len(alone) - 2
-    players = {log.played[first[step]][1] for step in alone}
+    players = {log.updated[first[step]][1] for step in alone}
     assert players == {"generator", "discriminator"}, "either of them is put aside"
-    ordinary = [row for row, (step, _) in zip(seen, log.played, strict=True) if step not in alone]
+    ordinary = [row for row, (step, _) in zip(seen, log.updated, strict=True) if step not in alone]
     assert not any(past for *_, past in ordinary)
 
 
@@ -396,7 +391,7 @@ def test_swaps_come_at_their_rate() -> None:
     assert away.count("discriminator") / 4000 == pytest.approx(0.025, abs=0.01)
 
 
-def test_a_run_with_past_selves_resumes_exactly() -> None:
+def test_a_run_with_past_checkpoints_resumes_exactly() -> None:
     overrides = (*SWAP, "tricks.checkpoint_swap.p=0.9")
     whole, first, again = (built(*overrides) for _ in range(3))
     play(whole, 0, 7)
@@ -408,8 +403,8 @@ def test_a_run_with_past_selves_resumes_exactly() -> None:
     assert same(everything(whole), everything(again))
 
 
-def test_where_nobody_plays_samples_are_still_of_today() -> None:
-    """A head start can leave out the one that would meet a past self."""
+def test_in_a_step_without_updates_samples_are_of_the_current_weights() -> None:
+    """A head start can leave out the player that would train against a copy."""
     trick = CheckpointSwap(interval=2, keep=1, p=0.999999)
     run = built("tricks=[ema]")
     pair: Any = Pair(generator=run.game.pairs["main"].generator, discriminator=run.game.pairs["main"].discriminator,
@@ -436,7 +431,7 @@ def test_two_tricks_that_let_players_sit_out_are_refused() -> None:
 
 
 @pytest.mark.parametrize("setting", ["interval=1", "keep=0", "p=0", "p=1.0"])
-def test_impossible_past_selves_are_refused(setting: str) -> None:
+def test_impossible_past_checkpoints_are_refused(setting: str) -> None:
     with pytest.raises(ConfigError, match=rf"tricks\.checkpoint_swap\.{setting.split('=')[0]}"):
         built("tricks=[checkpoint_swap]", f"tricks.checkpoint_swap.{setting}")
 

@@ -1,4 +1,4 @@
-"""Tricks on class labels."""
+"""Auxiliary classifier: the discriminator also learns the class of an image."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from ganrun.core.trick import Trick
 
 
 class AuxiliaryClassifier(Trick):
-    """D names the class of what it sees, and G makes images whose class is seen. Odena et al. 2017, equations 2 and 3.
+    """Auxiliary classifier loss of AC-GAN. Odena et al. 2017, equations 2 and 3.
 
-    The cross-entropy of D's class logits, for reals and fakes in D's loss, for fakes in G's: both players minimise it.
-    A cross-entropy of logits takes its own softmax; a head that ends in one could not get below 1.461 for ten classes.
+    The cross-entropy of D's class logits [B, K]: D minimises it on reals and fakes, G on fakes. The cross-entropy
+    contains the softmax: a head that ended in one of its own could not get below 1.461 for ten classes.
     """
 
     traits = Traits(needs=facts(Fact.LABELLED, Fact.CLASS_HEAD))
-    right_real: Tensor  # [] share of reals whose class D names
-    right_fake: Tensor  # [] share of fakes that D takes for what they should be
+    right_real: Tensor  # [] share of reals whose class D predicts
+    right_fake: Tensor  # [] share of fakes for which D predicts the class they were made for
 
     def __init__(self, *, real: float, fake: float, generator: float):
-        """`real` and `fake` weigh the terms of D, `generator` that of G."""
+        """`real` and `fake` weigh the terms of D, `generator` that of G. Raises ConfigError for a negative weight."""
         super().__init__()
         for name, weight in (("real", real), ("fake", fake), ("generator", generator)):
-            limits.number(f"tricks.auxiliary_classifier.{name}", weight, 0)
+            limits.number(f".{name}", weight, 0)
         self.real, self.fake, self.generator = real, fake, generator
         self.register_buffer("right_real", torch.zeros(()))
         self.register_buffer("right_fake", torch.zeros(()))
 
     def observe(self, context: Context) -> None:
-        for opinion, right in ((context.on_real, self.right_real), (context.on_fake, self.right_fake)):
+        for output, right in ((context.on_real, self.right_real), (context.on_fake, self.right_fake)):
             assert context.labels is not None
-            right.copy_(_logits(opinion).argmax(1).eq(context.labels).float().mean())
+            right.copy_(_logits(output).argmax(1).eq(context.labels).float().mean())
 
     def discriminator_term(self, context: Context) -> Tensor:
         on_real = self.real * cross_entropy(context.on_real, context.labels)
@@ -51,11 +51,11 @@ class AuxiliaryClassifier(Trick):
         return {"accuracy/real": self.right_real, "accuracy/fake": self.right_fake}
 
 
-def cross_entropy(opinion: DiscriminatorOutput | None, labels: Tensor | None) -> Tensor:
-    """The mean of -log softmax(logits) at the label, in float32. []"""
-    return F.cross_entropy(_logits(opinion), labels)  # type: ignore[arg-type]
+def cross_entropy(output: DiscriminatorOutput | None, labels: Tensor | None) -> Tensor:
+    """The mean of -log softmax(logits [B, K]) at the labels [B], in float32. []"""
+    return F.cross_entropy(_logits(output), labels)  # type: ignore[arg-type]
 
 
-def _logits(opinion: DiscriminatorOutput | None) -> Tensor:
-    assert opinion is not None
-    return opinion.heads["class"].float()
+def _logits(output: DiscriminatorOutput | None) -> Tensor:
+    assert output is not None
+    return output.heads["class"].float()

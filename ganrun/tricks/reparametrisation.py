@@ -1,4 +1,4 @@
-"""Tricks on how weights start and what they may become."""
+"""Reparametrisations of weights: spectral norm, equalised learning rate, weight norm."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from ganrun.core.traits import Diagnostic, Level, Traits, facts, keys
 from ganrun.core.trick import Trick
 from ganrun.models.base import title, weighted
 from ganrun.models.layers import Scaled
-from ganrun.tricks.norms import VirtualNorm, roles
+from ganrun.tricks.norms import VirtualNorm
+from ganrun.tricks.roles import roles
 
 INITIALISATION = "the initial weights"
 NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm, VirtualNorm)
@@ -27,36 +28,35 @@ Layer = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
 
 
 def outputs_axis(layer: nn.Module) -> int:
-    """The axis of a layer's weight that counts its outputs: transposed convolutions have theirs second."""
+    """The axis of a layer's weight that indexes outputs: the second in transposed convolutions, otherwise the first."""
     return int(isinstance(layer, nn.ConvTranspose2d))
 
 
 class Reparametrisation(Trick):
-    """What tricks that give every weight of a network another form have in common.
+    """Base of tricks that reparametrise the weight of every dense layer and convolution of a network.
 
-    They act where they stand in the list: layers that a later trick adds keep their form, which is said once.
+    Tricks act in the order of the list: layers that a later trick adds keep plain weights, of which a run warns.
     """
 
-    name: ClassVar[str]
     divides: ClassVar[bool] = False  # by a size of the weights, which must not be 0
 
     def __init__(self, *, role: str) -> None:
+        """Raises ConfigError for an unknown role."""
         super().__init__()
-        self.roles = roles(f"tricks.{self.name}.role", role)
+        self.roles = roles(".role", role)
         self.nets: list[tuple[str, nn.Module]] = []  # a list, as networks are no part of a trick's state
 
     def own_settings(self) -> frozenset[str]:
-        """A second form on top of the first is a mistake more often than not."""
+        """What only one trick may set: one reparametrisation for each network."""
         return keys(*[f"the form of the {role}'s weights" for role in self.roles])
 
     def modify(self, net: nn.Module, role: Role) -> nn.Module:
+        """Reparametrise a network's layers. Raises ConfigError where it has none, or none that can have this form."""
         if role not in self.roles:
             return net
         layers = [layer for _, layer in weighted(net)]
         if not layers:
-            raise ConfigError(
-                f"tricks.{self.name}", f"{title(net, role)} has no dense layer or convolution", "", "model=dcgan"
-            )
+            raise ConfigError(".", f"{title(net, role)} has no dense layer or convolution", "", "model=dcgan")
         self.can_divide(net, role)
         self.nets.append((title(net, role), net))
         for layer in layers:
@@ -64,36 +64,36 @@ class Reparametrisation(Trick):
         return net
 
     def can_divide(self, net: nn.Module, role: Role) -> None:
-        """Refuse layers that start at 0, as those that end R3GAN's blocks: there is no size to divide by."""
+        """Raises ConfigError for weights that start at 0, as the last of R3GAN's blocks: their norm is a divisor."""
         empty = [key for key, layer in weighted(net) if self.divides and not layer.weight.any()]
         if empty:
             found = f"{', '.join(empty[:3])}{', ...' if empty[3:] else ''} of {title(net, role)} start at 0"
-            remedy = f"leaving {self.name} out, or model=resnet"
-            raise ConfigError(f"tricks.{self.name}", found, "weights with a size to divide by", remedy)
+            raise ConfigError(".", found, "weights with a size to divide by", "leaving it out, or model=resnet")
 
     def reparametrise(self, layer: Layer, *, last: bool) -> None:
+        """Give one layer its form; `last` is the layer that makes the image or the score."""
         raise NotImplementedError
 
     def only_form(self, layer: Layer) -> None:
-        """Refuse networks that come with a form of their own, as StyleGAN2's: another on top would be a mistake."""
+        """Raises ConfigError for networks whose weights are reparametrised already, as StyleGAN2's."""
         if parametrize.is_parametrized(layer, "weight"):
             found = "the networks have a form for their weights already"
-            raise ConfigError(f"tricks.{self.name}", found, "plain weights", f"leaving {self.name} out")
+            raise ConfigError(".", found, "plain weights", "leaving it out")
 
     def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
-        """Every layer got the form."""
+        """Warn of layers that a later trick added, whose weights are plain."""
         for name, net in self.nets:
             missed = [key for key, layer in weighted(net) if not parametrize.is_parametrized(layer, "weight")]
             if missed:
                 found = f"{', '.join(missed)} of {name} came later in the list and keep plain weights"
-                yield Diagnostic("C43", Level.WARNING, f"{found}. Try: {self.name} as the last of tricks")
+                yield Diagnostic("C43", Level.WARNING, f"{found}. Try: it as the last of tricks")
 
 
 class Spectral(nn.Module):
-    """W / sigma(W), by power iteration. Miyato et al. 2018, algorithm 1. u and v persist, and move in place."""
+    """Spectral normalisation, W / sigma(W), by power iteration on u and v. Miyato et al. 2018, algorithm 1."""
 
-    u: Tensor  # [outputs] left singular vector, nearly
-    v: Tensor  # [inputs] right singular vector, nearly
+    u: Tensor  # [outputs] estimate of the first left singular vector, updated in place
+    v: Tensor  # [inputs] estimate of the first right singular vector, updated in place
 
     def __init__(self, weight: Tensor, *, axis: int, iterations: int, warm_up: int, eps: float):
         super().__init__()
@@ -104,15 +104,17 @@ class Spectral(nn.Module):
         self._iterate(matrix, warm_up)
 
     def forward(self, weight: Tensor) -> Tensor:
+        """The normalised weight [outputs, inputs, ...]; in training, after an update of u and v."""
         with torch.autocast(weight.device.type, enabled=False):
             matrix = self._matrix(weight)
             if self.training:
                 self._iterate(matrix, self.iterations)
-            # Copies, as the next call moves u and v while this one's graph still needs them.
+            # Copies, as the next call updates u and v while this one's graph still needs them.
             sigma = torch.dot(self.u.clone(), matrix @ self.v.clone())
             return weight / sigma.clamp_min(self.eps)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
+        """The weight [outputs, inputs, ...] itself, as torch asks for when one is assigned."""
         return weight
 
     @torch.no_grad()
@@ -122,31 +124,27 @@ class Spectral(nn.Module):
             self.u.copy_(normalize(matrix @ self.v, dim=0, eps=self.eps))
 
     def _matrix(self, weight: Tensor) -> Tensor:
-        """[outputs, everything else]"""
+        """The weight as a matrix. [outputs, everything else]"""
         return weight.movedim(self.axis, 0).flatten(1)
 
 
 class SpectralNorm(Reparametrisation):
-    """Divide every weight by its largest singular value, so that no layer stretches. Miyato et al. 2018, algorithm 1.
+    """Spectral norm: every weight divided by its largest singular value. SN-GAN, Miyato et al. 2018, algorithm 1.
 
-    One power iteration for every call in training, hence two in D's update (reals, fakes) and one in G's update too,
-    where D is frozen but its u still follows, as in the paper's code; none when sampling. A layer's sigma is that of
-    its weight as a matrix [outputs, inputs x kernel], as in the paper. Norms' gains are left alone.
+    One power iteration for every call in training, hence two in D's update (reals, fakes) and one in G's update, where
+    D is frozen but u is still updated, as in the paper's code; none when sampling. A layer's sigma is that of its
+    weight as a matrix [outputs, inputs x kernel], as in the paper. Gains of norms stay as they are.
     """
 
-    name = "spectral_norm"
     divides = True
 
     def __init__(self, *, role: str, iterations: int, warm_up: int, eps: float):
+        """Raises ConfigError for an unknown role, less than one iteration, and a negative warm-up."""
         super().__init__(role=role)
         if iterations < 1:
-            raise ConfigError(
-                "tricks.spectral_norm.iterations", f"{iterations}", "at least 1", "tricks.spectral_norm.iterations=1"
-            )
+            raise ConfigError(".iterations", f"{iterations}", "at least 1", ".iterations=1")
         if warm_up < 0:
-            raise ConfigError(
-                "tricks.spectral_norm.warm_up", f"{warm_up}", "at least 0", "tricks.spectral_norm.warm_up=15"
-            )
+            raise ConfigError(".warm_up", f"{warm_up}", "at least 0", ".warm_up=15")
         self.iterations, self.warm_up, self.eps = iterations, warm_up, eps
         bounds = "discriminator" in self.roles
         self.traits = Traits(
@@ -174,22 +172,19 @@ class SpectralNorm(Reparametrisation):
 
 
 class EqualizedLr(Reparametrisation):
-    """Weights N(0, 1), scaled at run time, so that all layers learn equally fast. Karras et al. 2018, section 4.1.
+    """Equalised learning rate: weights N(0, 1), scaled at run time. ProGAN, Karras et al. 2018, section 4.1.
 
     The scale is He's constant, gain / sqrt(fan in); `last_gain` is that of the layer that makes the image or the score.
     Fan in counts the inputs of one output: a transposed convolution of stride s has inputs * (kernel / s)^2. Both
     players; biases start at 0.
     """
 
-    name = "equalized_lr"
-
     def __init__(self, *, gain: float, last_gain: float):
+        """Raises ConfigError for a gain that is not above 0."""
         super().__init__(role="both")
         for key, value in (("gain", gain), ("last_gain", last_gain)):
             if value <= 0:
-                raise ConfigError(
-                    f"tricks.equalized_lr.{key}", f"{value}", "a number above 0", f"tricks.equalized_lr.{key}=1"
-                )
+                raise ConfigError(f".{key}", f"{value}", "a number above 0", f".{key}=1")
         self.gain, self.last_gain = gain, last_gain
         self.traits = Traits(sets=self.own_settings() | keys(INITIALISATION))
 
@@ -204,7 +199,7 @@ class EqualizedLr(Reparametrisation):
 
 
 def fan_in(layer: Layer) -> float:
-    """How many inputs an output of this layer adds up, on average."""
+    """The number of inputs that an output of this layer sums, on average."""
     inputs = layer.weight.shape[0 if isinstance(layer, nn.ConvTranspose2d) else 1]
     if isinstance(layer, nn.Linear):
         return inputs
@@ -213,13 +208,12 @@ def fan_in(layer: Layer) -> float:
 
 
 class WeightNorm(Reparametrisation):
-    """Learn length and direction of each output's weights apart: w = g v / |v|. Salimans & Kingma 2016, equation 2.
+    """Weight norm: w = g v / |v| for the weights of each output. Salimans & Kingma 2016, equation 2.
 
-    Networks start as they would without it. The paper's data-dependent start of g and biases, its section 3, is left
-    out.
+    The networks' initial weights stay the same. The paper's data-dependent initialisation of g and biases, its
+    section 3, is left out.
     """
 
-    name = "weight_norm"
     divides = True
 
     def __init__(self, *, role: str):

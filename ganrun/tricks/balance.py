@@ -1,4 +1,4 @@
-"""Tricks on who plays when, and against whom; and a guard."""
+"""Balance of the two players: which is updated when, against which weights of the other, and when a run is lost."""
 
 from __future__ import annotations
 
@@ -12,30 +12,35 @@ from torch import Tensor, nn
 from ganrun.core.context import Context, PairView, Role
 from ganrun.core.errors import ConfigError, Stopped
 from ganrun.core.facts import Fact
+from ganrun.core.images import largest
 from ganrun.core.traits import Traits, facts, keys
 from ganrun.core.trick import Setting, Trick
-from ganrun.tricks.verdict import chance, coded, leaning
+from ganrun.tricks.decision import chance_loss, hard_targets, margin
 
 ROLES: tuple[Role, Role] = ("discriminator", "generator")
 SITTING_OUT = keys("who sits out a step")
 
 
 class SgdDiscriminator(Setting):
-    """SGD for D, Adam for G. ganhacks 9. Its YAML chooses `optim=sgd_discriminator`; another choice undoes that."""
+    """SGD for D, Adam for G. Chintala et al. 2016 (ganhacks), number 9.
+
+    Its YAML file chooses `optim=sgd_discriminator`, which another choice of `optim` would replace.
+    """
 
     def __init__(self, *, sets: list[str], optimizer: str):
+        """Raises ConfigError when D's optimiser is another, since a later choice replaced it."""
         super().__init__(sets=sets)
         if optimizer != "torch.optim.SGD":
-            raise ConfigError("tricks.sgd_discriminator", f"D's optimiser is {optimizer}, as another setting has it",
+            raise ConfigError(".", f"D's optimiser is {optimizer}, as another setting has it",
                           "torch.optim.SGD", "leaving optim=... out")  # fmt: skip
 
 
 class Throttle(Trick):
-    """D sits out while it wins. After Wu et al. 2016 (3D-GAN), section 3.1: no update above an accuracy of 80 %.
+    """Throttle: D is not updated while its accuracy is above 80 %. After Wu et al. 2016 (3D-GAN), section 3.1.
 
-    D plays the first step of every `interval`. When it was right about more than `accuracy` of the images of its last
-    update there, reals and fakes alike, it rests for the others. So it never rests for long, and its accuracy is never
-    stale. The host reads that number once every `interval` steps, between updates, whatever is logged. ganhacks 11
+    D is updated in the first step of every `interval`. When it classified more than `accuracy` of the images of its
+    last update there correctly, reals and fakes, it sits out the other steps. Its accuracy is thus measured anew every
+    `interval` steps. The host reads that number once in an interval, between updates, whatever is logged. ganhacks 11
     advises against such rules, unless one has a reason.
     """
 
@@ -44,22 +49,19 @@ class Throttle(Trick):
     rests = False
 
     def __init__(self, *, accuracy: float, interval: int):
+        """Raises ConfigError for an accuracy outside [0, 1), and for an interval below 2 steps."""
         super().__init__()
         if not 0 <= accuracy < 1:
-            raise ConfigError(
-                "tricks.throttle.accuracy", f"{accuracy}", "0 <= accuracy < 1", "tricks.throttle.accuracy=0.8"
-            )
+            raise ConfigError(".accuracy", f"{accuracy}", "0 <= accuracy < 1", ".accuracy=0.8")
         if interval < 2:
-            raise ConfigError(
-                "tricks.throttle.interval", f"{interval}", "at least 2 steps", "tricks.throttle.interval=5"
-            )
+            raise ConfigError(".interval", f"{interval}", "at least 2 steps", ".interval=5")
         self.bound, self.interval = accuracy, interval
         self.register_buffer("accuracy", torch.zeros(()))
 
     def observe(self, context: Context) -> None:
         assert context.on_real is not None
-        right = (leaning(context.pair, context.on_real.score) > 0).float().mean()
-        caught = (leaning(context.pair, context.on_fake.score) < 0).float().mean()
+        right = (margin(context.pair, context.on_real.score) > 0).float().mean()
+        caught = (margin(context.pair, context.on_fake.score) < 0).float().mean()
         self.accuracy.copy_((right + caught) / 2)
 
     def metrics(self) -> Mapping[str, Tensor]:
@@ -75,18 +77,20 @@ class Throttle(Trick):
         return player == "discriminator" and self.rests
 
     def get_extra_state(self) -> dict[str, bool]:
+        """Whether D rests, for checkpoints."""
         return {"rests": self.rests}
 
     def set_extra_state(self, state: dict[str, bool]) -> None:
+        """Restore a saved state."""
         self.rests = state["rests"]
 
 
 class StopOnCollapse(Trick):
-    """End the run when D has won: its loss stays near 0 and G learns nothing any more.
+    """Stop the run when D's loss stays near 0, since G then learns nothing. After Utkarsh Desai 2018.
 
-    The loss is measured with hard targets, so that label tricks do not hide a win, and as a moving average. Near 0
-    means below `share` of what D pays when it cannot tell (ln 4 for cross-entropy), for `patience` of its updates in a
-    row. They are counted on the device and read whenever the run logs; weights do not depend on it.
+    The loss is a moving average with hard targets, so that label tricks do not hide a win. Near 0 means below `share`
+    of D's loss at chance level (ln 4 for cross-entropy), for `patience` of its updates in a row. They are counted on
+    the device and read whenever the run logs; weights do not depend on it.
     """
 
     traits = Traits(needs=facts(Fact.SCORE, Fact.FLOOR))
@@ -94,78 +98,75 @@ class StopOnCollapse(Trick):
     below: Tensor  # [] int64, D's updates in a row with the loss below the bound
 
     def __init__(self, *, share: float, patience: int, decay: float):
+        """Raises ConfigError for a share outside (0, 1), a patience below 1, and a decay outside [0, 1)."""
         super().__init__()
         if not 0 < share < 1:
-            raise ConfigError(
-                "tricks.stop_on_collapse.share", f"{share}", "0 < share < 1", "tricks.stop_on_collapse.share=0.02"
-            )
+            raise ConfigError(".share", f"{share}", "0 < share < 1", ".share=0.02")
         if patience < 1:
-            raise ConfigError("tricks.stop_on_collapse.patience", f"{patience}", "at least 1 update")
+            raise ConfigError(".patience", f"{patience}", "at least 1 update")
         if not 0 <= decay < 1:
-            raise ConfigError("tricks.stop_on_collapse.decay", f"{decay}", "0 <= decay < 1")
+            raise ConfigError(".decay", f"{decay}", "0 <= decay < 1")
         self.share, self.patience, self.decay = share, patience, decay
-        self.bound = 0.0  # of the loss; `bind` knows the loss
+        self.bound = 0.0  # of the loss; set by `bind`
         self.register_buffer("loss", torch.zeros(()))
         self.register_buffer("below", torch.zeros((), dtype=torch.int64))
 
     def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
-        level = chance(pair, real.device)
+        """Measure the loss at chance level; of the images [B, C, H, W] only the device matters."""
+        level = chance_loss(pair, largest(real).device)
         self.bound = self.share * level
         self.loss.fill_(level)
 
     def observe(self, context: Context) -> None:
         assert context.on_real is not None
         real, fake = context.on_real.score, context.on_fake.score
-        code = coded(context.pair, real)
-        self.loss.lerp_(context.pair.loss.discriminator(real, fake, code), 1 - self.decay)
+        hard = hard_targets(context.pair, real)
+        self.loss.lerp_(context.pair.loss.discriminator(real, fake, hard), 1 - self.decay)
         self.below.add_(1).mul_(self.loss < self.bound)
 
     def metrics(self) -> Mapping[str, Tensor]:
         return {"loss": self.loss}
 
     def watch(self, step: int, means: Mapping[str, float]) -> None:
+        """Raises Stopped when D has won."""
         count = int(self.below.item())
         if count >= self.patience:
             raise Stopped(
                 f"step {step}: D has won, as its loss stayed below {self.bound:.2g}, {self.share:.0%} of chance, "
-                f"for {count} updates (tricks.stop_on_collapse). Try: another start with soft_labels, instance_noise, "
+                f"for {count} updates (stop_on_collapse). Try: another start with soft_labels, instance_noise, "
                 "gp, r1 or a smaller optim.discriminator.lr"
             )
 
 
 class CheckpointSwap(Trick):
-    """Now and then a player meets a past self of the other. ganhacks 8.
+    """Training against past checkpoints of the other player. Chintala et al. 2016 (ganhacks), number 8.
 
     Every `interval` steps copies of G and D are kept, the last `keep` of each. In every other step, with probability
-    `p`, one of the two, chosen by a coin, is put aside: its place is taken by a random one of its copies, against which
-    the other makes its first update of the step, while it sits out itself. Then it is back, as it was. Its buffers,
-    such as the statistics of batch norm, come and go with its weights.
+    `p`, one of the two, at random, has its weights replaced by those of a random copy and sits out the step. The
+    other's first update of the step is made against that copy; then the weights are restored. Buffers, such as the
+    statistics of batch norm, are replaced and restored with them.
     """
 
     traits = Traits(needs=facts(Fact.LATENT), sets=SITTING_OUT)
     past: nn.ModuleDict  # role -> its copies
-    aside: nn.ModuleDict  # role -> itself, while a past self stands in its place
-    away: Role | None = None  # who sits out this step
-    swapped = False  # whether a past self stands in that one's place right now
+    aside: nn.ModuleDict  # role -> its own weights, while a copy replaces them
+    away: Role | None = None  # the role that sits out this step
+    swapped = False  # whether a copy replaces its weights now
 
     def __init__(self, *, interval: int, keep: int, p: float):
+        """Raises ConfigError for an interval below 2 steps, less than one copy, and a probability outside (0, 1)."""
         super().__init__()
         if interval < 2:
-            raise ConfigError(
-                "tricks.checkpoint_swap.interval",
-                f"{interval}",
-                "at least 2 steps",
-                "tricks.checkpoint_swap.interval=1000",
-            )
+            raise ConfigError(".interval", f"{interval}", "at least 2 steps", ".interval=1000")
         if keep < 1:
-            raise ConfigError(
-                "tricks.checkpoint_swap.keep", f"{keep}", "at least 1 copy", "tricks.checkpoint_swap.keep=3"
-            )
+            raise ConfigError(".keep", f"{keep}", "at least 1 copy", ".keep=3")
         if not 0 < p < 1:
-            raise ConfigError("tricks.checkpoint_swap.p", f"{p}", "0 < p < 1", "tricks.checkpoint_swap.p=0.05")
+            raise ConfigError(".p", f"{p}", "0 < p < 1", ".p=0.05")
         self.interval, self.keep, self.p = interval, keep, p
 
     def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
+        """Allocate the copies; reads none of the images [B, C, H, W]."""
+
         def copy(role: Role) -> nn.Module:
             return deepcopy(getattr(pair, role)).requires_grad_(False)
 
@@ -173,7 +174,7 @@ class CheckpointSwap(Trick):
         self.aside = nn.ModuleDict({role: copy(role) for role in ROLES})
 
     def begin(self, pair: PairView, step: int) -> None:
-        self._put_back(pair)  # only where nobody played the step before
+        self._put_back(pair)  # where no player was updated in the step before
         self.away = None
         number, since = divmod(step, self.interval)
         if since == 0:  # the first copies are those of step 0
@@ -212,15 +213,17 @@ class CheckpointSwap(Trick):
             self.swapped = False
 
     def get_extra_state(self) -> dict[str, Any]:
+        """Which player sits out, and whether its weights are replaced, for checkpoints."""
         return {"away": self.away, "swapped": self.swapped}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore a saved state."""
         self.away, self.swapped = state["away"], state["swapped"]
 
 
 @torch.no_grad()
 def write(source: nn.Module, target: nn.Module) -> None:
-    """Copy all numbers of one network into another of the same make, in place."""
+    """Copy all parameters and buffers of one network into another of the same architecture, in place."""
     numbers = [[*net.parameters(), *net.buffers()] for net in (target, source)]
     for there, here in zip(*numbers, strict=True):
         there.copy_(here)
