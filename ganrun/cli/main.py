@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from ganrun.run.signals import Interrupted, Signals, behind
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+ERASE = "\r\x1b[2K"  # the line that the cursor is in
 Play = Callable[["DictConfig", Any, Signals], tuple[int, float | None]]
 
 
@@ -109,20 +111,36 @@ def _resume(run: Path, overrides: list[str], signals: Signals) -> int:
     from ganrun.config.resume import earlier_overrides, reopen
 
     cfg, changes = reopen(run, overrides)
-    from ganrun.run.session import Session
+    with loading_torch():
+        from ganrun.run.session import Session
 
     return Session(signals=signals).resume(cfg, run, overrides=earlier_overrides(run) + overrides, changes=changes)
 
 
 def _explain(arguments: list[str]) -> int:
-    from ganrun.cli.explain import explain
+    with loading_torch():
+        from ganrun.cli.explain import explain
 
     return explain(arguments)
 
 
+@contextmanager
+def loading_torch() -> Iterator[None]:
+    """Shows on a terminal that PyTorch is being imported, which takes seconds; the line is removed afterwards."""
+    if not sys.stdout.isatty():
+        yield
+        return
+    print("ganrun: loading PyTorch ...", end="", flush=True)
+    try:
+        yield
+    finally:
+        print(ERASE, end="", flush=True)
+
+
 def play(cfg: DictConfig, hydra: Any, signals: Signals) -> tuple[int, float | None]:
     """Train one run in the folder that Hydra made for it."""
-    from ganrun.run.session import Session
+    with loading_torch():
+        from ganrun.run.session import Session
 
     session = Session(signals=signals)
     code = session.start(cfg, Path(hydra.runtime.output_dir), overrides=list(hydra.overrides.task))

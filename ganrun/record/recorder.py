@@ -59,7 +59,9 @@ class Columns:
 
     def table(self, values: np.ndarray, *, total: bool) -> tuple[list[str], np.ndarray]:
         """Tags [T] and what to write under them [N, T], from the values of N updates [N, K]."""
-        norms = np.sqrt(values**2 @ self.members)  # a layer's norm is that of all its parameters together
+        # A layer's norm is that of all its parameters together. In float32, as every other value: float64 holds the sum
+        # of a window of them exactly, so that its mean does not depend on where checkpoints have cut the window.
+        norms = np.sqrt(values**2 @ self.members).astype(np.float32).astype(np.float64)
         parts = [values[:, self.plain], norms]
         if total and self.total not in self.keys:
             return [*self.tags, self.total], np.hstack([*parts, values[:, self.terms].sum(1, keepdims=True)])
@@ -100,8 +102,11 @@ class Recorder:
             columns = self._columns[player, names] = Columns.of(player, names, self._layers.get(player, {}))
         self._pending.append(Pending(step, time.time(), columns, values))
 
-    def flush(self, step: int, extra: Mapping[str, float], *, images: int | None = None) -> dict[str, float]:
-        """Write all that was kept; return the means of each measure since the last time, and `extra` with them."""
+    def flush(self, step: int, extra: Mapping[str, float]) -> dict[str, float]:
+        """Write all that was kept; return the mean of each metric since the last flush, and `extra` with them.
+
+        Raises Stopped for a value that is not finite, and EnvironmentFailed when nothing can be written.
+        """
         try:
             self.write()
         finally:  # what came before a number that is not finite is worth keeping
@@ -111,7 +116,7 @@ class Recorder:
                 if extra:
                     self._events.scalars(step, extra, extra.values())
                     self._events.flush()
-                self._append({"step": step, "time": round(time.time(), 3), "images": images} | means)
+                self._append({"step": step, "time": round(time.time(), 3)} | means)
         return means
 
     def write(self) -> None:
@@ -129,12 +134,17 @@ class Recorder:
 
     def state_dict(self) -> dict[str, Any]:
         """The sums of the window that is open, and the means of the last one, as plain values."""
-        return {"window": {tag: list(sums) for tag, sums in self._window.items()}, "means": dict(self.means)}
+        return {
+            "window": {tag: list(sums) for tag, sums in self._window.items()},
+            "means": dict(self.means),
+            "several": sorted(self._several),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with the window that was open."""
         self._window = {tag: (float(total), int(count)) for tag, (total, count) in state.get("window", {}).items()}
         self.means = dict(state.get("means", {}))
+        self._several = set(state.get("several", ()))
 
     def text(self, tag: str, markdown: str) -> None:
         with environment("cannot write what the run records"):
