@@ -1,3 +1,3 @@
 """Train generative adversarial networks from composable configuration."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

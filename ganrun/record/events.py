@@ -59,7 +59,9 @@ class EventFile:
             category=[
                 Category(
                     title=category,
-                    chart=[Chart(title=title, multiline=MultilineChartContent(tag=tags)) for title, tags in some.items()],
+                    chart=[
+                        Chart(title=title, multiline=MultilineChartContent(tag=tags)) for title, tags in some.items()
+                    ],
                 )
                 for category, some in categories.items()
             ]
