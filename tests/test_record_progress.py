@@ -34,7 +34,7 @@ def plain() -> Console:
     return Console(file=io.StringIO(), width=40)
 
 
-def said(console: Console) -> list[str]:
+def printed(console: Console) -> list[str]:
     return console.file.getvalue().splitlines()
 
 
@@ -44,10 +44,10 @@ def test_plain_lines_are_few_and_hold_everything(caplog):
         for step in range(10, 1001, 10):
             clock.now += 0.5
             display.update(step, MEANS, 1234.5)
-    first, *middle, last = said(console)
+    first, *middle, last = printed(console)
     assert first == ("step 10/1,000  1,234 images/s  0:50 left  loss D 1.75 G 0.5  D(x) 0.75  D(G(z)) 0.125")
     assert len(middle) == 4 and last.startswith("step 1,000/1,000") and "0:00 left" in last
-    assert [record.getMessage() for record in caplog.records] == said(console)
+    assert [record.getMessage() for record in caplog.records] == printed(console)
 
 
 def test_a_run_that_is_cut_short_still_says_where_it_was():
@@ -56,14 +56,14 @@ def test_a_run_that_is_cut_short_still_says_where_it_was():
         display.update(1, MEANS, 1.0)
         display.update(2, MEANS, 1.0)
         raise KeyboardInterrupt
-    assert [line.split("  ")[0] for line in said(console)] == ["step 1/100", "step 2/100"]
+    assert [line.split("  ")[0] for line in printed(console)] == ["step 1/100", "step 2/100"]
 
 
 def test_losses_without_probabilities_show_scores():
     console = plain()
     with Display(steps=2, console=console, start=1) as display:
         display.update(2, {key: value for key, value in MEANS.items() if not key.startswith("balance")}, 1.0)
-    assert "score of reals 2  of fakes -3" in said(console)[-1] and "D(x)" not in said(console)[-1]
+    assert "score of reals 2  of fakes -3" in printed(console)[-1] and "D(x)" not in printed(console)[-1]
 
 
 def test_time_left_counts_from_where_a_resumed_run_started():
@@ -71,7 +71,7 @@ def test_time_left_counts_from_where_a_resumed_run_started():
     with Display(steps=1100, console=console, clock=clock, start=1000) as display:
         clock.now = 10.0
         display.update(1050, MEANS, 1.0)
-    assert "0:10 left" in said(console)[0]
+    assert "0:10 left" in printed(console)[0]
 
 
 def test_on_a_terminal_there_is_a_live_display():
@@ -94,14 +94,14 @@ def test_the_summary_holds_commands_that_can_be_pasted(tmp_path, monkeypatch):
     console, run = plain(), tmp_path / "my runs" / "a"
     grid, checkpoint = run / "samples" / "s.png", run / "checkpoints" / "c.pt"
     summary(console, folder=run, step=4000, seconds=61, grid=grid, checkpoint=checkpoint)
-    lines = said(console)
+    lines = printed(console)
     assert "tensorboard --logdir 'my runs/a'" in lines[3] and "ganrun resume 'my runs/a'" in lines[4]
     assert "'my runs/a/samples/s.png'" in lines[1] and "'my runs/a/checkpoints/c.pt'" in lines[2]
     assert len(lines) == 5 and "step 4,000, 1:01" in lines[0]
     console = plain()
     monkeypatch.chdir("/")
     summary(console, folder=run, step=1, seconds=1, grid=None, checkpoint=None)
-    assert "none yet" in said(console)[1]
+    assert "none yet" in printed(console)[1]
 
 
 def test_the_display_does_without_torch():

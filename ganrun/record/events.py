@@ -24,10 +24,10 @@ Tags = list[str]  # that one chart shows, as regular expressions
 
 
 class EventFile:
-    """Events in the order they are written, by this thread: forked loader workers and full disks cannot surprise it."""
+    """Writes events in order and in this thread, so that forked workers and full disks raise where they should."""
 
     def __init__(self, folder: Path, *, purge_step: int | None):
-        """With `purge_step`, TensorBoard forgets what earlier files of this folder say of that step and later ones."""
+        """With `purge_step`, TensorBoard forgets what earlier files of this folder hold of that step and later ones."""
         self._file = _new_file(folder).open("xb")
         self._records = RecordWriter(self._file)
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
@@ -79,12 +79,15 @@ class EventFile:
         self.scalars(step, metrics, metrics.values())
 
     def summary(self, step: int, summary: Summary) -> None:
+        """One event with this summary."""
         self._write(Event(wall_time=time.time(), step=step, summary=summary))
 
     def flush(self) -> None:
+        """Hand all events to the system, for readers to see."""
         self._file.flush()
 
     def close(self) -> None:
+        """Flush, and close the file."""
         self._file.close()
 
     def _write(self, event: Event) -> None:
@@ -141,7 +144,7 @@ def drawable(tag: str) -> str:
 
 
 def with_twins(tags: list[str], table: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Tags [T] and numbers [N, T], and again what could not be drawn under its own name."""
+    """Tags [T] and numbers [N, T], with a copy of each column that cannot be drawn under its own name."""
     undrawn = [index for index, tag in enumerate(tags) if "(" in tag]
     return [*tags, *(drawable(tags[index]) for index in undrawn)], np.hstack([table, table[:, undrawn]])
 
@@ -158,5 +161,5 @@ def exactly(tag: str) -> str:
 
 
 def _players(tags: list[str]) -> list[str]:
-    """Who has losses, the discriminator first."""
+    """The players that have losses, in alphabetical order."""
     return sorted({tag.split("/")[1] for tag in tags if tag.startswith("loss/")})
