@@ -13,6 +13,7 @@ from rich.console import Console
 from support import composed, tiny
 
 from ganrun.config.resume import reopen
+from ganrun.config.validate import check_values
 from ganrun.core.errors import ConfigError
 from ganrun.record.best import Best
 from ganrun.record.checkpoint import Checkpoints
@@ -104,10 +105,8 @@ def test_a_metric_that_is_not_logged_gives_one_warning(tmp_path: Path, caplog: p
 
 
 def test_a_name_or_nothing_is_wanted() -> None:
-    from ganrun.config.build import build
-
     with pytest.raises(ConfigError, match=r"log\.best: 3, expected the name of a metric"):
-        build(composed(*tiny("log.best=3")))
+        check_values(composed(*tiny("log.best=3")))
 
 
 def run(path: Path, *overrides: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import yaml
 from commands import PATIENCE, TINY, Nursery, Started, checkpoints, config, same_state
 from rich.console import Console
 
-from ganrun.run.sweep import Job, JobOutcome, print_table
+from ganrun.run.sweep import Job, JobOutcome, print_table, reason
 
 BOOM = """
 import os, signal, sys

@@ -83,9 +83,10 @@ def hydra_run(arguments: list[str], task: Callable[[DictConfig], Any]) -> None:
         check(override, choices)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors here instead of printing them
     FolderMade.first = None
+    refused: list[ConfigError] = []
     saved, sys.argv = sys.argv, [sys.argv[0], *hydras_order(arguments, options.overrides)]
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_composed(task))()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_composed(task, refused))()
     except (HydraException, OmegaConfBaseException, OSError) as error:
         refusal = _in_one_line(error, overrides, choices)
         if refusal is None:
@@ -94,18 +95,31 @@ def hydra_run(arguments: list[str], task: Callable[[DictConfig], Any]) -> None:
     finally:
         sys.argv = saved
         FolderMade.forget()
+    if refused:
+        raise refused[0]
 
 
-def _composed(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """The task, given only what belongs to the run."""
+def _composed(task: Callable[[DictConfig], Any], refused: list[ConfigError]) -> Callable[[DictConfig], Any]:
+    """The task, called with what belongs to the run, once it is checked.
+
+    The error of a single run goes into `refused`: raised, it would come with two more lines of Hydra's.
+    """
 
     @wraps(task)
     def play(cfg: DictConfig) -> Any:
         from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
 
-        typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)  # as typed: nothing is resolved yet
+        hydra = HydraConfig.get()
+        typed: Any = OmegaConf.to_container(hydra.overrides.task)  # as typed: nothing is resolved yet
         leave_out(cfg, typed)
-        check_values(cfg)  # before anything imports torch
+        try:
+            check_values(cfg)  # before anything imports torch
+        except ConfigError as error:
+            if hydra.mode != RunMode.RUN:
+                raise
+            refused.append(error)
+            return None
         return task(cfg)
 
     return play

@@ -1,4 +1,4 @@
-"""A run's own configuration, with what may change while it stays the same run."""
+"""The recorded configuration of a run, with the settings that may change on resume."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from ganrun import __version__
 from ganrun.config.compose import flat, leaves
 from ganrun.config.overrides import read_overrides
+from ganrun.config.validate import check_values
 from ganrun.core.errors import ConfigError, nearest
 from ganrun.record.checkpoint import OLD
 from ganrun.record.folder import RunFolder, is_run
 
-# What leaves the run the same run. Data may move: what they hold is compared with what the run was trained on.
+# Settings that may change on resume. Data may move: what they hold is compared with what the run was trained on.
 FREE = ("steps", "name", "objective", "log", "plugins", "engine.device", "engine.workers", "engine.memory",
         "dataset.path", "dataset.root", "dataset.download")  # fmt: skip
 WARNED = ("batch", "engine.precision", "optim.generator.lr", "optim.discriminator.lr", "optim.decay")
@@ -23,9 +24,10 @@ CHANGEABLE = "changes of steps, log, engine, batch or learning rates only"
 
 
 def reopen(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]:
-    """The configuration to go on with, and for each changed key `old -> new`.
+    """The configuration to continue with, and for each changed key `old -> new`.
 
-    Modules of the user's must be named again: a file names no code.
+    Modules of the user's must be listed again: a file alone never makes code run. Raises ConfigError for a folder that
+    is not a run, a run of another version, a change that would make it another run, and values that no run can have.
     """
     cfg = _read(run)
     before = flat(OmegaConf.to_container(cfg))
@@ -36,11 +38,13 @@ def reopen(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]
     if missing:
         found, expected = f"this run used {', '.join(missing)}", "them to be listed again: a file makes no code run"
         raise ConfigError("plugins", found, expected, f"ganrun resume {run} 'plugins=[{','.join(wanted)}]'")
-    return cfg, _changes(before, flat(OmegaConf.to_container(cfg)))
+    changes = _changes(before, flat(OmegaConf.to_container(cfg)))
+    check_values(cfg)
+    return cfg, changes
 
 
 def earlier_overrides(run: Path) -> list[str]:
-    """What was asked for when the run began."""
+    """The overrides that the run was started with."""
     try:
         text = (run / "overrides.yaml").read_text()
         return [json.loads(line.removeprefix("- ")) for line in text.splitlines() if line.startswith("- ")]
@@ -50,7 +54,7 @@ def earlier_overrides(run: Path) -> list[str]:
 
 def _read(run: Path) -> DictConfig:
     if not is_run(run):
-        RunFolder.open(run).close()  # knows what may have been meant
+        RunFolder.open(run).close()  # its error suggests what may have been meant
     _check_version(run)
     path = run / "config.yaml"
     try:
@@ -79,7 +83,7 @@ def _apply(cfg: DictConfig, overrides: list[str]) -> None:
             close = nearest(key, known)
             raise ConfigError(key, "there is no such setting in this run", "", f"{close}=..." if close else "")
         if override.is_delete() or override.is_sweep_override():
-            raise ConfigError(str(override.input_line), "one value is wanted on resume", f"{key}=VALUE")
+            raise ConfigError(str(override.input_line), "a resumed run takes one value for each key", f"{key}=VALUE")
         if OmegaConf.is_dict(OmegaConf.select(cfg, key)) and not below(key, WARNED):
             raise ConfigError(
                 "resume", f"{override.input_line} would make it another run", CHANGEABLE, "a new run with ganrun"

@@ -189,7 +189,7 @@ def _history(record: Path) -> list[Any]:
     try:
         past = json.loads(record.read_text())
         return [*past.pop("before", []), past]
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError):  # not what a run writes
         return []
 
 

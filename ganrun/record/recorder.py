@@ -78,7 +78,7 @@ class Recorder:
     """
 
     def __init__(self, folder: RunFolder, *, every: int, layers: Layers, purge_step: int | None = None):
-        """`purge_step` is the first step that will be recorded anew: earlier records of it and later ones are dropped."""
+        """`purge_step` is the first step that will be recorded anew: earlier records from there on are dropped."""
         self.every = every
         self._layers = {player: tagged(player, own) for player, own in layers.items()}
         self._columns: dict[tuple[str, tuple[str, ...]], Columns] = {}

@@ -192,7 +192,7 @@ def refuse_common(outcomes: Sequence[JobOutcome]) -> None:
     """Raises ConfigErrors when every job was refused for the same reason: then the sweep is refused for it."""
     endings = {(outcome.code, outcome.message) for outcome in outcomes}
     if len(endings) == 1 and outcomes[0].code == CONFIG_ERROR:
-        raise ConfigErrors(outcomes[0].said.splitlines())
+        raise ConfigErrors(outcomes[0].message.splitlines())
 
 
 def print_table(outcomes: Sequence[JobOutcome], console: Console | None = None) -> int:
