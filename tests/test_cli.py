@@ -40,6 +40,7 @@ def imported(importtime: str) -> set[str]:
         (["stepz=3"], 2, ["stepz: there is no such setting", "Try: steps="]),
         (["trian"], 2, ["trian", "train, resume, explain, list, help", "Try: ganrun train"]),
         (["resume", "nowhere"], 2, ["nowhere: does not exist"]),
+        (["resume"], 2, ["resume: no run named"]),
         (["steps=abc"], 2, ["steps: 'abc', expected a whole number"]),
         (["list", "tricks"], 0, ["soft_labels", "Salimans et al. 2016"]),
         (["explain", "losss=hinge"], 2, ["losss: there is no such setting", "Try: loss="]),

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from ganrun.core.errors import ConfigError, Stopped
 from ganrun.record.atomic import environment, write_atomically
+from ganrun.record.folder import OLD
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 2  # 1: ganrun 0.1
 NAME = re.compile(r"step_(\d{8,})\.([0-9a-f]{16})\.pt")
 PLAIN = (str, int, bool, float, type(None))  # what a safe load accepts beside tensors and containers
-OLD = "opening it with the version that wrote it: pip install 'ganrun<0.2'"
 
 
 class Damaged(Exception):

@@ -23,6 +23,7 @@ from ganrun.record.atomic import environment, write_atomically
 
 logger = logging.getLogger(__name__)
 
+OLD = "opening it with the version that wrote it: pip install 'ganrun<0.2'"  # what to try with a run of version 0.1
 A_RUN = "the folder of a run, which holds config.yaml and checkpoints"
 
 

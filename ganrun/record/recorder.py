@@ -137,10 +137,13 @@ class Recorder:
         stop_if_not_finite(pending, rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """The sums of the window that is open, and the means of the last one, as plain values."""
+        """The sums of the window that is open, and the means of the last one, as plain values.
+
+        Without those that depend on the clock: equal runs have equal checkpoints.
+        """
         return {
             "window": {tag: list(sums) for tag, sums in self._window.items()},
-            "means": dict(self.means),
+            "means": {tag: mean for tag, mean in self.means.items() if not tag.startswith("speed/")},
             "several": sorted(self._several),
         }
 
