@@ -59,8 +59,8 @@ class Verdict(NamedTuple):
         return sum(SEVERITY[diagnostic.level] for diagnostic in self.diagnostics)
 
 
-class _All(Container[str]):
-    """Every rule, forced: the checker then returns errors as diagnostics."""
+class _All(list[str]):
+    """A value of `force` that contains every rule, so that errors are returned as diagnostics."""
 
     def __contains__(self, rule: object) -> bool:
         return True
