@@ -5,7 +5,10 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,6 +17,7 @@ from ganrun.core.errors import ConfigError
 CPUINFO = Path("/proc/cpuinfo")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 BIG = 2**31 - 1  # bytes; mallopt takes an int
+COMPILER = "torch._dynamo"
 
 
 def processor_name() -> str:
@@ -50,6 +54,34 @@ def keep_big_blocks() -> bool:
     except (OSError, AttributeError):
         return False
     return bool(mallopt(M_MMAP_THRESHOLD, BIG)) and bool(mallopt(M_TRIM_THRESHOLD, BIG))
+
+
+def spare_compiler(kind: type[torch.optim.Optimizer]) -> None:
+    """Let optimisers of this class work without `torch._dynamo`: its import takes seconds, and only compiling needs it.
+
+    PyTorch 2.11 to 2.15 import it whenever these methods are called, to tell the compiler to leave them out. Each is
+    replaced by one that calls what it wraps for as long as nothing else has imported the compiler, and the method
+    itself from then on. A method that another version of PyTorch writes otherwise stays as it is.
+    """
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict", "step"):
+        owner = next((base for base in kind.__mro__ if name in vars(base)), object)
+        method = vars(owner).get(name)
+        code, plain = getattr(method, "__code__", None), getattr(method, "__wrapped__", None)
+        if plain is not None and code is not None and COMPILER in code.co_names and COMPILER not in sys.modules:
+            setattr(owner, name, _without_compiler(method, plain, is_step=name == "step"))
+
+
+def _without_compiler(method: Any, plain: Callable[..., Any], *, is_step: bool) -> Callable[..., Any]:
+    """`method`, or what it wraps while the compiler is not imported; a step sets the gradient mode as `method` does."""
+
+    @wraps(method)
+    def call(self: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> Any:
+        if COMPILER in sys.modules:
+            return method(self, *args, **kwargs)
+        with torch.set_grad_enabled(self.defaults["differentiable"] if is_step else torch.is_grad_enabled()):
+            return plain(self, *args, **kwargs)
+
+    return call
 
 
 def find_device(name: str) -> torch.device:

@@ -1,4 +1,4 @@
-"""Hydra looks for launchers in this package; the work is done in ganrun.run.sweep."""
+"""The launcher of sweeps, where Hydra looks for launchers; ganrun.run.sweep does the work."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -8,13 +8,13 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-# What Hydra is told about the sweep itself; the jobs need not know.
+# Settings of Hydra for the sweep itself, which its jobs do not get.
 OF_THE_SWEEP = ("hydra.mode=", "hydra.run.", "hydra.sweep.", "hydra.sweeper.", "hydra.launcher.", "hydra/launcher",
                 "hydra/sweeper")  # fmt: skip
 
 
 class ProcessLauncher(Launcher):
-    """Runs every job of a sweep as a `ganrun` process of its own, and goes on when one fails."""
+    """Runs every job of a sweep as a `ganrun` process of its own, and continues when one fails."""
 
     outcomes: ClassVar[list[Any]] = []  # of every job so far: the command line turns them into a table and an exit code
 
@@ -48,7 +48,7 @@ class ProcessLauncher(Launcher):
         return f"{config.hydra.sweep.dir}/{config.hydra.sweep.subdir}"
 
     def _options(self) -> list[str]:
-        """What the jobs are to be told as well: where configuration is, and settings of Hydra for them."""
+        """Options that the jobs need too: folders of configuration, and settings of Hydra."""
         sources = self.config.hydra.runtime.config_sources
         folders = [source.path for source in sources if source.provider == "command-line"]
         name = self.config.hydra.job.config_name

@@ -44,11 +44,11 @@ from ganrun.record.progress import Display
 from ganrun.record.recorder import Recorder
 from ganrun.run.callbacks import Checkpointing, Grids, Record
 
-Play = Callable[[int], None]  # plays so many steps
+Loop = Callable[[int], None]  # trains this number of steps
 TARGETS = {"bare": 0.95, "usual": 2.0}
 ENDLESS = 10**9
 WARM_UP = 10  # steps before the clock counts
-TURN = 5  # steps a loop plays before the next one's turn
+TURN = 5  # steps of a loop before the next one's turn
 
 
 class Enough(Exception):
@@ -56,7 +56,7 @@ class Enough(Exception):
 
 
 class Pause(Callback):
-    """Pauses the loop after so many steps. Comes after all other callbacks."""
+    """Pauses the loop after a number of steps. Comes after all other callbacks."""
 
     name = "pause"
 
@@ -102,7 +102,7 @@ class Ours:
 
 
 class Bare:
-    """The same arithmetic as short as it can be said: nothing is logged, nothing is saved."""
+    """The same arithmetic in the fewest lines: nothing is logged, nothing is saved."""
 
     def __init__(self, run: Run):
         pair = next(iter(run.game.named_pairs().values()))
@@ -217,11 +217,11 @@ class Usual:
         return self.discriminator(images).score.sigmoid()
 
 
-def timed(play: Play, steps: int, device: torch.device) -> float:
-    """Seconds that so many steps take, the device's work included."""
+def timed(loop: Loop, steps: int, device: torch.device) -> float:
+    """Seconds that this number of steps takes, the device's work included."""
     _wait(device)
     start = time.perf_counter()
-    play(steps)
+    loop(steps)
     _wait(device)
     return time.perf_counter() - start
 
@@ -232,18 +232,18 @@ def _wait(device: torch.device) -> None:
 
 
 def serve(pipe: Connection, settings: Mapping[str, Any], images: Tensor, device: torch.device) -> None:
-    """The usual loop in its own process: plays as many steps as it is told, answers with the seconds."""
-    play = Usual(settings, images, device)
+    """The usual loop in its own process: receives a number of steps, runs them, sends the seconds they took."""
+    loop = Usual(settings, images, device)
     pipe.send("ready")
     while (steps := pipe.recv()) > 0:
-        pipe.send(timed(play, steps, device))
+        pipe.send(timed(loop, steps, device))
 
 
 @contextmanager
 def usual_elsewhere(
     settings: Mapping[str, Any], images: Tensor, device: torch.device
 ) -> Iterator[Callable[[int], float]]:
-    """A function that has the other process play so many steps, and waits for it."""
+    """A function that has the other process run a number of steps, waits for it, and returns the seconds."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=serve, args=(there, settings, images, device))
@@ -272,10 +272,10 @@ def measure(
     rounds: int,
     multiple: int,
 ) -> dict[str, list[float]]:
-    """Images per second of each loop in each round of about so many seconds a loop.
+    """Images per second of each loop in each round of about `seconds` a loop.
 
-    The loops of this process take turns every few steps, so that the machine's own ups and downs meet both alike. One
-    with workers of its own plays a round in one piece: they would fetch ahead while others play.
+    The loops of this process take turns every few steps, so that changes of the machine's speed affect both alike. One
+    with workers of its own runs a round in one piece: they would fetch ahead while others run.
     """
     turns = {**here, **elsewhere}
     pace = {name: loop(WARM_UP) / WARM_UP for name, loop in turns.items()}
@@ -290,8 +290,8 @@ def measure(
         for name, loop in elsewhere.items():
             spent[name] = loop(max(1, round(seconds / pace[name])))
         for name in turns:
-            played = steps if name in here else max(1, round(seconds / pace[name]))
-            speeds[name].append(played * batch / spent[name])
+            done = steps if name in here else max(1, round(seconds / pace[name]))
+            speeds[name].append(done * batch / spent[name])
     return speeds
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes docs/tricks.md and docs/compatibility.md from docstrings, YAML, traits and the checker itself.
+"""Writes docs/tricks.md and docs/compatibility.md from docstrings, YAML, traits and the compatibility checker.
 
 `scripts/docs` writes them; `scripts/docs --check` exits 1 when they are not what it would write. Adding a trick needs
 no line here.
@@ -29,7 +29,7 @@ from ganrun.core.trick import Setting, Trick
 FOLDER = Path(__file__).parent.parent / "docs"
 GENERATED = "<!-- Written by scripts/docs. Change the docstring, the YAML or the rule instead. -->"
 LEVELS = {Level.ERROR: "Refused with", Level.WARNING: "A warning with", Level.NOTE: "A note with"}
-PLAY = """Play them with `ganrun 'tricks=[NAME,NAME]'`; `ganrun explain` shows what they do to a run. What may be
+USE = """Choose them with `ganrun 'tricks=[NAME,NAME]'`; `ganrun explain` shows what they do to a run. What may be
 combined with what is in [compatibility.md](compatibility.md)."""
 ABSENT = """## What is not here
 
@@ -44,29 +44,29 @@ HEAD = """**E** is refused before any work is done, **W** trains and says so onc
 |---|---|---|---|"""
 FORCE = """
 `force=[C1]` (a list of rules, on the command line) lets a combination start that these rules refuse, which an ablation
-may need. Each finding is then printed as a warning, and `forced` in the run's `environment.json` and `summary.json`
+may need. Each diagnostic is then printed as a warning, and `forced` in the run's `environment.json` and `summary.json`
 names the rules that were overruled. A rule without `yes` cannot be forced: there would be no run to make.
 
 ## The tables
 
-The checker was asked about every combination: on small networks, with the norm in D (batch, layer or none) that suits
-the combination best, with what a loss cannot do without added, and every setting at its default. An empty cell is fine.
-What is said of a trick in any company stands in [tricks.md](tricks.md), not here."""
+Every combination was built on small networks, with the norm in D (batch, layer or none) that suits it best, with the
+tricks that a loss requires, and every setting at its default. An empty cell means that the checker has no objection.
+What a trick's diagnostics are in every combination is in [tricks.md](tricks.md), not here."""
 
 
 class Docs:
-    """The pages, from one round of questions."""
+    """The pages, from checking every combination once."""
 
-    def __init__(self, company: CompatibilityChecker | None = None):
-        self.company = company or CompatibilityChecker()
+    def __init__(self, checker: CompatibilityChecker | None = None):
+        self.checker = checker or CompatibilityChecker()
         listed = {entry.name: entry for entry in entries("tricks")}
-        self.entries = [listed[name] for name in self.company.tricks]
+        self.entries = [listed[name] for name in self.checker.tricks]
         self.pairs: dict[tuple[str, str], list[Diagnostic]] = {}
 
     def ask(self) -> None:
-        """Every pair of tricks, once."""
-        for one, other in combinations(self.company.tricks, 2):
-            self.pairs[one, other] = self.pairs[other, one] = self.company.pair_cell(one, other)
+        """Check every pair of tricks, once."""
+        for one, other in combinations(self.checker.tricks, 2):
+            self.pairs[one, other] = self.pairs[other, one] = self.checker.pair_cell(one, other)
 
     def pages(self) -> dict[str, str]:
         self.ask()
@@ -75,7 +75,7 @@ class Docs:
     # docs/tricks.md
 
     def tricks(self) -> str:
-        lines = ["# Tricks", "", GENERATED, "", PLAY, ""]
+        lines = ["# Tricks", "", GENERATED, "", USE, ""]
         for heading, members in self._families():
             lines += [f"## {heading}", ""]
             for entry in members:
@@ -92,12 +92,12 @@ class Docs:
 
     def part(self, entry: Entry) -> Trick:
         """The trick as its YAML sets it."""
-        loss = min(self.company.losses, key=lambda loss: self.company.refuses(entry.name, loss))
-        settings = settings_of(loss, [entry.name], self.company.with_loss(entry.name, loss).host)
+        loss = min(self.checker.losses, key=lambda loss: self.checker.refuses(entry.name, loss))
+        settings = settings_of(loss, [entry.name], self.checker.with_loss(entry.name, loss).base)
         return Maker()(settings["tricks"][entry.name], f"tricks.{entry.name}")
 
     def trick(self, entry: Entry) -> list[str]:
-        """One trick: what, when, formula, source, defaults, seams, traits, company."""
+        """One trick: what, when, formula, source, defaults, hooks, traits, what it can be combined with."""
         trick = self.part(entry)
         text = inspect.getdoc(type(trick)) if not isinstance(trick, Setting) else ""
         lines = [f"### {entry.name}", "", escaped(entry.what)]
@@ -109,12 +109,12 @@ class Docs:
         yield "When to try it", escaped(entry.when)
         yield "Source", escaped(entry.source)
         yield from self._traits(trick)
-        for name, hook in seams(trick):
-            yield f"At the seam `{name}`", escaped(hook)
+        for name, meaning in hooks(trick):
+            yield f"At the hook `{name}`", escaped(meaning)
         if isinstance(trick, Setting):
             yield "Sets", ", ".join(f"`{key}`" for key in trick.sets)
-        yield "Said whatever it is combined with", escaped(" ".join(sorted(self.company.own(entry.name))))
-        yield from self._company(entry.name)
+        yield "Diagnostics in every combination", escaped(" ".join(sorted(self.checker.own(entry.name))))
+        yield from self._combinations(entry.name)
 
     @staticmethod
     def _traits(trick: Trick) -> Iterator[tuple[str, str]]:
@@ -129,14 +129,14 @@ class Docs:
         if trick.every > 1:
             yield "Lazy", f"every {trick.every} steps, its terms times {trick.every}"
 
-    def _company(self, name: str) -> Iterator[tuple[str, str]]:
-        cells = {f"`loss={loss}`": self.company.loss_cell(name, loss) for loss in self.company.losses}
-        cells |= {f"`{other}`": self.pairs[name, other] for other in self.company.tricks if other != name}
+    def _combinations(self, name: str) -> Iterator[tuple[str, str]]:
+        cells = {f"`loss={loss}`": self.checker.loss_cell(name, loss) for loss in self.checker.losses}
+        cells |= {f"`{other}`": self.pairs[name, other] for other in self.checker.tricks if other != name}
         for level, title in LEVELS.items():
-            told = {other: rules_of(cell, level) for other, cell in cells.items() if worst(cell) is level}
+            shown = {other: rules_of(cell, level) for other, cell in cells.items() if worst(cell) is level}
             yield (
                 title,
-                ", ".join(f"{other} ({', '.join(map(link, rules)) or 'no rule'})" for other, rules in told.items()),
+                ", ".join(f"{other} ({', '.join(map(link, rules)) or 'no rule'})" for other, rules in shown.items()),
             )
 
     # docs/compatibility.md
@@ -168,26 +168,26 @@ class Docs:
 
     def _losses(self) -> Iterator[str]:
         yield from ("", "## Tricks with losses", "")
-        yield from table(["", *self.company.losses],
-                         [[name, *(mark(self.company.loss_cell(name, loss)) for loss in self.company.losses)]
-                          for name in self.company.tricks])  # fmt: skip
+        yield from table(["", *self.checker.losses],
+                         [[name, *(mark(self.checker.loss_cell(name, loss)) for loss in self.checker.losses)]
+                          for name in self.checker.tricks])  # fmt: skip
 
     def _matrix(self) -> Iterator[str]:
-        names = self.company.tricks
+        names = self.checker.tricks
         yield from table(["", "", *(str(i + 1) for i in range(len(names)))],
                          [[str(i + 1), one, *("·" if one == other else mark(self.pairs[one, other]) for other in names)]
                           for i, one in enumerate(names)])  # fmt: skip
 
     def _sentences(self) -> Iterator[str]:
-        """What the checker answers, once for each combination."""
-        for name in self.company.tricks:
-            for loss in self.company.losses:
-                yield from _said(f"`{name}`, `loss={loss}`", self.company.loss_cell(name, loss))
-        for one, other in combinations(self.company.tricks, 2):
-            yield from _said(f"`{one}`, `{other}`", self.pairs[one, other])
+        """The diagnostics of each combination, once."""
+        for name in self.checker.tricks:
+            for loss in self.checker.losses:
+                yield from _explained(f"`{name}`, `loss={loss}`", self.checker.loss_cell(name, loss))
+        for one, other in combinations(self.checker.tricks, 2):
+            yield from _explained(f"`{one}`, `{other}`", self.pairs[one, other])
 
 
-def _said(title: str, cell: Sequence[Diagnostic]) -> Iterator[str]:
+def _explained(title: str, cell: Sequence[Diagnostic]) -> Iterator[str]:
     for diagnostic in cell:
         rule = f" ({link(diagnostic.id)})" if diagnostic.id else ""
         yield f"* {title}: **{diagnostic.level.value}** {escaped(diagnostic.sentence)}{rule}"
@@ -199,8 +199,8 @@ def body(entry: Entry) -> list[str]:
     return lines[next(i for i, line in enumerate(lines) if not line.startswith("#")) :]
 
 
-def seams(trick: Trick) -> Iterator[tuple[str, str]]:
-    """Name and meaning of each seam that this trick touches, in the order in which a run passes them."""
+def hooks(trick: Trick) -> Iterator[tuple[str, str]]:
+    """Name and meaning of each hook that this trick overrides, in the order in which a run passes them."""
     for listed in HOOKS.values():
         for hook, _ in listed:
             if getattr(type(trick), hook.__name__) is not hook and hook is not Trick.metrics:
@@ -257,7 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def stale(pages: Mapping[str, str], folder: Path) -> list[str]:
-    """The pages that the folder has not, or otherwise."""
+    """The pages that are missing from the folder, or differ."""
     paths = {name: folder / name for name in pages}
     return [name for name, path in paths.items() if not path.is_file() or path.read_text() != pages[name]]
 

@@ -36,7 +36,7 @@ PATIENCE = 90.0  # seconds, for what takes a few
 NURSERY = """
 import atexit, gc, json, os, sys, threading
 sys.path[0] = ""  # as python -m has it
-import torch, torch._dynamo, torchvision, sklearn.datasets, tensorboard  # what every run imports
+import torch, torchvision, tensorboard  # what runs import
 import torch.utils.tensorboard, torch.testing._comparison
 import ganrun.cli.main, ganrun.config.compose, ganrun.config.resume, ganrun.run.session, ganrun.run.sweep
 import ganrun.cli.help
@@ -225,7 +225,7 @@ def config(run: Path) -> dict[str, Any]:
 
 
 def same_state(one: Path, other: Path) -> list[str]:
-    """Where the last checkpoints of two runs differ, bit by bit, the configuration aside."""
+    """Where the last checkpoints of two runs differ, bit by bit, but for the configuration and the metrics recorded."""
     import torch
 
     def leaves(value: Any, where: str) -> dict[str, Any]:
@@ -236,8 +236,7 @@ def same_state(one: Path, other: Path) -> list[str]:
         return {where: value}
 
     a, b = (leaves(torch.load(checkpoints(run)[-1], weights_only=True)["state"], "") for run in (one, other))
-    a.pop(".config")
-    b.pop(".config")
+    a, b = ({k: v for k, v in one.items() if not k.startswith((".config", ".callbacks"))} for one in (a, b))
     assert a.keys() == b.keys() and any(isinstance(value, torch.Tensor) for value in a.values())
     return [
         key for key in a if not (torch.equal(a[key], b[key]) if isinstance(a[key], torch.Tensor) else a[key] == b[key])

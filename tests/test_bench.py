@@ -11,12 +11,12 @@ from types import ModuleType
 
 import pytest
 import torch
+from support import composed, tiny
 from torch import Tensor, nn
 
 from ganrun.config.build import Run, build
 from ganrun.core.seeding import reseed
 from ganrun.record.folder import RunFolder
-from tests.support import composed, tiny
 
 BENCH = Path(__file__).parents[1] / "scripts" / "bench.py"
 
@@ -42,7 +42,7 @@ def steps(run: Run, count: int):
     """The batches and the random states that a run would have at its steps."""
     for step in range(count):
         batch = run.source.draw(run.game.shape)
-        reseed(run.settings["seed"], "train", step=step)
+        reseed(run.settings["seed"], "train", 0, step)  # of process 0
         yield batch.images
 
 
@@ -58,7 +58,7 @@ def test_two_steps_of_ours_and_of_the_bare_loop_agree_bit_for_bit(bench: ModuleT
     for real in steps(other, 2):
         bare.step(real)
     found = weights(bare.generator, bare.discriminator)
-    expected = weights(*ours.game.nets("generator"), *ours.game.nets("discriminator"))
+    expected = weights(*ours.game.networks("generator").values(), *ours.game.networks("discriminator").values())
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert not any(torch.equal(found[name], before[name]) for name in found if name.endswith("weight"))
     average = ours.game.pairs["main"].tricks["ema"].average
@@ -67,7 +67,7 @@ def test_two_steps_of_ours_and_of_the_bare_loop_agree_bit_for_bit(bench: ModuleT
 
 
 def test_the_whole_script_compares_all_three_loops() -> None:
-    """With the usual loop in its own process, as it is played from the shell; its figures at this size say nothing."""
+    """With the usual loop in its own process, as it runs from the shell; its numbers at this size mean nothing."""
     command = [sys.executable, str(BENCH), "--json", "--rounds=1", "--seconds=0.05", "--width=8", "--batch=8"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode in (0, 1) and done.stdout, done.stderr  # 1: a target was missed

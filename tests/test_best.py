@@ -1,8 +1,9 @@
-"""The best checkpoint by a logged measure: kept beside the newest, named by the summary, remembered on resume."""
+"""The best checkpoint by a logged metric: kept beside the newest, named by the summary, remembered on resume."""
 
 import io
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,28 @@ from rich.console import Console
 from support import composed, tiny
 
 from ganrun.config.resume import reopen
+from ganrun.config.validate import check_values
 from ganrun.core.errors import ConfigError
 from ganrun.record.best import Best
 from ganrun.record.checkpoint import Checkpoints
 from ganrun.run.session import Session
 from ganrun.run.signals import Signals
 
-MEASURE = "loss/convergence"
+METRIC = "loss/convergence"
 
 
 def save(checkpoints: Checkpoints, best: Best, step: int, value: float) -> None:
     """As a session does it."""
-    said = best.consider(step, {MEASURE: value})
-    checkpoints.save(step, {"weight": torch.tensor([float(step)])} | said, spare=best.step)
+    best.consider(step, {METRIC: value})
+    state = {"weight": torch.tensor([float(step)]), "best": best.record()}
+    checkpoints.save(step, state, spare=best.step)
+
+
+def restored(checkpoints: Checkpoints, record: Mapping[str, Any] | None, metric: str = METRIC) -> Best:
+    """As a resumed run has it."""
+    best = Best(metric, checkpoints)
+    best.restore(record)
+    return best
 
 
 def steps(folder: Path) -> list[int]:
@@ -33,22 +43,22 @@ def steps(folder: Path) -> list[int]:
 
 def test_the_lowest_is_spared_and_the_newest_are_kept(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=2)
-    best = Best(MEASURE, checkpoints)
+    best = Best(METRIC, checkpoints)
     kept = []
     for step, value in enumerate([5.0, 1.0, 3.0, 2.0, 1.0, 0.5, 4.0, 4.0, 4.0], start=1):
         save(checkpoints, best, step, value)
         kept.append(steps(tmp_path))
     assert kept == [[1], [1, 2], [2, 3], [2, 3, 4], [2, 4, 5], [5, 6], [6, 7], [6, 7, 8], [6, 8, 9]]
-    assert best.record() == {"measure": MEASURE, "step": 6, "value": 0.5} == checkpoints.load()["best"]
+    assert best.record() == {"metric": METRIC, "step": 6, "value": 0.5} == checkpoints.load()["best"]
     assert best.path == checkpoints.at(6) and checkpoints.load(best.path)["weight"].item() == 6
 
 
 def test_a_resumed_run_knows_the_best_of_before(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=2)
-    best = Best(MEASURE, checkpoints)
+    best = Best(METRIC, checkpoints)
     for step, value in ((1, 0.5), (2, 3.0), (3, 2.0), (4, 2.0)):
         save(checkpoints, best, step, value)
-    again = Best(MEASURE, checkpoints, checkpoints.load()["best"])
+    again = restored(checkpoints, checkpoints.load()["best"])
     assert (again.step, again.value) == (1, 0.5)
     save(checkpoints, again, 5, 0.6)
     assert steps(tmp_path) == [1, 4, 5] and again.step == 1
@@ -57,46 +67,46 @@ def test_a_resumed_run_knows_the_best_of_before(tmp_path: Path) -> None:
 def test_a_best_of_a_future_that_was_abandoned_is_none(tmp_path: Path) -> None:
     """Resumed from step 2, which knows of no step 4, however good that was; its file is set aside with the others."""
     checkpoints = Checkpoints(tmp_path, keep=4)
-    best = Best(MEASURE, checkpoints)
+    best = Best(METRIC, checkpoints)
     for step, value in ((1, 3.0), (2, 2.0), (3, 2.5), (4, 0.1)):
         save(checkpoints, best, step, value)
-    again = Best(MEASURE, checkpoints, checkpoints.load(checkpoints.at(2))["best"])
+    again = restored(checkpoints, checkpoints.load(checkpoints.at(2))["best"])
     assert again.step == 2
     save(checkpoints, again, 3, 1.9)
     assert steps(tmp_path) == [1, 2, 3] and again.step == 3
     assert len(list(tmp_path.glob("*.superseded"))) == 2
 
 
-def test_a_best_that_is_gone_or_by_another_measure_counts_for_nothing(tmp_path: Path) -> None:
+def test_a_best_that_is_gone_or_by_another_metric_counts_for_nothing(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=2)
-    save(checkpoints, Best(MEASURE, checkpoints), 1, 0.5)
-    said = checkpoints.load()["best"]
-    assert Best("score/real", checkpoints, said).step is None
+    save(checkpoints, Best(METRIC, checkpoints), 1, 0.5)
+    record = checkpoints.load()["best"]
+    assert restored(checkpoints, record, "score/real").step is None
     for path in tmp_path.iterdir():
         path.unlink()
-    assert Best(MEASURE, checkpoints, said).step is None
+    assert restored(checkpoints, record).step is None
+    assert restored(checkpoints, None).step is None
 
 
-def test_without_a_measure_nothing_is_said_or_spared(tmp_path: Path) -> None:
+def test_without_a_metric_nothing_is_recorded_or_spared(tmp_path: Path) -> None:
     best = Best(None, Checkpoints(tmp_path, keep=2))
-    assert best.consider(1, {MEASURE: 1.0}) == {} and best.step is None and best.record() is None
+    best.consider(1, {METRIC: 1.0})
+    assert best.step is None and best.record() is None
 
 
-def test_a_measure_that_is_not_logged_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_metric_that_is_not_logged_gives_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     best = Best("loss/convergense", Checkpoints(tmp_path, keep=2))
     with caplog.at_level(logging.WARNING, logger="ganrun"):
-        assert best.consider(1, {}) == {}  # nothing was logged yet
+        best.consider(1, {})  # nothing was logged yet
         assert not caplog.records
         for step in (2, 3):
-            assert best.consider(step, {MEASURE: 1.0}) == {}
-    assert len(caplog.records) == 1 and MEASURE in caplog.text
+            best.consider(step, {METRIC: 1.0})
+    assert len(caplog.records) == 1 and METRIC in caplog.text
 
 
 def test_a_name_or_nothing_is_wanted() -> None:
-    from ganrun.config.build import build
-
-    with pytest.raises(ConfigError, match=r"log\.best: 3, expected the name of a figure"):
-        build(composed(*tiny("log.best=3")))
+    with pytest.raises(ConfigError, match=r"log\.best: 3, expected the name of a metric"):
+        check_values(composed(*tiny("log.best=3")))
 
 
 def run(path: Path, *overrides: str) -> dict[str, Any]:
@@ -106,7 +116,7 @@ def run(path: Path, *overrides: str) -> dict[str, Any]:
         cfg, changes = reopen(path, list(overrides))
         code = session.resume(cfg, path, overrides=list(overrides), changes=changes)
     else:
-        often = ("log.every=2", "log.checkpoint=2", "log.samples=100", f"log.best={MEASURE}")
+        often = ("log.every=2", "log.checkpoint=2", "log.samples=100", f"log.best={METRIC}")
         code = session.start(composed(*tiny(*often, *overrides, model="began")), path, overrides=[])
     assert code == 0
     return json.loads((path / "summary.json").read_text())
@@ -120,7 +130,7 @@ def test_m_picks_the_checkpoint_of_a_began_and_resuming_changes_nothing(tmp_path
     parts = run(tmp_path / "parts", "steps=10")
     assert whole["best"] == parts["best"]
     lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
-    means = {line["step"]: line[MEASURE] for line in lines}
+    means = {line["step"]: line[METRIC] for line in lines}
     assert len(means) == 5 and whole["best"]["step"] == min(means, key=means.__getitem__)
     assert whole["best"]["value"] == pytest.approx(min(means.values()))
     for name in ("whole", "parts"):
@@ -135,7 +145,7 @@ def test_m_falls_while_began_learns_digits(tmp_path: Path) -> None:
     session = Session(signals=Signals(), console=Console(file=io.StringIO()))
     assert session.start(cfg, tmp_path / "run", overrides=[]) == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    first, last = lines[0][MEASURE], lines[-1][MEASURE]
+    first, last = lines[0][METRIC], lines[-1][METRIC]
     assert last < first / 2, (first, last)
     best = json.loads((tmp_path / "run" / "summary.json").read_text())["best"]
-    assert best["measure"] == MEASURE and best["value"] <= last
+    assert best["metric"] == METRIC and best["value"] <= last

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from commands import ROOT, TINY, Nursery, checkpoints, config, environment, fresh, refusal
 
+from ganrun.cli.main import ERASE, loading_torch
 from ganrun.version import __version__
 
 QUICK = 1.5  # seconds that an answer without work may take, on a machine that does nothing else
@@ -39,7 +40,15 @@ def imported(importtime: str) -> set[str]:
         (["stepz=3"], 2, ["stepz: there is no such setting", "Try: steps="]),
         (["trian"], 2, ["trian", "train, resume, explain, list, help", "Try: ganrun train"]),
         (["resume", "nowhere"], 2, ["nowhere: does not exist"]),
+        (["resume"], 2, ["resume: no run named"]),
         (["steps=abc"], 2, ["steps: 'abc', expected a whole number"]),
+        (["list", "tricks"], 0, ["soft_labels", "Salimans et al. 2016"]),
+        (["explain", "losss=hinge"], 2, ["losss: there is no such setting", "Try: loss="]),
+        (["explain", "-m", "seed=1,2"], 2, ["explain: a sweep, expected one run"]),
+        (["dataset.path=x"], 2, ["dataset.path: there is no such setting"]),
+        (["~model"], 2, ["~model: a run without model"]),
+        (["log.keep=none"], 2, ["log.keep: 'none', expected a whole number from 2 up"]),
+        (["--info", "searchpath"], 0, ["conf"]),
         (["--cfg", "job"], 0, ["steps: 3000", "_target_: ganrun.models.dcgan.Generator", "soft_labels"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -59,7 +68,7 @@ def test_answers_without_work_are_quick_and_need_no_torch(arguments, code, words
 def test_help_fits_a_terminal_and_names_every_choice(nursery: Nursery, tmp_path):
     text = nursery.run("--help", folder=tmp_path).out
     for group in ("model", "loss", "dataset", "tricks", "optim", "updates", "experiment"):
-        for path in (ROOT / "ganrun" / "conf" / group).glob("*.yaml"):
+        for path in (ROOT / "conf" / group).glob("*.yaml"):
             assert re.search(rf"\b{path.stem}\b", text), path
     assert max(map(len, text.splitlines())) <= 120
     examples = [shlex.split(line)[1:] for line in text.splitlines() if line.startswith("  ganrun")]
@@ -209,6 +218,20 @@ def test_a_terminal_gets_a_live_display(nursery: Nursery, tmp_path):
     ]
 
 
+def test_a_terminal_is_told_at_once_that_torch_is_loading(monkeypatch, capsys):
+    """The line is erased afterwards; where there is no terminal, nothing is printed."""
+    for terminal, expected in ((True, f"ganrun: loading PyTorch ...{ERASE}"), (False, "")):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
+        with pytest.raises(ImportError), loading_torch():
+            raise ImportError
+        assert capsys.readouterr().out == expected
+
+
 def test_python_m_ganrun_in_a_fresh_process(tmp_path):
+    """It imports what a run needs and nothing else: no compiler, no scikit-learn, no second TensorBoard writer."""
+    ended = fresh("train", "steps=2", *TINY, folder=tmp_path, python=["-X", "importtime"])
+    modules = {line.rsplit("|", 1)[1].strip() for line in ended.err.splitlines() if "|" in line}
+    assert ended.code == 0 and checkpoints(tmp_path / ended.run) and "torch" in modules
+    assert not modules & {"torch._dynamo", "torch._inductor", "sympy", "sklearn", "scipy", "torchvision", "pandas"}
     ended = fresh("train", "steps=1", *TINY, folder=tmp_path)
-    assert ended.code == 0 and ended.err == "" and checkpoints(tmp_path / ended.run)
+    assert ended.code == 0 and ended.err == ""

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ganrun.cli.catalog import entries
-from ganrun.config.compatibility import CompatibilityChecker, mark, names
+from ganrun.config.compatibility import CompatibilityChecker, mark, names, rule_number
 from ganrun.config.rules import RULES
 
 torch.set_num_threads(1)
@@ -67,10 +67,10 @@ def test_the_matrix_is_symmetric_and_says_only_rules() -> None:
 @pytest.mark.parametrize("name", TRICKS)
 def test_a_section_holds_what_the_trick_says_of_itself(name: str) -> None:
     entry = next(entry for entry in entries("tricks") if entry.name == name)
-    told = section(name)
+    text = section(name)
     for part in (entry.what, entry.source, entry.when):
-        assert docs.escaped(part) in told
-    assert "\n".join(docs.body(entry)) in told
+        assert docs.escaped(part) in text
+    assert "\n".join(docs.body(entry)) in text
 
 
 @pytest.mark.parametrize("name", TRICKS)
@@ -82,17 +82,17 @@ def test_every_trick_says_when_to_try_it(name: str) -> None:
 
 def test_a_sample_of_the_tables_is_fresh() -> None:
     """By a fixed seed; all of it in the slow test, and in scripts/check."""
-    company, dice, page = CompatibilityChecker(), random.Random(3), PAGES["compatibility.md"]
+    checker, dice, page = CompatibilityChecker(), random.Random(3), PAGES["compatibility.md"]
     losses, matrix = cells(page, "Tricks with losses"), cells(page, "Tricks with tricks")
     for name in dice.sample(TRICKS, 6):
-        assert losses[name] == [mark(company.loss_cell(name, loss)) for loss in company.losses], name
+        assert losses[name] == [mark(checker.loss_cell(name, loss)) for loss in checker.losses], name
     for one, other in dice.sample([*combinations(TRICKS, 2)], 12):
-        assert matrix[one][TRICKS.index(other)] == mark(company.pair_cell(one, other)), (one, other)
+        assert matrix[one][TRICKS.index(other)] == mark(checker.pair_cell(one, other)), (one, other)
 
 
 def test_rules_are_all_there() -> None:
-    told = re.findall(r'<a id="c\d+"></a>(C\d+) ', PAGES["compatibility.md"])
-    assert told == list(RULES) and len(told) > 20
+    listed = re.findall(r'<a id="c\d+"></a>(C\d+) ', PAGES["compatibility.md"])
+    assert listed == sorted(RULES, key=rule_number) and len(listed) > 20
 
 
 def test_what_is_not_here_is_said() -> None:

@@ -17,7 +17,7 @@ from torch import nn
 from ganrun.cli import main as cli
 from ganrun.cli.catalog import CONF, KINDS, entries, read
 from ganrun.cli.explain import HOOKS, described, ranges
-from ganrun.cli.trace import play
+from ganrun.cli.trace import trace
 from ganrun.config.rules import RULES
 from ganrun.core.errors import ConfigError
 from ganrun.core.trick import Trick
@@ -74,7 +74,7 @@ def test_the_layers_have_all_parameters_between_them(trick: str) -> None:
         assert f"{sum(counts):,} parameters" in head, (head, layers)
 
 
-def test_it_tells_tricks_at_their_seams_in_the_order_of_the_list() -> None:
+def test_it_tells_tricks_at_their_hooks_in_the_order_of_the_list() -> None:
     _, lines, _ = ganrun("explain", *SMALL, "tricks=[noisy_labels,soft_labels,flip,instance_noise,ema]")
     tricks = section(lines, "tricks")
     assert "targets D noisy_labels, soft_labels" in tricks and "encode D and G flip" in tricks
@@ -87,7 +87,7 @@ def test_it_tells_tricks_at_their_seams_in_the_order_of_the_list() -> None:
     assert "targets D soft_labels, noisy_labels" in section(lines, "tricks")
 
 
-def test_it_tells_terms_updates_and_findings() -> None:
+def test_it_tells_terms_updates_and_diagnostics() -> None:
     _, lines, _ = ganrun("explain", *SMALL, "model.discriminator.norm=none", "tricks=[gp,n_critic]", "loss=wasserstein")
     terms = section(lines, "what each player minimises")
     assert terms[1:3] == ["discriminator adversarial + gp", "generator adversarial"]
@@ -135,11 +135,12 @@ def test_a_falling_learning_rate_is_told() -> None:
     assert code == 0 and not err and any("0.0002 at first" in line for line in lines)
 
 
-def test_every_seam_is_explained_once() -> None:
-    """A seam that is added to `Trick` must get its place in the order."""
+def test_every_hook_is_listed_once() -> None:
+    """A hook that is added to `Trick` must get its place in the order."""
     own = {name for name, value in vars(Trick).items() if inspect.isfunction(value) and not name.startswith("_")}
-    told = [hook.__name__ for seams in HOOKS.values() for hook, _ in seams]
-    assert sorted(told) == sorted(own - {"diagnostics"} - set(dir(nn.Module))) and len(told) >= 13
+    listed = [hook for hooks in HOOKS.values() for hook, _ in hooks]
+    assert sorted(hook.__name__ for hook in listed) == sorted(own - {"diagnostics"} - set(dir(nn.Module)))
+    assert all(getattr(Trick, hook.__name__) is hook for hook in listed) and len(listed) >= 13
 
 
 @pytest.mark.parametrize(("steps", "seen", "total", "words"), [
@@ -155,7 +156,7 @@ def test_step_numbers_in_words(steps: list[int], seen: int, total: int, words: s
 
 
 def test_an_empty_step_in_words() -> None:
-    assert described([]) == "nobody moves"
+    assert described([]) == "no update"
 
 
 # What a run records about its own combination
@@ -190,7 +191,7 @@ def test_every_rule_in_the_code_has_its_sentence() -> None:
     files = [path for path in (CONF.parent / "ganrun").rglob("*.py") if path.name != "rules.py"]
     used = {rule for path in files for rule in re.findall(r'"(C\d+)"', path.read_text())}
     levels = {
-        pair for path in files for pair in re.findall(r'Finding\(\s*"(C\d+)",\s*Level\.([EWN])', path.read_text())
+        pair for path in files for pair in re.findall(r'Diagnostic\(\s*"(C\d+)",\s*Level\.([EWN])', path.read_text())
     }
     assert len(used) > 15 and used <= RULES.keys(), used - RULES.keys()
     assert len(levels) > 5
@@ -272,5 +273,5 @@ def test_each_player_is_tried_with_as_many_images_as_its_updates_have() -> None:
     run = built("updates.generator_batch=2", "updates.share_fakes=false")
     drawn: list[int] = []
     pair_in(run).generator.register_forward_hook(lambda net, given, images: drawn.append(len(images)))
-    play(run)
+    trace(run)
     assert drawn == [run.settings["batch"], 2 * run.settings["batch"]]

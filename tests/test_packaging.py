@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -27,24 +28,46 @@ def run(*command: str | Path, cwd: Path, timeout: float = 120) -> subprocess.Com
     return done
 
 
-def source_files() -> list[str]:
-    """Every file that belongs into the wheel, by its path from the root."""
-    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.is_file()]
+def source_files(*folders: str) -> list[str]:
+    """Every source file of these folders, by its path from the root."""
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
     return [path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts]
+
+
+def in_the_wheel(path: str) -> str:
+    """Where the wheel has a source file: `conf` is inside the package there."""
+    return f"ganrun/{path}" if path.startswith("conf/") else path
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    """The wheel's files but for those that describe it."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if not name.split("/")[0].endswith(".dist-info")]
+        return {name: archive.read(name) for name in names}
+
+
+def build_in(source: Path, kind: str, folder: Path) -> Path:
+    """A `wheel` or an `sdist` of this source tree."""
+    run(sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", folder, cwd=source)
+    (built,) = folder.glob("*.whl" if kind == "wheel" else "*.tar.gz")
+    return built
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=ROOT)
-    (built,) = folder.glob("*.whl")
-    return built
+    return build_in(ROOT, "wheel", tmp_path_factory.mktemp("wheel"))
 
 
-def install(wheel: Path, folder: Path, *arguments: str) -> Path:
-    """A new environment with the wheel in it; the path of its folder of programs."""
+def install(wheel: Path, folder: Path, *arguments: str, borrow: bool = False) -> Path:
+    """A new environment with the wheel in it; the path of its folder of programs.
+
+    With `borrow` it has the packages of the running environment as well.
+    """
     venv.create(folder, with_pip=False, symlinks=True)
     programs = folder / "bin"
+    if borrow:
+        (site,) = folder.glob("lib/python*/site-packages")
+        (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
     uv_bin = Path(sysconfig.get_path("scripts")) / "uv"
     run(uv_bin, "pip", "install", "--python", programs / "python", *arguments, wheel, cwd=folder, timeout=1800)
     return programs
@@ -53,11 +76,7 @@ def install(wheel: Path, folder: Path, *arguments: str) -> Path:
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel alone in a new environment, which borrows the dependencies of the running one."""
-    folder = tmp_path_factory.mktemp("installed")
-    programs = install(wheel, folder, "--no-deps")
-    (site,) = folder.glob("lib/python*/site-packages")
-    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return programs
+    return install(wheel, tmp_path_factory.mktemp("installed"), "--no-deps", borrow=True)
 
 
 @pytest.fixture
@@ -75,15 +94,38 @@ def trains_two_steps(programs: Path, empty: Path) -> None:
 
 
 def test_wheel_holds_every_source_file_and_nothing_else(wheel):
-    packed = {name for name in zipfile.ZipFile(wheel).namelist() if not name.split("/")[0].endswith(".dist-info")}
-    assert packed == set(source_files())
+    assert set(contents(wheel)) == set(map(in_the_wheel, source_files(*PACKAGES, "conf")))
 
 
-def test_wheel_holds_the_configuration(wheel):
-    packed = [name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("conf/")]
-    assert "conf/config.yaml" in packed
+def test_wheel_holds_the_configuration_inside_the_package(wheel):
+    packed = [name for name in contents(wheel) if name.startswith("ganrun/conf/")]
+    assert "ganrun/conf/config.yaml" in packed
     groups = {name.split("/")[2] for name in packed if name.count("/") > 2 and name.endswith(".yaml")}
     assert {"model", "loss", "dataset", "tricks", "optim", "engine", "log", "experiment"} <= groups
+
+
+def test_sdist_holds_the_configuration_and_builds_the_same_wheel(wheel, tmp_path):
+    with tarfile.open(build_in(ROOT, "sdist", tmp_path)) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    (source,) = (tmp_path / "unpacked").iterdir()
+    for path in source_files(*PACKAGES, "conf"):
+        assert (source / path).read_bytes() == (ROOT / path).read_bytes(), path
+    assert contents(build_in(source, "wheel", tmp_path / "again")) == contents(wheel)
+
+
+def test_editable_install_finds_the_configuration(empty, tmp_path):
+    """The source tree, not a copy: a YAML file that is added there can be chosen at once."""
+    source = tmp_path / "source"
+    for folder in (*PACKAGES, "conf"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    programs = install(source, tmp_path / "editable", "--no-deps", "--no-build-isolation", "--editable", borrow=True)
+    (source / "conf" / "loss" / "added_later.yaml").write_text("# Added later.\nloss: 1\n")
+    listed = run(programs / "ganrun", "list", "losses", cwd=empty).stdout
+    assert "hinge" in listed and "added_later" in listed
+    where = run(programs / "python", "-c", "from ganrun.config.groups import CONF; print(CONF)", cwd=empty).stdout
+    assert Path(where.strip()) == source / "conf"
 
 
 def test_wheel_states_its_licence_and_no_address(wheel):
@@ -123,5 +165,7 @@ def test_every_source_file_is_in_git_or_could_be():
     """No ignore rule swallows a part of the package, as `data/` would swallow ganrun/data."""
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
-    ignored = subprocess.run(["git", "check-ignore", *source_files()], cwd=ROOT, capture_output=True, text=True)
+    ignored = subprocess.run(
+        ["git", "check-ignore", *source_files(*PACKAGES, "conf")], cwd=ROOT, capture_output=True, text=True
+    )
     assert (ignored.returncode, ignored.stdout) == (1, ""), ignored.stderr

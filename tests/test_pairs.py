@@ -17,7 +17,7 @@ from support import drawn
 
 from ganrun.config.build import build
 from ganrun.config.compatibility import (
-    STANDS,
+    MODELS,
     TINY,
     BaseConfiguration,
     CompatibilityChecker,
@@ -41,11 +41,11 @@ torch.set_num_threads(1)
 TRICKS, LOSSES = names("tricks"), names("loss")
 ALL = [(one, other, loss) for one, other in combinations(TRICKS, 2) for loss in LOSSES]
 SAMPLE = random.Random(11).sample(ALL, 30)
-COMPANY = CompatibilityChecker()
+CHECKER = CompatibilityChecker()
 STEPS = 2
 
 
-def play(cfg: object) -> list[str]:
+def trained(cfg: object) -> list[str]:
     """Two steps of a run; returns what was not finite."""
     cfg.dataset.class_count = 0  # type: ignore[attr-defined]  # of these data it is measured
     run = build(cfg)  # type: ignore[arg-type]
@@ -66,11 +66,11 @@ def short(updates: list[Update], most: int = 4) -> list[Update]:
 
 
 def judge(one: str, other: str, loss: str) -> str:
-    """The outcome of this combination: `refused`, `trained`, or what is wrong."""
-    verdict = COMPANY.best(loss, [one, other])
-    cfg = configuration(loss, [*verdict.host.companions, one, other], verdict.host)
+    """What came of this combination: `refused`, `trained`, or what is wrong."""
+    verdict = CHECKER.best(loss, [one, other])
+    cfg = configuration(loss, [*verdict.base.required, one, other], verdict.base)
     try:
-        wrong = play(cfg)
+        wrong = trained(cfg)
     except ConfigError as refusal:
         named = all(any(name in line for name in (one, other, "loss")) for line in refusal.lines)
         if not verdict.refused or not named:
@@ -95,13 +95,13 @@ def test_the_families_are_not_empty() -> None:
 
 
 @pytest.mark.parametrize(("one", "other", "loss"), SAMPLE, ids=["-".join(one) for one in SAMPLE])
-def test_two_tricks_and_a_loss_train_or_are_refused(one: str, other: str, loss: str) -> None:
+def test_two_tricks_and_a_loss_train_or_say_why_not(one: str, other: str, loss: str) -> None:
     assert judge(one, other, loss) in ("trained", "refused")
 
 
 @pytest.mark.slow
-def test_every_two_tricks_and_every_loss_train_or_are_refused() -> None:
-    """On two processes, with progress on standard error."""
+def test_every_two_tricks_and_every_loss_train_or_say_why_not() -> None:
+    """In two processes, with progress on standard error."""
     began, outcomes = time.monotonic(), {}
     with ProcessPoolExecutor(min(2, os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
         for count, (combination, outcome) in enumerate(zip(ALL, pool.map(verdict_of, ALL, chunksize=8), strict=True)):
@@ -125,29 +125,31 @@ def random_sets(count: int) -> list[tuple[str, list[str]]]:
     return [(dice.choice(LOSSES), dice.sample(TRICKS, dice.randint(2, 5))) for _ in range(count)]
 
 
-def gives(loss: str, tricks: list[str], host: BaseConfiguration, name: str) -> bool:
+def gives(loss: str, tricks: list[str], base: BaseConfiguration, name: str) -> bool:
     """Whether this trick may make a fact true: it provides one, it changes the networks, or it sets other parts."""
-    trick = Maker()(settings_of(loss, tricks, host)["tricks"][name], f"tricks.{name}")
+    trick = Maker()(settings_of(loss, tricks, base)["tricks"][name], f"tricks.{name}")
     return bool(trick.traits.provides) or isinstance(trick, Setting) or type(trick).modify is not Trick.modify
 
 
 def test_leaving_a_trick_out_of_a_valid_set_leaves_it_valid() -> None:
-    """In the same base configuration a set without one of its tricks is valid, unless another part needs a fact that
-    this trick made true: it provided it (the only bound of a Wasserstein critic), or changed the networks or the
-    settings so that it held (no batch norm, with a gradient penalty)."""
+    """On the same base configuration, a set without one of its tricks is valid too.
+
+    Unless that trick made a fact true that a remaining part needs: it provided it (the only bound of a Wasserstein
+    critic), or changed the networks or the settings so that it held (no batch norm left, under a gradient penalty).
+    """
     needed = {fact.id for fact in Fact}
     valid = excused = 0
     for loss, tricks in random_sets(60):
-        verdict = COMPANY.best(loss, tricks)
+        verdict = CHECKER.best(loss, tricks)
         if verdict.refused:
             continue
         valid += 1
-        everything = [*verdict.host.companions, *tricks]
+        everything = [*verdict.base.required, *tricks]
         for name in everything:
-            fewer = ask(loss, [other for other in everything if other != name], verdict.host)
+            fewer = ask(loss, [other for other in everything if other != name], verdict.base)
             if fewer.refused:
                 errors = {diagnostic.id for diagnostic in fewer.diagnostics if diagnostic.level is Level.ERROR}
-                excuse = gives(loss, everything, verdict.host, name) and errors <= needed
+                excuse = gives(loss, everything, verdict.base, name) and errors <= needed
                 assert excuse, (loss, everything, name, fewer.diagnostics)
                 excused += 1
     assert valid >= 15 and excused >= 1, (valid, excused)
@@ -158,9 +160,9 @@ def test_leaving_a_trick_out_of_a_valid_set_leaves_it_valid() -> None:
 
 @pytest.mark.parametrize("tricks", [[], *([name] for name in random.Random(2).sample(TRICKS, 8)), TRICKS[:3]], ids=str)
 def test_configurations_are_those_of_hydra(tricks: list[str]) -> None:
-    host = BaseConfiguration(*STANDS[0], "none", ())
-    ours = configuration("hinge", tricks, host)
-    given = [*TINY, f"dataset.resolution={host.resolution}", "loss=hinge", f"tricks=[{','.join(tricks)}]"]
+    base = BaseConfiguration(*MODELS[0], "none", ())
+    ours = configuration("hinge", tricks, base)
+    given = [*TINY, f"dataset.resolution={base.resolution}", "loss=hinge", f"tricks=[{','.join(tricks)}]"]
     theirs = OmegaConf.to_container(compose(given), resolve=True)
     assert isinstance(theirs, dict)
     mine = OmegaConf.to_container(ours, resolve=True)
@@ -168,17 +170,17 @@ def test_configurations_are_those_of_hydra(tricks: list[str]) -> None:
     for settings in (mine, theirs):
         del settings["model"]  # ours are small
     assert mine == theirs
-    assert settings_of("hinge", tricks, host) == OmegaConf.to_container(ours, resolve=True)
+    assert settings_of("hinge", tricks, base) == OmegaConf.to_container(ours, resolve=True)
 
 
 def test_known_verdicts() -> None:
-    """Combinations that users try first; each cell can be wrong in its own way."""
-    assert mark(COMPANY.loss_cell("soft_labels", "wasserstein")) == "E C6"
-    assert mark(COMPANY.loss_cell("soft_labels", "least_squares")) == "W C7"
-    assert mark(COMPANY.loss_cell("gp", "wasserstein")) == "" == mark(COMPANY.loss_cell("ema", "hinge"))
-    assert mark(COMPANY.pair_cell("clip", "gp")) == "E C3" == mark(COMPANY.pair_cell("gp", "clip"))
-    assert mark(COMPANY.pair_cell("soft_labels", "one_sided_smoothing")) == "E C8"
-    assert mark(COMPANY.pair_cell("dropout", "gp")) == "W C39"
-    assert mark(COMPANY.pair_cell("ema", "noisy_labels")) == ""
+    """The combinations that users meet first; each cell can be wrong in its own way."""
+    assert mark(CHECKER.loss_cell("soft_labels", "wasserstein")) == "E C6"
+    assert mark(CHECKER.loss_cell("soft_labels", "least_squares")) == "W C7"
+    assert mark(CHECKER.loss_cell("gp", "wasserstein")) == "" == mark(CHECKER.loss_cell("ema", "hinge"))
+    assert mark(CHECKER.pair_cell("clip", "gp")) == "E C3" == mark(CHECKER.pair_cell("gp", "clip"))
+    assert mark(CHECKER.pair_cell("soft_labels", "one_sided_smoothing")) == "E C8"
+    assert mark(CHECKER.pair_cell("dropout", "gp")) == "W C39"
+    assert mark(CHECKER.pair_cell("ema", "noisy_labels")) == ""
     batch = ask("nonsaturating", ["gp"], BaseConfiguration("dcgan", 16, "batch", ()))
     assert isinstance(batch, Verdict) and mark(batch.diagnostics) == "E C1"

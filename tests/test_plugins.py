@@ -23,7 +23,7 @@ class Shift(Trick):
     def observe(self, context):
         self.seen.add_(len(context.fake))
 
-    def gauges(self):
+    def metrics(self):
         return {"seen": self.seen.float()}
 """
 YAML = "# Brighter.\nmy_trick:\n  _target_: my_package.shifts.Shift\n  by: 0.25\n"

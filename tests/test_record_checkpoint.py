@@ -193,6 +193,11 @@ def test_newer_and_foreign_files_are_refused(checkpoints, tmp_path):
     for path in (newer, None):  # not passed over: going on from an older one would lose work in silence
         with pytest.raises(ConfigError, match=f"format {FORMAT + 1}.*Try: a newer ganrun"):
             checkpoints.load(path)
+    older = commit(tmp_path, 4, {"format": 1, "step": 4, "state": {"step": 4}})
+    with pytest.raises(ConfigError, match=r"a checkpoint of ganrun 0\.1 \(format 1\).*'ganrun<0\.2'") as refused:
+        checkpoints.load(older)
+    assert len(refused.value.lines) == 1
+    older.unlink()
     for foreign in ({"weights": torch.ones(1)}, [1], {"format": FORMAT}, {"format": True, "state": {}}):
         with pytest.raises(ConfigError, match="not a checkpoint of ganrun"):
             checkpoints.load(commit(tmp_path, 3, foreign))

@@ -95,9 +95,10 @@ def test_a_file_and_what_cannot_be_written_are_refused(tmp_path):
 @pytest.mark.skipif(os.getuid() != 0, reason="needs to drop privileges")
 def test_a_read_only_folder_is_refused(tmp_path):
     code = (
-        "import os, sys, pathlib\nfrom ganrun.record.folder import RunFolder\nfrom ganrun.core.errors import Refused\n"
+        "import os, sys, pathlib\nfrom ganrun.record.folder import RunFolder\n"
+        "from ganrun.core.errors import ConfigError\n"
         "os.setuid(65534)\n"
-        "try:\n    RunFolder.create(pathlib.Path(sys.argv[1]))\nexcept Refused as error:\n    print(error)\n"
+        "try:\n    RunFolder.create(pathlib.Path(sys.argv[1]))\nexcept ConfigError as error:\n    print(error)\n"
     )
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o555)

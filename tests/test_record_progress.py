@@ -9,7 +9,7 @@ import threading
 import pytest
 from rich.console import Console
 
-from ganrun.record.progress import Progress, duration, summary
+from ganrun.record.progress import Display, duration, summary
 
 MEANS = {
     "loss/discriminator/adversarial": 1.25,
@@ -34,51 +34,51 @@ def plain() -> Console:
     return Console(file=io.StringIO(), width=40)
 
 
-def said(console: Console) -> list[str]:
+def printed(console: Console) -> list[str]:
     return console.file.getvalue().splitlines()
 
 
 def test_plain_lines_are_few_and_hold_everything(caplog):
     clock, console = Clock(), plain()
-    with caplog.at_level(logging.INFO, logger="ganrun"), Progress(steps=1000, console=console, clock=clock) as progress:
+    with caplog.at_level(logging.INFO, logger="ganrun"), Display(steps=1000, console=console, clock=clock) as display:
         for step in range(10, 1001, 10):
             clock.now += 0.5
-            progress.update(step, MEANS, 1234.5)
-    first, *middle, last = said(console)
+            display.update(step, MEANS, 1234.5)
+    first, *middle, last = printed(console)
     assert first == ("step 10/1,000  1,234 images/s  0:50 left  loss D 1.75 G 0.5  D(x) 0.75  D(G(z)) 0.125")
     assert len(middle) == 4 and last.startswith("step 1,000/1,000") and "0:00 left" in last
-    assert [record.getMessage() for record in caplog.records] == said(console)
+    assert [record.getMessage() for record in caplog.records] == printed(console)
 
 
 def test_a_run_that_is_cut_short_still_says_where_it_was():
     console, clock = plain(), Clock()
-    with pytest.raises(KeyboardInterrupt), Progress(steps=100, console=console, clock=clock) as progress:
-        progress.update(1, MEANS, 1.0)
-        progress.update(2, MEANS, 1.0)
+    with pytest.raises(KeyboardInterrupt), Display(steps=100, console=console, clock=clock) as display:
+        display.update(1, MEANS, 1.0)
+        display.update(2, MEANS, 1.0)
         raise KeyboardInterrupt
-    assert [line.split("  ")[0] for line in said(console)] == ["step 1/100", "step 2/100"]
+    assert [line.split("  ")[0] for line in printed(console)] == ["step 1/100", "step 2/100"]
 
 
 def test_losses_without_probabilities_show_scores():
     console = plain()
-    with Progress(steps=2, console=console, start=1) as progress:
-        progress.update(2, {key: value for key, value in MEANS.items() if not key.startswith("balance")}, 1.0)
-    assert "score of reals 2  of fakes -3" in said(console)[-1] and "D(x)" not in said(console)[-1]
+    with Display(steps=2, console=console, start=1) as display:
+        display.update(2, {key: value for key, value in MEANS.items() if not key.startswith("balance")}, 1.0)
+    assert "score of reals 2  of fakes -3" in printed(console)[-1] and "D(x)" not in printed(console)[-1]
 
 
 def test_time_left_counts_from_where_a_resumed_run_started():
     console, clock = plain(), Clock()
-    with Progress(steps=1100, console=console, clock=clock, start=1000) as progress:
+    with Display(steps=1100, console=console, clock=clock, start=1000) as display:
         clock.now = 10.0
-        progress.update(1050, MEANS, 1.0)
-    assert "0:10 left" in said(console)[0]
+        display.update(1050, MEANS, 1.0)
+    assert "0:10 left" in printed(console)[0]
 
 
 def test_on_a_terminal_there_is_a_live_display():
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
     threads = threading.active_count()
-    with Progress(steps=100, console=console) as progress:
-        progress.update(50, MEANS, 99.0)
+    with Display(steps=100, console=console) as display:
+        display.update(50, MEANS, 99.0)
         text = console.file.getvalue()  # at once, not when the run ends
         assert threading.active_count() == threads  # training has all cores
     for part in ("step 50/100", "99 images/s", "left", "loss D 1.75 G 0.5", "D(x) 0.75", "D(G(z)) 0.125"):
@@ -94,16 +94,16 @@ def test_the_summary_holds_commands_that_can_be_pasted(tmp_path, monkeypatch):
     console, run = plain(), tmp_path / "my runs" / "a"
     grid, checkpoint = run / "samples" / "s.png", run / "checkpoints" / "c.pt"
     summary(console, folder=run, step=4000, seconds=61, grid=grid, checkpoint=checkpoint)
-    lines = said(console)
+    lines = printed(console)
     assert "tensorboard --logdir 'my runs/a'" in lines[3] and "ganrun resume 'my runs/a'" in lines[4]
     assert "'my runs/a/samples/s.png'" in lines[1] and "'my runs/a/checkpoints/c.pt'" in lines[2]
     assert len(lines) == 5 and "step 4,000, 1:01" in lines[0]
     console = plain()
     monkeypatch.chdir("/")
     summary(console, folder=run, step=1, seconds=1, grid=None, checkpoint=None)
-    assert "none yet" in said(console)[1]
+    assert "none yet" in printed(console)[1]
 
 
-def test_progress_does_without_torch():
+def test_the_display_does_without_torch():
     code = "import sys, ganrun.record.progress; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

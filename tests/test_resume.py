@@ -11,6 +11,8 @@ import pytest
 import yaml
 from commands import TINY, Nursery, Started, checkpoints, config, refusal, same_state
 
+from ganrun import __version__
+
 TRICKS = "tricks=[ema,instance_noise,noisy_labels]"  # an average, a schedule and draws
 LONG = "steps=1000000"
 EVERY = ("log.every=10", "log.checkpoint=20", "log.samples=40")
@@ -102,6 +104,50 @@ def test_killed_outright_it_goes_on_from_the_last_checkpoint(nursery: Nursery, s
     process.send(signal.SIGKILL)
     assert process.wait().code == -signal.SIGKILL
     goes_on_as_if_nothing_had_happened(nursery, tmp_path / "run")
+
+
+def lines_of(run: Path) -> list[dict]:
+    """metrics.jsonl without what depends on the clock."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("time", "speed/images_per_second")} for line in lines]
+
+
+def points_of(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """Every curve as TensorBoard reads it, over all event files of the run, without what depends on the clock."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0})
+    events.Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if "speed" not in tag and not tag.startswith("final/")]
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+
+
+def test_killed_between_two_logs_it_records_what_it_would_have_without(nursery: Nursery, start, tmp_path: Path):
+    """Logs come every 7 steps and checkpoints every 20, so a window is open at most of them; one penalty is lazy."""
+    often = ("log.every=7", "log.checkpoint=20", "log.samples=100000", "log.minutes=1000")
+    penalty = ("model.discriminator.norm=none", "tricks.r1.every=5")
+    tricks = "tricks=[ema,r1]"
+    process = start(*often, *penalty, tricks=tricks)
+    process.until(lambda: (tmp_path / "run" / "checkpoints").is_dir() and reached_any(tmp_path / "run") >= 40)
+    process.send(signal.SIGKILL)
+    assert process.wait().code == -signal.SIGKILL
+    at = reached(tmp_path / "run")
+    steps = at + 35
+    resumed = nursery.run("resume", "run", f"steps={steps}", folder=tmp_path)
+    assert resumed.code == 0, resumed
+    whole = nursery.run(f"steps={steps}", tricks, *TINY, *often, *penalty, "hydra.run.dir=whole", folder=tmp_path)
+    assert whole.code == 0, whole
+    assert at % 7, "the kill must come between two logs"
+    assert lines_of(tmp_path / "run") == lines_of(tmp_path / "whole")
+    found, expected = points_of(tmp_path / "run"), points_of(tmp_path / "whole")
+    assert found == expected
+    steps_of_loss = [step for step, _ in found["loss/discriminator/total"]]
+    assert steps_of_loss == list(range(1, steps + 1)) and "loss/discriminator/r1" in found
+
+
+def reached_any(run: Path) -> int:
+    """The step of the last checkpoint; 0 without one."""
+    return reached(run) if checkpoints(run) else 0
 
 
 @pytest.mark.slow
@@ -217,8 +263,8 @@ def test_what_changed_is_told(nursery: Nursery, run: Path):
         ("optim.generator.betas=[0,0.9]", "optim.generator.betas: [0.5, 0.999] -> [0, 0.9]"),
         ("stepz=9", "stepz: there is no such setting in this run. Try: steps="),
         ("steps=abc", "steps: 'abc'"),
-        ("~steps", "one value is wanted"),
-        ("steps=4,5", "one value is wanted"),
+        ("~steps", "takes one value for each key"),
+        ("steps=4,5", "takes one value for each key"),
         ("tricks.soft_labels.real=[0.8,1]", "there is no such setting in this run"),
         ("trian", "neither a command nor KEY=VALUE"),
     ],
@@ -291,6 +337,34 @@ def test_damaged_checkpoints_alone_are_refused(nursery: Nursery, run: Path):
     ended = nursery.run("resume", str(run), "steps=5", folder=run.parent)
     assert ended.code == 2 and "Traceback" not in ended.err
     assert "is damaged" in ended.err and "starting a new run" in ended.err.splitlines()[-1]
+
+
+# What version 0.1 left
+
+
+def version_0_1(run: Path) -> Path:
+    """A run's folder as ganrun 0.1 left it."""
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "environment.json").write_text(json.dumps({"seed": 0, "ganrun": "0.1.0", "torch": "2.11.0"}))
+    old = "steps: 3\nmodel:\n  generator:\n    _target_: ganrun.models.dcgan.Generator\nplugins: []\n"
+    (run / "config.yaml").write_text(old)
+    return run
+
+
+def test_a_run_of_version_0_1_is_refused_with_the_version_that_opens_it(nursery: Nursery, tmp_path: Path):
+    run = version_0_1(tmp_path / "old")
+    line = refusal(nursery.run("resume", "old", folder=tmp_path))
+    assert line.startswith(f"old: a run of ganrun 0.1.0, expected one of {__version__}")
+    assert "the version that wrote it" in line and "'ganrun<0.2'" in line
+    (run / "environment.json").write_text(json.dumps({"ganrun": __version__}))  # a comparison that can fail
+    ended = nursery.run("resume", "old", folder=tmp_path)
+    assert ended.code == 2 and "0.1.0" not in ended.err and "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("record", ["", "{", "[]", "{}", "null"])
+def test_a_run_without_a_recorded_version_is_judged_by_its_configuration(nursery: Nursery, run: Path, record: str):
+    (run / "environment.json").write_text(record)
+    assert nursery.run("resume", str(run), "steps=4", folder=run.parent).code == 0
 
 
 # A configuration that somebody else wrote

@@ -53,7 +53,9 @@ def make_project(folder: Path) -> Path:
     (folder / "requirements.lock").write_text("\n".join(b for b in blocks if b.split("==")[0] in BUILDS + TESTS) + "\n")
     (folder / "pyproject.toml").write_text(PYPROJECT)
     (folder / "ganrun" / "__init__.py").touch()
-    (folder / "ganrun" / "cli.py").write_text(CLI)
+    (folder / "ganrun" / "cli").mkdir()
+    (folder / "ganrun" / "cli" / "__init__.py").touch()
+    (folder / "ganrun" / "cli" / "main.py").write_text(CLI)
     (folder / "tests" / "test_it.py").write_text(TEST)
     return folder
 

@@ -12,7 +12,7 @@ import yaml
 from commands import PATIENCE, TINY, Nursery, Started, checkpoints, config, same_state
 from rich.console import Console
 
-from ganrun.run.sweep import Job, JobOutcome, print_table, why
+from ganrun.run.sweep import Job, JobOutcome, print_table, reason
 
 BOOM = """
 import os, signal, sys
@@ -226,7 +226,7 @@ OUTCOMES = [
     JobOutcome(
         job=Job(number=1, overrides=["tricks=[soft_labels,flip]", "steps=9"], folder="sweeps/x/1"),
         code=2,
-        said="tricks.soft_labels: needs a loss that asks the discriminator for labels (1 for real, 0 for fake); "
+        message="tricks.soft_labels: needs a loss that asks the discriminator for labels (1 for real, 0 for fake); "
         "loss (Hinge) is not one. Try: loss=nonsaturating\nsecond: reason [bold]",
     ),
     JobOutcome(job=Job(number=2, overrides=["tricks=[ema]", "steps=9"], folder="sweeps/x/2"), code=-9, seconds=3),
@@ -248,9 +248,9 @@ def test_the_table_fits_and_says_everything(columns: int, lines: int):
 
 
 def test_why_a_job_failed():
-    assert why("a warning\nganrun: error: one\nganrun: error: two\n") == "one\ntwo"
-    assert why("Traceback\n  File\nKeyError: 3\n") == "KeyError: 3"
-    assert why("") == ""
+    assert reason("a warning\nganrun: error: one\nganrun: error: two\n") == "one\ntwo"
+    assert reason("Traceback\n  File\nKeyError: 3\n") == "KeyError: 3"
+    assert reason("") == ""
 
 
 def test_nothing_of_the_job_is_left_to_chance():

@@ -52,7 +52,8 @@ def leave(path: Path, seed: int) -> None:
         recorder.text("configuration", "```yaml\nsteps: 30\n```")
         for step in range(first, last + 1):
             for player in LAYERS:
-                recorder.add(step, player, metrics(player, step))
+                values = metrics(player, step)
+                recorder.add(step, player, tuple(values), torch.stack(list(values.values())))
             if recorder.due(step):
                 means = recorder.flush(step, {"learning_rate/generator": 2e-4, "speed/images_per_second": 500.0})
         recorder.image("samples", last, grid(torch.rand(16, 1, 32, 32) * 2 - 1))

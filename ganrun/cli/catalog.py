@@ -1,4 +1,4 @@
-"""What there is to choose, by the files' own first lines: `ganrun list tricks`. Needs neither torch nor Hydra."""
+"""`ganrun list`: every choice with the first lines of its YAML file. Needs neither torch nor Hydra."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Entry:
 
     name: str
     what: str  # the first comment, without its source
-    source: str  # who published it; empty when the file does not say, or says so within `what`
+    source: str  # who published it; empty when the file does not name it, or within `what`
     when: str  # from a comment that begins with `When:`
     path: Path
 
 
 def entries(group: str, folders: Iterable[Path] = ()) -> list[Entry]:
-    """Every choice of a group, by name; a user's file stands in place of ours of the same name."""
+    """Every choice of a group, by name; a user's file replaces one of ganrun with the same name."""
     found: dict[str, Entry] = {}
     for folder in (CONF, *folders):
         for path in sorted((folder / group).rglob("*.yaml")):
@@ -47,7 +47,7 @@ def entries(group: str, folders: Iterable[Path] = ()) -> list[Entry]:
 
 
 def read(path: Path, name: str) -> Entry:
-    """A file's comments at its top: the first says what it is and who published it, `When:` when to try it."""
+    """The choice that this file describes in the comments at its top: what it is, its source, and `When:` to try it."""
     lines = [" ".join(line.lstrip("#").split()) for line in _comments(path) if "@package" not in line]
     first = lines[0] if lines else ""
     start = next((i for i, line in enumerate(lines) if line.startswith("When:")), len(lines))

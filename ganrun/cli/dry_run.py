@@ -1,6 +1,7 @@
-"""Which jobs of a sweep would be refused: their runs are built and not played. `python -m ganrun.cli.dry_run`
+"""`python -m ganrun.cli.dry_run`: which jobs of a sweep would be refused; builds their runs and trains nothing.
 
-Reads a JSON list of the arguments of each job, and answers with a line of JSON for each: null, or why not.
+Reads a JSON list of the arguments of each job from standard input, and writes a line of JSON for each: null, or the
+error.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from ganrun.run.signals import Signals
 
 
 def main() -> None:
+    """Check every job and print a line for each as soon as it is known."""
     answers = sys.stdout
-    sys.stdout = sys.stderr  # whatever else is said
+    sys.stdout = sys.stderr  # whatever else is printed
     for arguments in json.load(sys.stdin):
         print(json.dumps(refusal(arguments)), file=answers, flush=True)
 
 
 def refusal(arguments: list[str]) -> str | None:
-    """Why a run with these arguments would be refused."""
+    """The error with which a run with these arguments would be refused; None when it would train."""
     try:
         train(arguments, Signals(), play=_build)
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""`ganrun explain`: what a run would be, asked of its parts, without training and without writing."""
+"""`ganrun explain`: networks, tricks, terms and updates of a run, without training and without writing."""
 
 from __future__ import annotations
 
@@ -7,28 +7,25 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from torch import nn
 
 from ganrun.cli.trace import leaves, trace
+from ganrun.config.build import Run, build
 from ganrun.core.context import Update
 from ganrun.core.engine import chain_of
 from ganrun.core.pair import Pair
 from ganrun.core.traits import Level
 from ganrun.core.trick import Setting, Trick
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-    from ganrun.config.build import Run
-    from ganrun.data.datasets.base import Dataset
+from ganrun.data.datasets.base import Dataset
 
 WIDTH = 100  # columns, when the output is not a terminal
-SEEN = 10_000  # steps of which the order of updates is asked
+SEEN = 10_000  # steps whose updates are listed, at most
 
 # The hooks of `Trick` in the order in which a run passes them, and the player in whose updates they act.
 HOOKS: dict[str, list[tuple[Callable, str]]] = {
@@ -53,31 +50,14 @@ HOOKS: dict[str, list[tuple[Callable, str]]] = {
 }
 
 
-def explain(arguments: Sequence[str]) -> int:
-    """Compose and build as a run does, say what came of it, and return the exit code. Refusals are a run's own."""
-    from ganrun.config.build import build
-
-    run = build(composed(arguments))
+def explain(cfg: DictConfig) -> int:
+    """Build what this configuration describes, print the page, and return the exit code. Raises ConfigError."""
+    run = build(cfg)
     console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
     with closing(run.data), console.capture() as captured:
         Explanation(run, console).print()
     print("\n".join(line.rstrip() for line in captured.get().strip("\n").split("\n")))
     return 0
-
-
-def composed(arguments: Sequence[str]) -> DictConfig:
-    """The configuration that training would compose and check; its folder is the one we are in, so none is made."""
-    from ganrun.config.compose import hydra_run
-    from ganrun.config.overrides import read_options
-    from ganrun.core.errors import ConfigError
-
-    if read_options(list(arguments)).multirun:
-        raise ConfigError("explain", "a sweep", "one run", "ganrun explain with one value for each key")
-    found: list[DictConfig] = []
-    hydra_run([*arguments, "hydra.run.dir=.", "hydra.output_subdir=null", "hydra.mode=RUN"], found.append)
-    if not found:
-        raise SystemExit(0)  # Hydra has printed what it was asked for, such as --cfg job
-    return found[0]
 
 
 class Explanation:
@@ -86,9 +66,10 @@ class Explanation:
     def __init__(self, run: Run, console: Console):
         self.run, self.console = run, console
         self.trace = trace(run)
-        self.plays: dict[str, list[int]] = {}  # the updates of a step -> the steps that have them
+        self.steps: dict[str, list[int]] = {}  # the updates of a step -> the steps that have them
 
     def print(self) -> None:
+        """Print every section."""
         self._run()
         for name, pair in self.run.game.named_pairs().items():
             title = f" of pair {name}" if len(self.run.game.pairs) > 1 else ""
@@ -121,7 +102,7 @@ class Explanation:
         self.console.print(table)
 
     def _run(self) -> None:
-        """Steps, data and loss: what is played for."""
+        """Steps, data, loss, game and optimisers."""
         run, settings = self.run, self.run.settings
         loss = next(iter(run.game.named_pairs().values())).loss
         length = f"{settings['steps']} steps, {settings['batch']} images an update, seed {settings['seed']}"
@@ -188,9 +169,9 @@ class Explanation:
         self._title("the updates of a step")
         steps = min(SEEN, self.run.settings["steps"])
         for step in range(steps):
-            self.plays.setdefault(described(self.run.updates(self.run.game, step)), []).append(step + 1)
-        self._columns([(ranges(when, steps, self.run.settings["steps"]), order) for order, when in self.plays.items()])
-        if any("*" in order for order in self.plays):
+            self.steps.setdefault(described(self.run.updates(self.run.game, step)), []).append(step + 1)
+        self._columns([(ranges(when, steps, self.run.settings["steps"]), order) for order, when in self.steps.items()])
+        if any("*" in order for order in self.steps):
             self._say("* a joint update: G trains on the fakes of D's update, so they are made once")
 
     def _diagnostics(self) -> None:
@@ -248,11 +229,11 @@ def _short(names: Sequence[str], most: int = 4) -> str:
 
 def _optimizer(player: Any, steps: int) -> str:
     group = player.optimizer.param_groups[0]
-    told = {key: group[key] for key in ("betas", "momentum", "alpha", "weight_decay") if group.get(key)}
+    shown = {key: group[key] for key in ("betas", "momentum", "alpha", "weight_decay") if group.get(key)}
     first, last = player.rate(0), player.rate(max(steps - 1, 0))
     rate = f"{first:g}" if first == last else f"{first:g} at first, {last:.3g} in the end"
     return ", ".join(
-        [f"{type(player.optimizer).__name__}, learning rate {rate}", *(f"{k} {v}" for k, v in told.items())]
+        [f"{type(player.optimizer).__name__}, learning rate {rate}", *(f"{k} {v}" for k, v in shown.items())]
     )
 
 

@@ -1,19 +1,19 @@
-"""What `ganrun --help` says, written for a person."""
+"""`ganrun --help`: usage, examples and the choices of each group."""
 
 from ganrun.config.groups import CONF
 from ganrun.version import __version__
 
 GROUPS = {
     "model": "the two networks",
-    "loss": "what they play for",
+    "loss": "what they minimise",
     "dataset": "the real images",
     "tricks": "a list of stabilisation tricks",
     "optim": "the optimisers",
-    "updates": "whose turn it is",
+    "updates": "which network is updated when",
     "experiment": "complete recipes",
 }
 
-TEXT = """ganrun {version}: trains a generative adversarial network, and tells you how it goes.
+TEXT = """ganrun {version}: trains generative adversarial networks from composable configuration.
 
 usage:  ganrun [GROUP=CHOICE] [KEY=VALUE] ...      train
         ganrun resume RUN [KEY=VALUE] ...          go on where a run stopped

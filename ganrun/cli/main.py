@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +26,12 @@ from ganrun.version import __version__
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+ERASE = "\r\x1b[2K"  # the line that the cursor is in
 Play = Callable[["DictConfig", Any, Signals], tuple[int, float | None]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the arguments say; returns the exit code. Bad input gets one line and 2; a traceback is a bug."""
+    """Run the command; returns the exit code. A user's error is one line and exit code 2; a traceback is a bug."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         code = _interruptible(arguments)
@@ -53,12 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(f"memory: not enough for this run ({str(error)[-120:]}). Try: a smaller batch, or narrower networks")
         return ENVIRONMENT
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody listens: say no more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
         return BUG
 
 
 def _interruptible(arguments: list[str]) -> int:
-    """Do what the arguments say; an error that an interruption brought about counts as the interruption."""
+    """Run the command; an error that an interruption caused counts as the interruption."""
     try:
         return _command(arguments, Signals().install())
     except Exception as error:
@@ -68,13 +70,13 @@ def _interruptible(arguments: list[str]) -> int:
 
 
 def complain(*lines: str) -> None:
-    """Each in one line of standard error."""
+    """Print each message as one line on standard error."""
     for line in lines:
         print(f"ganrun: error: {' '.join(line.split())}", file=sys.stderr)
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """PyTorch has no type of its own for this on a CPU."""
+    """Whether memory ran out. On a CPU, PyTorch raises a plain RuntimeError for it."""
     text = str(error)
     return isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text
 
@@ -109,20 +111,52 @@ def _resume(run: Path, overrides: list[str], signals: Signals) -> int:
     from ganrun.config.resume import earlier_overrides, reopen
 
     cfg, changes = reopen(run, overrides)
-    from ganrun.run.session import Session
+    with loading_torch():
+        from ganrun.run.session import Session
 
     return Session(signals=signals).resume(cfg, run, overrides=earlier_overrides(run) + overrides, changes=changes)
 
 
 def _explain(arguments: list[str]) -> int:
-    from ganrun.cli.explain import explain
+    """Compose and check as training does, before PyTorch is imported, then print what would train."""
+    cfg = _composed_here(arguments)
+    if cfg is None:
+        return 0
+    with loading_torch():
+        from ganrun.cli.explain import explain
 
-    return explain(arguments)
+    return explain(cfg)
+
+
+def _composed_here(arguments: list[str]) -> DictConfig | None:
+    """The configuration of one run, in the current folder, so that none is made; None if Hydra only printed it."""
+    from ganrun.config.compose import hydra_run
+    from ganrun.config.overrides import read_options
+
+    if read_options(arguments).multirun:
+        raise ConfigError("explain", "a sweep", "one run", "ganrun explain with one value for each key")
+    found: list[DictConfig] = []
+    hydra_run([*arguments, "hydra.run.dir=.", "hydra.output_subdir=null", "hydra.mode=RUN"], found.append)
+    return found[0] if found else None
+
+
+@contextmanager
+def loading_torch() -> Iterator[None]:
+    """Shows on a terminal that PyTorch is being imported, which takes seconds; the line is removed afterwards."""
+    if not sys.stdout.isatty():
+        yield
+        return
+    print("ganrun: loading PyTorch ...", end="", flush=True)
+    try:
+        yield
+    finally:
+        print(ERASE, end="", flush=True)
 
 
 def play(cfg: DictConfig, hydra: Any, signals: Signals) -> tuple[int, float | None]:
-    """Train one run in the folder that Hydra made for it."""
-    from ganrun.run.session import Session
+    """Train one run in the folder that Hydra made for it; returns the exit code and the objective."""
+    with loading_torch():
+        from ganrun.run.session import Session
 
     session = Session(signals=signals)
     code = session.start(cfg, Path(hydra.runtime.output_dir), overrides=list(hydra.overrides.task))
@@ -130,7 +164,10 @@ def play(cfg: DictConfig, hydra: Any, signals: Signals) -> tuple[int, float | No
 
 
 def train(arguments: list[str], signals: Signals, play: Play = play) -> int:
-    """Compose the configuration with Hydra and run it, or the jobs of a sweep."""
+    """Compose the configuration with Hydra and train, or run the jobs of a sweep; returns the exit code.
+
+    Raises ConfigError for a configuration that is refused, and Interrupted for a signal before there was a run.
+    """
     from ganrun.config.compose import FolderMade, hydra_run
 
     os.environ["GANRUN_TAG"] = secrets.token_hex(2)  # makes the folder of two runs of one second differ
@@ -145,7 +182,7 @@ def train(arguments: list[str], signals: Signals, play: Play = play) -> int:
         try:
             code, objective = play(cfg, hydra, signals)
         except Exception as error:
-            if not single:  # another launcher than ours: it must see that this job failed
+            if not single:  # a launcher of the user's must see that this job failed
                 raise
             result.append(error)
             return None
@@ -173,7 +210,7 @@ def train(arguments: list[str], signals: Signals, play: Play = play) -> int:
 
 
 def _table() -> int | None:
-    """Say how the jobs of a sweep ended; how many failed, None when there was no sweep in processes."""
+    """Print how the jobs of a sweep ended; returns how many failed, None when there was no sweep in processes."""
     launcher = sys.modules.get("hydra_plugins.ganrun_processes")
     outcomes = launcher.ProcessLauncher.outcomes if launcher else []
     if not outcomes:

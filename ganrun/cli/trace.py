@@ -1,18 +1,16 @@
-"""One update of each player, run to see what every part really does. Trains nothing."""
+"""Runs one update of each player and records its terms and layers. Trains nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ganrun.config.build import Run
 from ganrun.core.context import Outcome, Progress, Update
-
-if TYPE_CHECKING:
-    from ganrun.config.build import Run
 
 
 @dataclass
@@ -34,7 +32,7 @@ class Trace:
 
 
 def trace(run: Run) -> Trace:
-    """One update of each player, without its optimiser's step: the only way to know what every part really does."""
+    """Run one update of each player on real data, without the optimiser's step, and record what ran."""
     traced = Trace()
     nets = [net for pair in run.game.named_pairs().values() for net in (pair.generator, pair.discriminator)]
     hooks = [
@@ -70,7 +68,7 @@ def _notice(traced: Trace, name: str, module: nn.Module) -> Callable:
 
 
 def kind(module: nn.Module) -> str:
-    """The layer's class, with what tells it from others of its class; a parametrisation's own class is its base's."""
+    """The layer's class with kernel, stride and the like; a parametrised layer has the class it was made from."""
     base = type(module).__mro__[1] if hasattr(module, "parametrizations") else type(module)
     words = [base.__name__]
     if hasattr(module, "kernel_size"):

@@ -88,9 +88,18 @@ def hydra_run(arguments: list[str], task: Callable[[DictConfig], Any]) -> None:
     choices = Choices(own_folders(options))
     parsed = _parsed(options.overrides, choices)
 
+    refused: list[ConfigError] = []  # of a single run: raised within Hydra, it would come with two lines of Hydra's
+
     @wraps(task)
     def run(cfg: DictConfig) -> Any:
-        return task(_finished(cfg, parsed))
+        try:
+            finished = _finished(cfg, parsed)
+        except ConfigError as error:
+            if not _is_single():
+                raise
+            refused.append(error)
+            return None
+        return task(finished)
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors here instead of printing them
     FolderMade.first = None
@@ -105,6 +114,16 @@ def hydra_run(arguments: list[str], task: Callable[[DictConfig], Any]) -> None:
     finally:
         sys.argv = saved
         FolderMade.forget()
+    if refused:
+        raise refused[0]
+
+
+def _is_single() -> bool:
+    """Whether Hydra runs one job, not those of a sweep."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return bool(HydraConfig.get().mode == RunMode.RUN)
 
 
 def _compose(overrides: Sequence[str], choices: Choices) -> DictConfig:

@@ -15,6 +15,7 @@ from ganrun.core.facts import Fact
 from ganrun.core.game import Game
 from ganrun.core.schedule import Constant, Product, Schedule, at, is_scheduled, schedule
 from ganrun.core.traits import Traits, facts
+from ganrun.machine import spare_compiler
 
 
 class Momentum:
@@ -50,6 +51,7 @@ def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player
     _check_steps_once(kind, where)
     settings = {key: make(value, f"{where}.{key}") for key, value in node.items() if key not in ("_target_", "lr")}
     numbers = {key: value for key, value in settings.items() if is_scheduled(value)}
+    spare_compiler(kind)
     first = {key: at(value, 0) for key, value in numbers.items()}
     optimizer = make.a(torch.optim.Optimizer, {**node, **first, "lr": rate(0)}, where, **extra)
     return Player(networks, optimizer, rate, numbers)

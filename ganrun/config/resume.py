@@ -1,4 +1,4 @@
-"""Reading a run's own configuration again, with the settings that may change on resume."""
+"""The recorded configuration of a run, with the settings that may change on resume."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ganrun.config.compose import flat, leaves
 from ganrun.config.overrides import read_overrides
+from ganrun.config.validate import check_values, resolve
 from ganrun.core.errors import ConfigError, nearest
-from ganrun.record.checkpoint import OLD
-from ganrun.record.folder import RunFolder, is_run
+from ganrun.record.folder import OLD, RunFolder, is_run
 from ganrun.version import __version__
 
-# Settings that may change on resume. Data may be elsewhere: their content is compared with that of the checkpoint.
+# Settings that may change on resume. Data may be elsewhere: their content is compared with the checkpoint's.
 FREE = ("steps", "name", "objective", "log", "plugins", "engine.device", "engine.workers", "engine.memory",
         "dataset.path", "dataset.a.path", "dataset.b.path", "dataset.root", "dataset.download")  # fmt: skip
 WARNED = ("batch", "engine.precision", "optim.generator.lr", "optim.discriminator.lr", "optim.decay")
@@ -23,10 +23,10 @@ CHANGEABLE = "changes of steps, log, engine, batch or learning rates only"
 
 
 def reopen(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]:
-    """The configuration to go on with, and for each changed key `old -> new`.
+    """The configuration to continue with, and for each changed key `old -> new`.
 
-    Plug-ins must be listed again: a file alone never makes code run. Raises ConfigError for changes that would make it
-    another run, and for a run of ganrun 0.1.
+    Modules of the user's must be listed again: a file alone never makes code run. Raises ConfigError for a folder that
+    is not a run, a run of another version, a change that would make it another run, and values that no run can have.
     """
     cfg = _read(run)
     before = flat(OmegaConf.to_container(cfg))
@@ -37,11 +37,13 @@ def reopen(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]
     if missing:
         found, expected = f"this run used {', '.join(missing)}", "them to be listed again: a file makes no code run"
         raise ConfigError("plugins", found, expected, f"ganrun resume {run} 'plugins=[{','.join(wanted)}]'")
-    return cfg, _changes(before, flat(OmegaConf.to_container(cfg)))
+    changes = _changes(before, flat(OmegaConf.to_container(cfg)))
+    check_values(OmegaConf.create(resolve(cfg)))  # a reference in the file gets no further than its value
+    return cfg, changes
 
 
 def earlier_overrides(run: Path) -> list[str]:
-    """What was asked for when the run began."""
+    """The overrides that the run was started with."""
     try:
         text = (run / "overrides.yaml").read_text()
         return [json.loads(line.removeprefix("- ")) for line in text.splitlines() if line.startswith("- ")]
@@ -51,7 +53,7 @@ def earlier_overrides(run: Path) -> list[str]:
 
 def _read(run: Path) -> DictConfig:
     if not is_run(run):
-        RunFolder.open(run).close()  # knows what may have been meant
+        RunFolder.open(run).close()  # its error suggests what may have been meant
     _check_version(run)
     path = run / "config.yaml"
     try:
@@ -80,7 +82,7 @@ def _apply(cfg: DictConfig, overrides: list[str]) -> None:
             close = nearest(key, known)
             raise ConfigError(key, "there is no such setting in this run", "", f"{close}=..." if close else "")
         if override.is_delete() or override.is_sweep_override():
-            raise ConfigError(str(override.input_line), "one value is wanted on resume", f"{key}=VALUE")
+            raise ConfigError(str(override.input_line), "a resumed run takes one value for each key", f"{key}=VALUE")
         if OmegaConf.is_dict(OmegaConf.select(cfg, key)) and not below(key, WARNED):
             raise ConfigError(
                 "resume", f"{override.input_line} would make it another run", CHANGEABLE, "a new run with ganrun"

@@ -74,10 +74,10 @@ def _names(settings: Mapping[str, Any]) -> Iterator[ConfigError]:
         if not isinstance(value, str) and not (key == "name" and _is_number(value, -math.inf)):
             yield ConfigError(key, repr(value), expected)
     if not isinstance(settings.get("objective"), (str, type(None))):
-        yield ConfigError("objective", repr(settings["objective"]), "the name of a figure", "objective=balance/D(x)")
+        yield ConfigError("objective", repr(settings["objective"]), "the name of a metric", "objective=balance/D(x)")
     best = find(settings, "log.best")
     if not isinstance(best, (str, type(None))):
-        yield ConfigError("log.best", repr(best), "the name of a figure, or null", "log.best=loss/convergence")
+        yield ConfigError("log.best", repr(best), "the name of a metric, or null", "log.best=loss/convergence")
     plugins = settings.get("plugins")
     if not isinstance(plugins, list) or not all(isinstance(name, str) for name in plugins):
         yield ConfigError("plugins", repr(plugins), "a list of modules", f"'plugins=[{plugins}]'")

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Atomic writes: a file is either whole or not there."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def environment(what: str, consolation: str = "") -> Iterator[None]:
-    """Say in one sentence that the machine failed (exit code 4) when writing does."""
+def environment(what: str, intact: str = "") -> Iterator[None]:
+    """Raises EnvironmentFailed, in one sentence, when the system fails in here; `intact` says what is still good."""
     try:
         yield
     except OSError as error:
         reason = f"{what}: {error.strerror or error}"
-        raise EnvironmentFailed(f"{reason}; {consolation}" if consolation else reason) from error
+        raise EnvironmentFailed(f"{reason}; {intact}" if intact else reason) from error

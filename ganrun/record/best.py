@@ -1,4 +1,4 @@
-"""Which checkpoint is the best by a metric that the run logs."""
+"""The best checkpoint by a metric that the run logs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ logger = logging.getLogger("ganrun")
 class Best:
     """The checkpoint at which a metric was lowest: its mean over the log window that ended last.
 
-    Every checkpoint says which one was best when it was saved, itself included, so that a resumed run knows. One that
-    is gone, or was best by another metric, counts for nothing.
+    Every checkpoint holds a record of the best one at the time it was saved, itself included, for a resumed run. A
+    record of a file that is gone, or by another metric, is ignored.
     """
 
     def __init__(self, metric: str | None, checkpoints: Checkpoints):
@@ -25,7 +25,7 @@ class Best:
         self.value = float("inf")
 
     def restore(self, record: Mapping[str, Any] | None) -> None:
-        """Go on from the record in the checkpoint that a run resumes from."""
+        """Continue from the record in the checkpoint that a run resumes from."""
         if record and record["metric"] == self.metric and self.checkpoints.at(record["step"]):
             self.step, self.value = record["step"], record["value"]
 
@@ -42,7 +42,7 @@ class Best:
 
     @property
     def path(self) -> Path | None:
-        """Its file."""
+        """The file of the best checkpoint; None when there is none."""
         return None if self.step is None else self.checkpoints.at(self.step)
 
     def record(self) -> dict[str, Any] | None:

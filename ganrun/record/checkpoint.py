@@ -1,4 +1,4 @@
-"""Checkpoints that verify themselves, replace each other safely, and never run code."""
+"""Checkpoints: files that carry their own digest, are replaced atomically, and are loaded without running code."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ganrun.core.errors import ConfigError, Stopped
 from ganrun.record.atomic import environment, write_atomically
+from ganrun.record.folder import OLD
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +28,8 @@ NAME = re.compile(r"step_(\d{8,})\.([0-9a-f]{16})\.pt")
 PLAIN = (str, int, bool, float, type(None))  # what a safe load accepts beside tensors and containers
 
 
-OLD = "opening it with the version that wrote it: pip install 'ganrun<0.2'"
-
-
 class Damaged(Exception):
-    """A file that is not what was once saved under its name."""
+    """A checkpoint whose content is not what was saved under its name."""
 
 
 class Checkpoints:
@@ -42,14 +40,18 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, *, keep: int):
+        """`keep` is how many are kept, the newest. Raises ConfigError when it is below 2."""
         if keep < 2:
             raise ConfigError("log.checkpoints.keep", str(keep), "at least 2, so that a damaged one has a predecessor")
         self.folder = folder
         self.keep = keep
 
     def save(self, step: int, state: dict[str, Any], *, spare: int | None = None) -> Path:
-        """Commit this state as one file, then let the oldest go, but not the one of step `spare`."""
-        refuse_poison(step, state)
+        """Commit this state as one file, then delete the oldest, but not the one of step `spare`; returns its path.
+
+        Raises Stopped for a number that is not finite, and EnvironmentFailed when the file cannot be written.
+        """
+        check_finite(step, state)
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, "step": step, "state": state}, buffer)
         with buffer.getbuffer() as data:
@@ -60,8 +62,8 @@ class Checkpoints:
         path = self.folder / f"step_{step:08d}.{sha256(data).hexdigest()[:16]}.pt"
         self._tidy()
         intact = self.latest()
-        consolation = f"{intact.name} is intact" if intact else "there is no earlier checkpoint"
-        with environment(f"cannot save {path} ({len(data) / 2**20:.0f} MiB)", consolation):
+        earlier = f"{intact.name} is intact" if intact else "there is no earlier checkpoint"
+        with environment(f"cannot save {path} ({len(data) / 2**20:.0f} MiB)", earlier):
             write_atomically(path, data)
             self._prune(path, step, spare)
         return path
@@ -75,7 +77,7 @@ class Checkpoints:
         return next((path for path in self._newest_first() if _step(path) == step), None)
 
     def load(self, path: Path | None = None) -> dict[str, Any]:
-        """The state in this file, or in the newest one that is whole."""
+        """The state in this file, or in the newest one that is whole. Raises ConfigError when there is none."""
         if path is not None:
             try:
                 return read(path)
@@ -110,13 +112,16 @@ class Checkpoints:
                 path.unlink()
 
     def _tidy(self) -> None:
-        """Remove what a killed save left. Only the run that holds the folder's lock saves."""
+        """Remove what a killed save left behind. Only the run that holds the folder's lock saves."""
         for leftover in self.folder.glob(".step_*.tmp"):
             leftover.unlink(missing_ok=True)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The state in this file, after its digest was verified. Nothing in it can run."""
+    """The state in this file, after its digest was verified; no code in it can run.
+
+    Raises Damaged for a file that is not what was saved, and ConfigError for another format or a wrong name.
+    """
     name = NAME.fullmatch(path.name)
     if name is None:
         raise ConfigError(str(path), "not a checkpoint's name", "step_<step>.<digest>.pt, as the run named it")
@@ -152,22 +157,22 @@ def _step(path: Path) -> int:
     return int(name[1])
 
 
-def refuse_poison(step: int, state: Any) -> None:
-    """Stop rather than commit a number that is not finite: it would poison every later step."""
+def check_finite(step: int, state: Any) -> None:
+    """Raises Stopped for a number that is not finite: saved, it would spoil every later step."""
     tensors: dict[torch.device, dict[str, Tensor]] = {}
     for where, value in _leaves(state, ""):
         if isinstance(value, float) and not math.isfinite(value):
-            raise _poisoned(step, where)
+            raise _not_finite(step, where)
         if isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex()):
             tensors.setdefault(value.device, {})[where] = value
     for here in tensors.values():  # one wait for each device
         finite = torch.stack([torch.isfinite(tensor.detach()).all() for tensor in here.values()]).tolist()
         for where, good in zip(here, finite, strict=True):
             if not good:
-                raise _poisoned(step, where)
+                raise _not_finite(step, where)
 
 
-def _poisoned(step: int, where: str) -> Stopped:
+def _not_finite(step: int, where: str) -> Stopped:
     return Stopped(f"step {step}: {where} holds a number that is not finite, so no checkpoint of this step was saved")
 
 

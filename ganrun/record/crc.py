@@ -16,12 +16,13 @@ POLYNOMIAL = 0x82F63B78  # CRC-32C (Castagnoli 1993), bits reversed
 
 
 class RecordWriter:
-    """Length, checksum of the length, data, checksum of the data; little-endian."""
+    """Writes records: length, checksum of the length, data, checksum of the data; little-endian."""
 
     def __init__(self, file: BinaryIO):
         self.file = file
 
     def write(self, data: bytes) -> None:
+        """Append one record."""
         self.file.write(_header(len(data)) + data + struct.pack("<I", masked(crc32c(data))))
 
 
@@ -37,7 +38,10 @@ def masked(crc: int) -> int:
 
 
 def crc32c(data: bytes) -> int:
-    """The register is linear in the data: it is the sum (xor) of what each byte leaves after the bytes behind it."""
+    """The CRC-32C checksum of these bytes.
+
+    The register is linear in the data: it is the sum (xor) of the effects of each byte, after those that follow it.
+    """
     register = 0xFFFFFFFF
     for start in range(0, len(data), BLOCK):
         block = np.frombuffer(data, np.uint8, min(BLOCK, len(data) - start), start)

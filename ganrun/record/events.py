@@ -12,20 +12,22 @@ from typing import Any
 
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 
 from ganrun.record.crc import RecordWriter
 from ganrun.record.grid import png
 
 PREFIX = "events.out.tfevents."
-Chart = list[str]  # the tags that one chart shows, as regular expressions
+Tags = list[str]  # that one chart shows, as regular expressions
 
 
 class EventFile:
-    """Events in the order they are written, by this thread: forked loader workers and full disks cannot surprise it."""
+    """Writes events in order and in this thread, so that forked workers and full disks raise where they should."""
 
     def __init__(self, folder: Path, *, purge_step: int | None):
-        """With `purge_step`, TensorBoard forgets what earlier files of this folder say of that step and later ones."""
+        """With `purge_step`, TensorBoard forgets what earlier files of this folder hold of that step and later ones."""
         self._file = _new_file(folder).open("xb")
         self._records = RecordWriter(self._file)
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
@@ -45,21 +47,31 @@ class EventFile:
         self.summary(step, Summary(value=[Summary.Value(tag=tag, image=picture)]))
 
     def text(self, tag: str, markdown: str) -> None:
-        from torch.utils.tensorboard.summary import text
+        """A text in Markdown, shown on the text page."""
+        shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
+        self.summary(0, _tensor(f"{tag}/text_summary", "text", markdown.encode(), shape))
 
-        self.summary(0, text(tag, markdown))
-
-    def layout(self, categories: Mapping[str, Mapping[str, Chart]]) -> None:
+    def layout(self, categories: Mapping[str, Mapping[str, Tags]]) -> None:
         """What the custom-scalars page shows, and in which order."""
-        from torch.utils.tensorboard.summary import custom_scalars
+        from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout, MultilineChartContent
 
-        charts = {
-            title: {name: ["Multiline", tags] for name, tags in some.items()} for title, some in categories.items()
-        }
-        self.summary(0, custom_scalars(charts))
+        shown = Layout(
+            category=[
+                Category(
+                    title=category,
+                    chart=[
+                        Chart(title=title, multiline=MultilineChartContent(tag=tags)) for title, tags in some.items()
+                    ],
+                )
+                for category, some in categories.items()
+            ]
+        )
+        content = shown.SerializeToString()
+        self.summary(0, _tensor("custom_scalars__config__", "custom_scalars", content, TensorShapeProto()))
 
     def hparams(self, step: int, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """A row of the HParams page: the settings of this run and its final metrics."""
+        # Imported at the end of a run only: it takes half a second.
         from torch.utils.tensorboard.summary import hparams
 
         for summary in hparams({key: _plain(value) for key, value in settings.items()}, dict(metrics)):
@@ -67,12 +79,15 @@ class EventFile:
         self.scalars(step, metrics, metrics.values())
 
     def summary(self, step: int, summary: Summary) -> None:
+        """One event with this summary."""
         self._write(Event(wall_time=time.time(), step=step, summary=summary))
 
     def flush(self) -> None:
+        """Hand all events to the system, for readers to see."""
         self._file.flush()
 
     def close(self) -> None:
+        """Flush, and close the file."""
         self._file.close()
 
     def _write(self, event: Event) -> None:
@@ -86,6 +101,16 @@ def _new_file(folder: Path) -> Path:
     return folder / f"{PREFIX}{now:010d}.{socket.gethostname()}.{getpid()}"
 
 
+def _tensor(tag: str, plugin: str, content: bytes, shape: TensorShapeProto) -> Summary:
+    """Bytes that a plugin of TensorBoard shows.
+
+    PyTorch's SummaryWriter makes the same, but its import takes half a second at the start of every run.
+    """
+    metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=plugin))
+    tensor = TensorProto(dtype="DT_STRING", string_val=[content], tensor_shape=shape)
+    return Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)])
+
+
 def _plain(value: Any) -> str | int | float:
     """A setting as the HParams page can hold it; torch would turn a truth value into a number."""
     return value if type(value) in (str, int, float) else str(value)
@@ -94,7 +119,7 @@ def _plain(value: Any) -> str | int | float:
 _ORDER = {"generator": 0, "discriminator": 1}
 
 
-def layout(tags: Iterable[str], layers: Mapping[str, list[str]]) -> dict[str, dict[str, Chart]]:
+def layout(tags: Iterable[str], layers: Mapping[str, list[str]]) -> dict[str, dict[str, Tags]]:
     """Losses, balance, then each player's gradients by depth. `layers` holds the tags of each player, bottom first."""
     tags = list(tags)
     losses = {player: [f"^loss/{re.escape(player)}/.*$"] for player in _players(tags)}
@@ -119,7 +144,7 @@ def drawable(tag: str) -> str:
 
 
 def with_twins(tags: list[str], table: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Tags [T] and numbers [N, T], and again what could not be drawn under its own name."""
+    """Tags [T] and numbers [N, T], with a copy of each column that cannot be drawn under its own name."""
     undrawn = [index for index, tag in enumerate(tags) if "(" in tag]
     return [*tags, *(drawable(tags[index]) for index in undrawn)], np.hstack([table, table[:, undrawn]])
 
@@ -136,5 +161,5 @@ def exactly(tag: str) -> str:
 
 
 def _players(tags: list[str]) -> list[str]:
-    """Who has losses, the discriminator first."""
+    """The players that have losses, in alphabetical order."""
     return sorted({tag.split("/")[1] for tag in tags if tag.startswith("loss/")})

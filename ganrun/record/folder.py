@@ -1,4 +1,4 @@
-"""The folder of one run: who owns it, and what the run was."""
+"""The folder of one run: its lock, its parts, and the record of what the run was."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from ganrun.version import __version__
 
 logger = logging.getLogger(__name__)
 
+OLD = "opening it with the version that wrote it: pip install 'ganrun<0.2'"  # what to try with a run of version 0.1
 A_RUN = "the folder of a run, which holds config.yaml and checkpoints"
 
 
@@ -44,7 +45,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
-        """The folder of a new run; refused where there is a run already, or where nothing can be written."""
+        """The folder of a new run. Raises ConfigError where there is a run already, or where nothing can be written."""
         folder = cls(Path(path).absolute())
         try:
             folder._refuse_a_run()
@@ -62,7 +63,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """The folder of a run that is to go on; refused where there is none, or while it is still running."""
+        """The folder of a run that is resumed. Raises ConfigError where there is none, or while it is still running."""
         folder = cls(Path(path).absolute())
         if not is_run(folder.path):
             found = "is not a run" if folder.path.exists() else "does not exist"
@@ -78,7 +79,7 @@ class RunFolder:
     def describe(
         self, *, config: str, overrides: list[str], seed: int, command: list[str], more: Mapping[str, Any] | None = None
     ) -> None:
-        """Write down what the run is and where it runs, each file whole or not at all; `more` is known before it."""
+        """Write config.yaml, overrides.yaml and environment.json, each atomically; `more` goes into the last."""
         now = {"time": datetime.now().astimezone().isoformat(), "seed": seed, "command": command, **machine()}
         now |= more or {}
         record = self.path / "environment.json"
@@ -90,7 +91,7 @@ class RunFolder:
             write_atomically(self.config, config)
 
     def start_log(self, level: int = logging.INFO) -> None:
-        """Send what `ganrun` says to run.log too, until `close`."""
+        """Write log messages of `ganrun` to run.log too, until `close`."""
         with environment(f"cannot write {self.log}"):
             self._handler = logging.FileHandler(self.log, encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -100,7 +101,7 @@ class RunFolder:
         root.setLevel(min(level, root.level or level))
 
     def close(self) -> None:
-        """Let others have the folder."""
+        """Release the lock and close run.log."""
         if self._handler is not None:
             logging.getLogger("ganrun").removeHandler(self._handler)
             self._handler.close()
@@ -155,7 +156,7 @@ class RunFolder:
 
 
 def is_run(path: Path) -> bool:
-    """Whether a run has been described here."""
+    """Whether this is the folder of a run."""
     checkpoints = path / "checkpoints"
     return (path / "config.yaml").is_file() or (checkpoints.is_dir() and any(checkpoints.glob("step_*.pt")))
 
@@ -189,7 +190,7 @@ def _history(record: Path) -> list[Any]:
     try:
         past = json.loads(record.read_text())
         return [*past.pop("before", []), past]
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError):  # not what a run writes
         return []
 
 
@@ -199,7 +200,7 @@ def _unwritable(path: Path, error: OSError) -> ConfigError:
 
 
 def _suggest(path: Path) -> str:
-    """What the user may have meant: the run around this path, or the runs most like it."""
+    """Commands that the user may have meant: for the run around this path, or the runs with the most similar paths."""
     around = next((parent for parent in path.parents if is_run(parent)), None)
     if around is not None:
         return f"ganrun resume {shlex.quote(str(around))}"

@@ -1,4 +1,4 @@
-"""Pictures of many samples at once."""
+"""Sample grids and scatter plots as pictures, and PNG files of them."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def _tile(tiles: np.ndarray, rows: int) -> np.ndarray:
 
 
 def scatter(fakes: Tensor, reals: Tensor) -> np.ndarray:
-    """Fake points as dots over the density of the real ones. The axes follow the reals, so pictures compare.
+    """Fake points [N, 2, 1, 1] as dots over the density of real ones [M, 2, 1, 1]; a picture, uint8 [PLOT, PLOT, 3].
 
-    Points beyond the frame sit on its edge.
+    The axes follow the reals, so that pictures of one run compare. Points beyond the frame are drawn on its edge.
     """
     real, fake = _points(reals), _points(fakes)
     centre, half = (real.max(0) + real.min(0)) / 2, (real.max(0) - real.min(0)).max() / 2
@@ -69,7 +69,7 @@ def scatter(fakes: Tensor, reals: Tensor) -> np.ndarray:
 
 
 def _points(points: Tensor) -> np.ndarray:
-    """[N, 2]"""
+    """Points [N, 2, 1, 1] as an array [N, 2]; NaN as 0."""
     return np.nan_to_num(points.detach().float().cpu().reshape(len(points), 2).numpy().astype(np.float64))
 
 

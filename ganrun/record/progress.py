@@ -1,4 +1,4 @@
-"""What a run shows while it trains and when it ends."""
+"""The display of a run while it trains, and the summary at its end."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Display:
         """`start` is the step a resumed run goes on from."""
         self.steps, self.console, self.start, self.clock = steps, console, start, clock
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-        self._began = self._spoke = clock()
+        self._began = self._printed_at = clock()
         self._line: str | None = None
-        self._said: str | None = None
+        self._printed: str | None = None
 
     def __enter__(self) -> Display:
         self._began = self.clock()
@@ -43,10 +43,10 @@ class Display:
     ) -> None:
         if self._live is not None:
             self._live.stop()
-        self._say()
+        self._print()
 
     def update(self, step: int, means: Mapping[str, float], images_per_second: float) -> None:
-        """Show where the run is."""
+        """Show step, speed, time left, losses and scores."""
         parts = [
             f"step {step:,}/{self.steps:,}",
             f"{images_per_second:,.0f} images/s",
@@ -56,19 +56,19 @@ class Display:
         self._line = "  ".join(parts)
         if self._live is not None:
             self._live.update(self._display(step, parts), refresh=True)  # no thread of its own: training has all cores
-        if self._said is None or step >= self.steps or self.clock() - self._spoke >= EVERY:
-            self._say()
+        if self._printed is None or step >= self.steps or self.clock() - self._printed_at >= EVERY:
+            self._print()
 
     def _left(self, step: int) -> float:
         """Seconds until the last step, at the pace so far."""
         done = step - self.start
         return (self.clock() - self._began) / done * (self.steps - step) if done > 0 else float("inf")
 
-    def _say(self) -> None:
-        """The line of now, once, to the log and where there is no display."""
-        if self._line is None or self._line == self._said:
+    def _print(self) -> None:
+        """The current line, once: to the log, and to the console where there is no display."""
+        if self._line is None or self._line == self._printed:
             return
-        self._said, self._spoke = self._line, self.clock()
+        self._printed, self._printed_at = self._line, self.clock()
         logger.info(self._line)
         if self._live is None:
             self.console.print(self._line, soft_wrap=True, highlight=False, markup=False)
@@ -84,7 +84,7 @@ class Display:
 
 
 def metrics(means: Mapping[str, float]) -> list[str]:
-    """The losses, and how well the discriminator tells real from fake: as probabilities where the loss has them."""
+    """The losses, and the discriminator's mean outputs: as probabilities where the loss has them, else as scores."""
     losses = [(name, loss(means, player)) for name, player in (("D", "discriminator"), ("G", "generator"))]
     text = "loss " + " ".join(f"{name} {value:.4g}" for name, value in losses if value is not None)
     named = [("D(x)", "balance/D(x)"), ("D(G(z))", "balance/D(G(z))")]
@@ -118,7 +118,7 @@ def summary(
     checkpoint: Path | None,
     best: Path | None = None,
 ) -> None:
-    """Say where everything is, once, with commands that can be pasted."""
+    """Print where everything is, with commands that can be pasted."""
     here = shown(folder)
     rows = [
         ("run", f"{here}  (step {step:,}, {duration(seconds)})"),

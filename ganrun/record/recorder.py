@@ -1,4 +1,4 @@
-"""The measures of every update, kept on the device and written in batches."""
+"""Metrics of every update: kept on the device, written in batches to TensorBoard and metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Pending(NamedTuple):
 
 @dataclass(frozen=True)
 class Columns:
-    """What a player's measures mean: equal keys share one, so an update only stacks its numbers."""
+    """What the K values of an update mean. Updates of a player with the same keys share one."""
 
     player: str
     keys: tuple[str, ...]
@@ -45,6 +45,7 @@ class Columns:
 
     @classmethod
     def of(cls, player: str, keys: tuple[str, ...], layers: Mapping[str, list[str]]) -> Columns:
+        """Columns for these keys; `layers` holds the keys of the gradient norms of each layer, by tag."""
         own = {tag: set(names) & set(keys) for tag, names in layers.items()}
         present = [tag for tag, names in own.items() if names]
         covered = set().union(*own.values())
@@ -55,11 +56,14 @@ class Columns:
 
     @property
     def total(self) -> str:
+        """The tag of the sum of the player's terms."""
         return f"loss/{self.player}/total"
 
     def table(self, values: np.ndarray, *, total: bool) -> tuple[list[str], np.ndarray]:
         """Tags [T] and what to write under them [N, T], from the values of N updates [N, K]."""
-        norms = np.sqrt(values**2 @ self.members)  # a layer's norm is that of all its parameters together
+        # A layer's norm is that of all its parameters together. In float32, as every other value: float64 holds the sum
+        # of a window of them exactly, so that its mean does not depend on where checkpoints have cut the window.
+        norms = np.sqrt(values**2 @ self.members).astype(np.float32).astype(np.float64)
         parts = [values[:, self.plain], norms]
         if total and self.total not in self.keys:
             return [*self.tags, self.total], np.hstack([*parts, values[:, self.terms].sum(1, keepdims=True)])
@@ -67,14 +71,14 @@ class Columns:
 
 
 class Recorder:
-    """Keeps every update's measures on the device; one copy to the host for many steps.
+    """Keeps the metrics of every update on the device; one copy to the host for many steps.
 
     Each update becomes one event at its step. When a player has several updates in a step, the event file holds
     them all in order; TensorBoard's default reader shows the last of them, `--load_fast=false` shows each.
     """
 
     def __init__(self, folder: RunFolder, *, every: int, layers: Layers, purge_step: int | None = None):
-        """`purge_step` is the first step that will be recorded anew: what an earlier process wrote of it is dropped."""
+        """`purge_step` is the first step that will be recorded anew: earlier records from there on are dropped."""
         self.every = every
         self._layers = {player: tagged(player, own) for player, own in layers.items()}
         self._columns: dict[tuple[str, tuple[str, ...]], Columns] = {}
@@ -91,33 +95,38 @@ class Recorder:
             self._events = EventFile(folder.path, purge_step=purge_step)
 
     def due(self, step: int) -> bool:
+        """Whether a log ends at this step."""
         return step % self.every == 0
 
     def add(self, step: int, player: str, names: tuple[str, ...], values: Tensor) -> None:
-        """Keep what one update measured: values [K] by name. Asks nothing of the device and waits for nothing."""
+        """Keep the metrics of one update: K names, and values [K] on the device. Does not wait for the device."""
         columns = self._columns.get((player, names))
         if columns is None:
             columns = self._columns[player, names] = Columns.of(player, names, self._layers.get(player, {}))
         self._pending.append(Pending(step, time.time(), columns, values))
 
-    def flush(self, step: int, extra: Mapping[str, float], *, images: int | None = None) -> dict[str, float]:
-        """Write all that was kept; return the means of each measure since the last time, and `extra` with them."""
+    def flush(self, step: int, extra: Mapping[str, float]) -> dict[str, float]:
+        """Write all that was kept; return the mean of each metric since the last flush, and `extra` with them.
+
+        Raises Stopped for a value that is not finite, and EnvironmentFailed when nothing can be written.
+        """
         try:
             self.write()
-        finally:  # what came before a number that is not finite is worth keeping
+        finally:  # also when a value is not finite: what came before it is worth keeping
             means = {tag: total / count for tag, (total, count) in self._window.items()} | dict(extra)
             self.means, self._window, self._step = means, {}, step
             with environment("cannot write what the run records"):
                 if extra:
                     self._events.scalars(step, extra, extra.values())
                     self._events.flush()
-                self._append({"step": step, "time": round(time.time(), 3), "images": images} | means)
+                self._append({"step": step, "time": round(time.time(), 3)} | means)
         return means
 
     def write(self) -> None:
         """Write the events of the updates so far, by one copy to the host; the means go on.
 
-        To be called before a checkpoint between two flushes, so that a run that is killed and resumed misses no update.
+        Call it before a checkpoint between two flushes, so that a run that is killed and resumed misses no update.
+        Raises Stopped for a value that is not finite, and EnvironmentFailed when nothing can be written.
         """
         pending, self._pending = self._pending, []
         rows = fetch([update.values for update in pending])
@@ -128,15 +137,24 @@ class Recorder:
         stop_if_not_finite(pending, rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """The sums of the window that is open, and the means of the last one, as plain values."""
-        return {"window": {tag: list(sums) for tag, sums in self._window.items()}, "means": dict(self.means)}
+        """The sums of the window that is open, and the means of the last one, as plain values.
+
+        Without those that depend on the clock: equal runs have equal checkpoints.
+        """
+        return {
+            "window": {tag: list(sums) for tag, sums in self._window.items()},
+            "means": {tag: mean for tag, mean in self.means.items() if not tag.startswith("speed/")},
+            "several": sorted(self._several),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with the window that was open."""
+        """Continue the window that was open."""
         self._window = {tag: (float(total), int(count)) for tag, (total, count) in state.get("window", {}).items()}
         self.means = dict(state.get("means", {}))
+        self._several = set(state.get("several", ()))
 
     def text(self, tag: str, markdown: str) -> None:
+        """Show a text in Markdown."""
         with environment("cannot write what the run records"):
             self._events.text(tag, markdown)
 
@@ -157,6 +175,7 @@ class Recorder:
             self._events.flush()
 
     def close(self) -> None:
+        """Close the event file."""
         with environment("cannot write what the run records"):
             self._events.close()
 
@@ -215,7 +234,7 @@ def fetch(values: list[Tensor]) -> list[np.ndarray]:
 
 
 def stop_if_not_finite(pending: list[Pending], rows: list[np.ndarray]) -> None:
-    """End the run at the first number that is not finite."""
+    """Raises Stopped at the first value that is not finite."""
     for update, row in zip(pending, rows, strict=True):
         bad = np.flatnonzero(~np.isfinite(row))
         if len(bad):

@@ -1,4 +1,4 @@
-"""What tells runs apart, for the HParams tab and for sweepers."""
+"""Hyperparameters of a run, for TensorBoard's HParams page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ROLES = ("discriminator", "generator")
 
 
 def hyperparameters(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """What tells the runs of a sweep apart: the parts by name, and whatever was asked for."""
+    """The chosen parts by name, the main numbers, and every override: the columns that differ between runs."""
     parts = {
         "model": settings["model"]["generator"]["_target_"].split(".")[-2],
         "loss": settings["loss"]["_target_"].split(".")[-1],
@@ -18,5 +18,5 @@ def hyperparameters(settings: Mapping[str, Any], overrides: Sequence[str]) -> di
         **{key: settings[key] for key in ("batch", "seed", "steps")},
         **{f"optim.{name}.lr": str(settings["optim"][name]["lr"]) for name in ROLES},
     }
-    asked = (override.lstrip("~+").split("=", 1) for override in overrides)
-    return parts | {pair[0]: pair[-1] for pair in asked if pair[0] not in parts}
+    typed = (override.lstrip("~+").split("=", 1) for override in overrides)
+    return parts | {pair[0]: pair[-1] for pair in typed if pair[0] not in parts}

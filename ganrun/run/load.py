@@ -65,7 +65,7 @@ class LoadedRun:
             return draw(self.game, n, seed=seed, labels=self._labels(n, labels))
 
     def _labels(self, n: int, labels: Sequence[int] | Tensor | int | None) -> Tensor | None:
-        """The labels as a tensor. [n] int64"""
+        """The labels to draw, [n] int64; None for any. Raises ConfigError for labels that the run does not have."""
         if labels is None:
             return None
         if not self.game.classes:

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT end a run in order: a checkpoint at the step reached, then exit 143 or 130."""
+"""SIGTERM and SIGINT: a run saves a checkpoint at the step it has reached, then exits with 143 or 130."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ PR_SET_PDEATHSIG = 1
 
 
 class Interrupted(BaseException):
-    """A signal came while there was nothing to save yet."""
+    """A signal that came before there was anything to save."""
 
     def __init__(self, number: int):
         self.number = number
 
 
 def behind(error: BaseException | None) -> Interrupted | None:
-    """The interruption that an error came of: what makes way for one may fail at that, in a `finally`."""
+    """The interruption that led to this error, as when code in a `finally` fails; None without one."""
     while error is not None and not isinstance(error, Interrupted):
         error = error.__context__
     return error
 
 
 class Signals:
-    """Turns the first signal into a wish that the loop reads; before the loop, into `Interrupted`.
+    """Records the first signal for the loop to read; before the loop, raises `Interrupted`.
 
     A second SIGINT exits at once.
     """
@@ -41,6 +41,7 @@ class Signals:
         self._owns_process = True
 
     def install(self) -> Signals:
+        """Handle SIGTERM and SIGINT from now on; returns itself."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         end_with_parent()
@@ -65,9 +66,9 @@ class Signals:
                 signal.signal(number, handler)
 
     def defer(self) -> None:
-        """From now on the loop looks at `received` between steps."""
+        """From now on the loop reads `received` between steps. Raises Interrupted for a signal that came before."""
         self._deferred = True
-        if self.received is not None:  # it came where Python ignores what a handler raises
+        if self.received is not None:  # it came where Python ignores an exception of a handler
             raise Interrupted(self.received)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -83,7 +84,7 @@ class Signals:
 
 
 def end_with_parent() -> None:
-    """A job gets SIGTERM when its sweep dies, however it dies. Only Linux can do that."""
+    """Have the kernel send SIGTERM to this job when its sweep dies, however it dies. Linux only."""
     parent = os.environ.pop(PARENT, None)
     if parent is None or not sys.platform.startswith("linux"):
         return

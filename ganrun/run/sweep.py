@@ -1,4 +1,4 @@
-"""Sweeps: one process a job, a table at the end."""
+"""Sweeps: one process for each job, and a table at the end."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REASONS = {
     128 + signal.SIGTERM: "interrupted",
 }
 WIDE = 160  # columns of a table that no terminal shows
-SAID = "ganrun: error: "
+PREFIX = "ganrun: error: "  # of a message on standard error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +46,7 @@ class Job:
 
     @property
     def arguments(self) -> list[str]:
+        """Of `ganrun`, to run this job."""
         quoted = self.folder.replace("\\", "\\\\").replace("'", "\\'")
         return [*self.options, *self.overrides, f"hydra.run.dir='{quoted}'"]
 
@@ -57,8 +58,8 @@ class JobOutcome:
     job: Job
     code: int | None  # its exit code; negative: the signal that killed it; None: it was never started
     seconds: float = 0.0
-    said: str = ""  # why, in the words of the job
-    objective: float | None = None  # the figure that `objective` names, for sweepers that optimise
+    message: str = ""  # why it failed, as the job itself printed it
+    objective: float | None = None  # the metric that the setting `objective` names, for sweepers that optimise
 
     @property
     def ended(self) -> str:
@@ -70,33 +71,33 @@ class JobOutcome:
         if self.code < 0:
             name = signal.Signals(-self.code).name
             return f"killed by {name}" + (" (out of memory?)" if -self.code == signal.SIGKILL else "")
-        told = self.said or self.code > 128
-        reason = REASONS.get(self.code, "failed") if told else "ended without a word"
-        return f"{reason} (exit code {self.code})"
+        explained = self.message or self.code > 128
+        how = REASONS.get(self.code, "failed") if explained else "failed without an error message"
+        return f"{how} (exit code {self.code})"
 
 
 class Processes:
-    """The jobs of one launch, each in a process; an interrupted sweep takes those that run along."""
+    """The jobs of one launch, each in a process; an interrupted sweep ends those that are running."""
 
     def __init__(self, jobs: Sequence[Job]):
-        self.jobs, (self.common, self.names) = jobs, told_apart(jobs)
+        self.jobs, (self.common, self.names) = jobs, split_overrides(jobs)
         self.console = Console(soft_wrap=True, markup=False, highlight=False, emoji=False)
         self.alive: set[subprocess.Popen] = set()
         self.ended = self.suspicious = False
         self.lock = Lock()
 
     def run(self, job: Job) -> JobOutcome:
-        """Play this job, and say so."""
+        """Run this job, or refuse it where that is known already; prints how it ended."""
         if self.suspicious and not self.ended and (line := self.refusals.get(job.number)):
-            outcome = JobOutcome(job=job, code=CONFIG_ERROR, said=line)
+            outcome = JobOutcome(job=job, code=CONFIG_ERROR, message=line)
         else:
-            outcome = self._play(job)
+            outcome = self._run(job)
         self.suspicious |= outcome.code == CONFIG_ERROR
         if outcome.code is not None:
             self.console.print(f"job {job.number}: {outcome.ended}")
         return outcome
 
-    def _play(self, job: Job) -> JobOutcome:
+    def _run(self, job: Job) -> JobOutcome:
         began = time.monotonic()
         with tempfile.TemporaryFile() as errors:
             with self.lock:
@@ -115,7 +116,7 @@ class Processes:
             job=job,
             code=code,
             seconds=time.monotonic() - began,
-            said=why(text) if code else "",
+            message=reason(text) if code else "",
             objective=objective(job) if code == 0 else None,
         )
 
@@ -131,7 +132,7 @@ class Processes:
 
     @cached_property
     def refusals(self) -> dict[int, str]:
-        """Which jobs would be refused and why, asked once, when a job was: what is common need not fail in each."""
+        """The errors of all jobs that would be refused, found by one process when the first job was refused."""
         process = self._start("ganrun.cli.dry_run", stdin=subprocess.PIPE, errors=subprocess.DEVNULL)
         with self.lock:
             self.alive.add(process)
@@ -141,7 +142,7 @@ class Processes:
         return {job.number: line for job, line in zip(self.jobs, lines, strict=False) if line}
 
     def end(self) -> None:
-        """Ask the living jobs to stop; each writes a checkpoint first."""
+        """Stop the running jobs; each writes a checkpoint first."""
         with self.lock:
             self.ended = True
         for process in list(self.alive):
@@ -149,7 +150,7 @@ class Processes:
 
 
 def run_jobs(jobs: Sequence[Job], outcomes: list[JobOutcome], *, at_once: int) -> list[JobOutcome]:
-    """Run every job, `at_once` at a time; none of them can end the others. Adds to `outcomes` even when interrupted."""
+    """Run every job, `at_once` at a time; a job that fails ends no other. Adds to `outcomes` even when interrupted."""
     processes = Processes(jobs)
     if len(jobs) > 1:
         processes.console.print(f"{len(jobs)} jobs, {at_once} at a time: {processes.common}")
@@ -164,22 +165,23 @@ def run_jobs(jobs: Sequence[Job], outcomes: list[JobOutcome], *, at_once: int) -
             outcomes += [future.result() for future in futures]
 
 
-def told_apart(jobs: Sequence[Job]) -> tuple[str, dict[int, str]]:
-    """The overrides that all jobs have, and for each job the others."""
+def split_overrides(jobs: Sequence[Job]) -> tuple[str, dict[int, str]]:
+    """The overrides that all jobs have in common, and for each job's number the others."""
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     names = {job.number: " ".join(o for o in job.overrides if o not in common) for job in jobs}
     shared = " ".join(o for o in jobs[0].overrides if o in common)
     return shared, {number: name or "as configured" for number, name in names.items()}
 
 
-def why(text: str) -> str:
-    """The reason among what a process said on standard error: its complaints, or else its last line."""
+def reason(text: str) -> str:
+    """Why a process failed, from its standard error: its error messages, or else the last line."""
     lines = text.strip().splitlines()
-    complaints = [line.removeprefix(SAID) for line in lines if line.startswith(SAID)]
+    complaints = [line.removeprefix(PREFIX) for line in lines if line.startswith(PREFIX)]
     return "\n".join(complaints or lines[-1:])
 
 
 def objective(job: Job) -> float | None:
+    """The objective that a finished job wrote into summary.json; None without one."""
     try:
         return json.loads((Path(job.folder) / "summary.json").read_text()).get("objective")
     except (OSError, ValueError):
@@ -187,23 +189,23 @@ def objective(job: Job) -> float | None:
 
 
 def refuse_common(outcomes: Sequence[JobOutcome]) -> None:
-    """When every job was refused for the same reason, refuse the sweep for it."""
-    endings = {(outcome.code, outcome.said) for outcome in outcomes}
+    """Raises ConfigErrors when every job was refused for the same reason: then the sweep is refused for it."""
+    endings = {(outcome.code, outcome.message) for outcome in outcomes}
     if len(endings) == 1 and outcomes[0].code == CONFIG_ERROR:
-        raise ConfigErrors(outcomes[0].said.splitlines())
+        raise ConfigErrors(outcomes[0].message.splitlines())
 
 
 def print_table(outcomes: Sequence[JobOutcome], console: Console | None = None) -> int:
-    """Say how every job ended; returns how many failed."""
+    """Print how every job ended; returns how many failed."""
     console = console or Console(width=None if sys.stdout.isatty() else WIDE)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("job", justify="right")
     table.add_column("ended", overflow="fold", max_width=console.width // 3)
     table.add_column("overrides, and why it failed", overflow="fold")
-    common, names = told_apart([outcome.job for outcome in outcomes])
+    common, names = split_overrides([outcome.job for outcome in outcomes])
     for outcome in outcomes:
-        told = [names[outcome.job.number], *(f"  {line}" for line in outcome.said.splitlines())]
-        table.add_row(str(outcome.job.number), Text(outcome.ended), Text("\n".join(told)))
+        cell = [names[outcome.job.number], *(f"  {line}" for line in outcome.message.splitlines())]
+        table.add_row(str(outcome.job.number), Text(outcome.ended), Text("\n".join(cell)))
     failed = sum(outcome.code != 0 for outcome in outcomes)
     console.print()
     console.print(table)
