@@ -29,7 +29,7 @@ from ganrun.core.schedule import Constant
 from ganrun.core.traits import Traits, facts
 from ganrun.games.latent import LatentGame
 from ganrun.tricks.replay import Replay
-from ganrun.tricks.views import InstanceNoise
+from ganrun.tricks.noise import InstanceNoise
 
 SHAPE = BatchShape(4, 2)
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from commands import TINY, Nursery, Started, checkpoints, config, refusal, same_state
 
-from ganrun import __version__
+from ganrun.version import __version__
 
 TRICKS = "tricks=[ema,instance_noise,noisy_labels]"  # an average, a schedule and draws
 LONG = "steps=1000000"
