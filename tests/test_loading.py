@@ -52,7 +52,7 @@ def test_a_gallery_shows_samples_of_each_run(finished: Path, tmp_path: Path):
     subprocess.run([sys.executable, SCRIPTS / "gallery.py", out, finished, dense, dense], check=True)
     picture = np.asarray(Image.open(out).convert("L"), dtype=int)
     assert picture.shape == (2 * (18 + 67) + 8, 2 * 331 + 8)  # two rows of two panels, of tiles of 32 with gaps of 1
-    samples = to_bytes(draw(load_run(dense)[0], 20, seed=0))[..., 0].astype(int)
+    samples = to_bytes(draw(load_run(dense)[0].game, 20, seed=0))[..., 0].astype(int)
     assert samples.std() > 20
     for top, left in ((18, 331 + 8), (18 + 67 + 8 + 18, 0)):
         for number in (0, 9, 10):

@@ -158,8 +158,11 @@ def play(cfg: DictConfig, hydra: Any, signals: Signals) -> tuple[int, float | No
     with loading_torch():
         from ganrun.run.session import Session
 
+    from omegaconf import OmegaConf
+
     session = Session(signals=signals)
-    code = session.start(cfg, Path(hydra.runtime.output_dir), overrides=list(hydra.overrides.task))
+    typed: Any = OmegaConf.to_container(hydra.overrides.task)  # as typed: a reference in it is not resolved
+    code = session.start(cfg, Path(hydra.runtime.output_dir), overrides=typed)
     return code, session.objective
 
 
