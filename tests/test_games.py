@@ -28,8 +28,8 @@ from ganrun.core.pair import Pair
 from ganrun.core.schedule import Constant
 from ganrun.core.traits import Traits, facts
 from ganrun.games.latent import LatentGame
-from ganrun.tricks.replay import Replay
 from ganrun.tricks.noise import InstanceNoise
+from ganrun.tricks.replay import Replay
 
 SHAPE = BatchShape(4, 2)
 

@@ -18,7 +18,7 @@ from ganrun.config.combination import between, diagnostics, set_twice
 from ganrun.config.instantiate import Maker
 from ganrun.config.players import Momentum, make_players
 from ganrun.config.rules import check_force
-from ganrun.config.validate import resolve
+from ganrun.config.validate import check_settings, resolve
 from ganrun.core.context import Batch, BatchShape, Condition, Role
 from ganrun.core.engine import Eager
 from ganrun.core.errors import ConfigError
@@ -81,6 +81,7 @@ def build(cfg: DictConfig) -> Run:
     device = find_device(cfg.engine.device)
     dataset = open_data(cfg, make)
     settings = resolve(cfg)
+    check_settings(settings)
     check_force(settings["force"])
     parts = assemble(settings, make)
     check_streams(parts.game, dataset)

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ganrun.config.compose import flat, leaves
 from ganrun.config.overrides import read_overrides
-from ganrun.config.validate import check_values, resolve
+from ganrun.config.validate import check_values
 from ganrun.core.errors import ConfigError, nearest
 from ganrun.record.folder import OLD, RunFolder, is_run
 from ganrun.version import __version__
@@ -38,7 +38,7 @@ def reopen(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]
         found, expected = f"this run used {', '.join(missing)}", "them to be listed again: a file makes no code run"
         raise ConfigError("plugins", found, expected, f"ganrun resume {run} 'plugins=[{','.join(wanted)}]'")
     changes = _changes(before, flat(OmegaConf.to_container(cfg)))
-    check_values(OmegaConf.create(resolve(cfg)))  # a reference in the file gets no further than its value
+    check_values(cfg)
     return cfg, changes
 
 

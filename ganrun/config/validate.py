@@ -34,7 +34,11 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
 
 def check_values(cfg: DictConfig) -> None:
     """Raises ConfigError unless every part is there and the numbers that no part checks can be those of a run."""
-    settings: Any = OmegaConf.to_container(cfg)  # as written: what refers to another key is checked by its part
+    check_settings(OmegaConf.to_container(cfg))  # as written; references are checked once they are resolved
+
+
+def check_settings(settings: Any) -> None:
+    """Raises ConfigError as `check_values` does, of plain data."""
     refusals = [*_parts(settings), *_numbers(settings), *_names(settings)]
     if refusals:
         raise refusals[0] if len(refusals) == 1 else ConfigErrors(map(str, refusals))

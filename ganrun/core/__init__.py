@@ -1,1 +1,1 @@
-"""The contest: pair, game, update, engine, loop. Imports no other room; knows no model, loss or trick by name."""
+"""The training loop: pair, game, update, engine. Imports no other room; knows no model, loss or trick by name."""

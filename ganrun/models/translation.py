@@ -27,7 +27,7 @@ class Residual(nn.Module):
         )  # fmt: skip
 
     def forward(self, maps: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C, H, W]"""
+        """The maps plus what two convolutions make of them. [B, C, H, W] -> [B, C, H, W]"""
         inner: Tensor = self.inner(maps)
         return maps + inner
 
@@ -71,7 +71,7 @@ class Generator(nn.Module):
         return Traits()
 
     def forward(self, image: Tensor, condition: Tensor | None = None) -> Tensor:
-        """[B, C, H, W] in [-1, 1] -> [B, C, H, W] in [-1, 1]. A condition is not read."""
+        """Translate an image; a condition is not read. [B, C, H, W] in [-1, 1] -> [B, C, H, W] in [-1, 1]"""
         translated: Tensor = self.to_image(self.blocks(image))
         return translated
 
@@ -105,7 +105,7 @@ class Discriminator(base.Discriminator):
         _initialise(self, scale)
 
     def forward(self, images: Tensor, condition: Tensor | None = None) -> DiscriminatorOutput:
-        """[B, C, H, W] -> scores of patches [B, 1, h, w] and features. A condition is not read."""
+        """Scores of patches [B, 1, h, w] and features; a condition is not read. [B, C, H, W]"""
         features = []
         hidden = images
         for block in self.blocks:

@@ -1,1 +1,1 @@
-"""One run, or many: session, callbacks, signals, sweeps. Plays what `config` built; knows no part by name."""
+"""One run, or many: session, callbacks, signals, sweeps. Trains what `config` built; knows no part by name."""

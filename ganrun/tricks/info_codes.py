@@ -118,6 +118,8 @@ class InfoCodes(Trick):
         return net
 
     def _check(self, net: Any) -> None:
+        if not hasattr(net, "latent"):
+            raise ConfigError(".", "the generator has no noise for codes to be part of", "one that has")
         if net.latent <= self.size:
             found = f"{net.latent} numbers of noise, and the last {self.size} of them become codes"
             raise ConfigError(".", found, f"more than {self.size}",

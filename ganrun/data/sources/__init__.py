@@ -1,1 +1,1 @@
-"""Batch sources: a data set drawn as shuffled batches, resident on the device or streamed by workers."""
+"""Batch sources: shuffled batches of a data set, resident on the device or streamed. Reads no file itself."""
