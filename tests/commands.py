@@ -103,7 +103,9 @@ def environment(**more: str) -> dict[str, str]:
     """One thread, so that tests side by side do not wait for each other; this checkout."""
     paths = [str(ROOT), *filter(None, [more.pop("PYTHONPATH", "")])]
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("HYDRA_", "GANRUN_TAG", "COLUMNS"))}
-    return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ":".join(paths)} | more
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)  # as a user has it: compiled once
+    cache = str(ROOT / ".pytest_cache" / "bytecode")
+    return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ":".join(paths), "PYTHONPYCACHEPREFIX": cache} | more
 
 
 def fresh(*arguments: str, folder: Path, python: Sequence[str] = (), **more: Any) -> Ended:

@@ -150,11 +150,12 @@ def test_no_update_waits_for_a_gpu(kind: str, name: str) -> None:
     overrides = [o for o in hosted(kind, name) if not o.startswith("engine.device")]
     run = build(composed(*overrides, "engine.device=cuda"))
     play(run, 0, 1)
+    run.engine.begin(Progress(1))  # between updates the host may wait: `throttle` reads its number there
+    updates = [(update, drawn(run, update)) for update in run.updates(run.game, 1)]
     torch.cuda.set_sync_debug_mode("error")
     try:
-        run.engine.begin(Progress(1))
-        for update in run.updates(run.game, 1):
-            run.engine.run(update, drawn(run, update))
+        for update, batches in updates:
+            run.engine.run(update, batches)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

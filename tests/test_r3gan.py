@@ -173,7 +173,7 @@ def test_five_schedules() -> None:
     for step in (0, 50, 100, 10**6):
         run.engine.begin(Progress(step))
         group = player.optimizer.param_groups[0]
-        found[step] = (group["lr"], *group["betas"], tricks["r1"].weight().item(), tricks["r2"].weight().item(),
+        found[step] = (float(group["lr"]), *group["betas"], tricks["r1"].weight().item(), tricks["r2"].weight().item(),
                        tricks["augmentation"].p().item(), 1 - tricks["ema"].weight().item())  # fmt: skip
     assert found[0] == pytest.approx((2e-4, 0.0, 0.9, 0.05, 0.05, 0.0, 0.0))
     half_life = 0.5 ** (4 / 2.5e6)

@@ -585,5 +585,5 @@ def test_the_checker_finds_a_base_configuration_for_these_tricks() -> None:
     checker = CompatibilityChecker()
     for name in ("path_length", "style_mixing"):
         verdict = checker.with_loss(name, "nonsaturating")
-        assert verdict.host.model == "stylegan2" and not verdict.diagnostics
+        assert verdict.base.model == "stylegan2" and not verdict.diagnostics
     assert ask("nonsaturating", ["path_length"], BaseConfiguration("dcgan", 16, "none", ())).refused

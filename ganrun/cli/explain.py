@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from itertools import groupby
 from typing import Any
@@ -17,6 +17,7 @@ from torch import nn
 
 from ganrun.cli.trace import leaves, trace
 from ganrun.config.build import Run, build
+from ganrun.config.validate import find
 from ganrun.core.context import Update
 from ganrun.core.engine import chain_of
 from ganrun.core.pair import Pair
@@ -142,7 +143,7 @@ class Explanation:
         self._columns(rows)
         for name, trick in pair.tricks.items():
             if isinstance(trick, Setting):
-                values = ", ".join(f"{key} = {_value(self.run.settings, key)}" for key in trick.sets)
+                values = ", ".join(f"{key} = {find(self.run.settings, key)}" for key in trick.sets)
                 self._say(f"{name}: a setting; {values}")
             else:
                 self._say(f"{name}: {_first_line(trick)}")
@@ -235,10 +236,3 @@ def _optimizer(player: Any, steps: int) -> str:
     return ", ".join(
         [f"{type(player.optimizer).__name__}, learning rate {rate}", *(f"{k} {v}" for k, v in shown.items())]
     )
-
-
-def _value(settings: Mapping[str, Any], key: str) -> Any:
-    node: Any = settings
-    for word in key.split("."):
-        node = node[word]
-    return node

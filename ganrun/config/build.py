@@ -18,7 +18,7 @@ from ganrun.config.combination import between, diagnostics, set_twice
 from ganrun.config.instantiate import Maker
 from ganrun.config.players import Momentum, make_players
 from ganrun.config.rules import check_force
-from ganrun.config.validate import check_settings, resolve
+from ganrun.config.validate import check_settings, find, resolve
 from ganrun.core.context import Batch, BatchShape, Condition, Role
 from ganrun.core.engine import Eager
 from ganrun.core.errors import ConfigError
@@ -70,7 +70,7 @@ class Run:
         return next(iter(self.data.sources.values()))
 
 
-def build(cfg: DictConfig) -> Run:
+def build(cfg: DictConfig, rank: Rank = ALONE) -> Run:
     """Build a run. Raises ConfigError, with every contradiction at once, before anything is written.
 
     What is measured of the data is written into the configuration before it is resolved, once, for the networks to
@@ -86,7 +86,7 @@ def build(cfg: DictConfig) -> Run:
     parts = assemble(settings, make)
     check_streams(parts.game, dataset)
     check_agreement(parts.game, dataset)
-    data = _streams(settings, dataset, device)
+    data = _streams(settings, dataset, device, rank)
     game = placed_on(parts.game, device)
     reseed(settings["seed"], "bind")
     game.bind(data.examples(settings["batch"]))
@@ -102,6 +102,7 @@ def build(cfg: DictConfig) -> Run:
         engine=Eager(game, make_players(settings, make, game), device=device, autocast=autocast),
         updates=parts.updates,
         diagnostics=parts.diagnostics,
+        rank=rank,
     )
 
 
@@ -262,17 +263,20 @@ def _check_sets(settings: Mapping[str, Any], make: Maker, tricks: Mapping[str, T
     for name, trick in tricks.items():
         for key in getattr(trick, "sets", ()):
             place, _, last = key.rpartition(".")
-            node: Any = settings
-            for word in place.split("."):
-                node = node[word]
+            node = find(settings, place)
             part = make.part(node["_target_"], place) if "_target_" in node else None
             if part and last not in inspect.signature(part).parameters:
                 found = f"sets {key}, which {part.__module__.split('.')[-1]} does not have"
                 raise ConfigError(f"tricks.{name}", found, "a model that has it", "model=dcgan")
 
 
-def _streams(settings: Mapping[str, Any], dataset: DataSets, device: torch.device) -> Streams:
+def _streams(settings: Mapping[str, Any], dataset: DataSets, device: torch.device, rank: Rank) -> Streams:
     engine = settings["engine"]
     return open_streams(
-        dataset, seed=settings["seed"], device=device, workers=engine["workers"], memory=engine["memory"]
+        dataset,
+        seed=settings["seed"],
+        device=device,
+        workers=engine["workers"],
+        memory=engine["memory"],
+        rank=rank,
     )

@@ -13,7 +13,7 @@ def conf_folder() -> Path:
     """The package's own YAML files: `ganrun/conf` in an installed wheel, `conf` beside `ganrun` in a checkout."""
     package = Path(__file__).parents[1]
     packaged = package / "conf"
-    return packaged if packaged.is_dir() else package.parent / "conf"
+    return packaged if (packaged / "config.yaml").is_file() else package.parent / "conf"  # not what git left behind
 
 
 CONF = conf_folder()

@@ -1,4 +1,4 @@
-"""Which of several processes this one is. One process today; data order, noise and recording take it already."""
+"""The place of this process among those that train together: today one. Data order, noise and recording take it."""
 
 from typing import NamedTuple
 

@@ -94,6 +94,22 @@ class EventFile:
         self._records.write(event.SerializeToString())
 
 
+class NoEvents(EventFile):
+    """An event file that is not there: of a process that leaves writing to another."""
+
+    def __init__(self) -> None:
+        """Opens nothing."""
+
+    def flush(self) -> None:
+        """Nothing is kept."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _write(self, event: Event) -> None:
+        """Drop the event."""
+
+
 def _new_file(folder: Path) -> Path:
     """TensorBoard reads a folder's files by the time in their names, so each must be later than those before it."""
     times = [int(path.name.removeprefix(PREFIX).split(".")[0]) for path in folder.glob(PREFIX + "[0-9]*")]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ganrun.core.errors import Stopped
 from ganrun.record.atomic import environment, write_atomically
-from ganrun.record.events import EventFile, layout, with_twins
+from ganrun.record.events import EventFile, NoEvents, layout, with_twins
 from ganrun.record.folder import RunFolder
 
 Layers = Mapping[str, Mapping[str, list[str]]]  # player -> layer -> the keys of its gradient norms, in depth order
@@ -77,9 +77,14 @@ class Recorder:
     them all in order; TensorBoard's default reader shows the last of them, `--load_fast=false` shows each.
     """
 
-    def __init__(self, folder: RunFolder, *, every: int, layers: Layers, purge_step: int | None = None):
-        """`purge_step` is the first step that will be recorded anew: earlier records from there on are dropped."""
-        self.every = every
+    def __init__(
+        self, folder: RunFolder, *, every: int, layers: Layers, purge_step: int | None = None, writes: bool = True
+    ):
+        """`purge_step` is the first step that will be recorded anew: earlier records from there on are dropped.
+
+        Without `writes` only means are kept: of several processes one writes.
+        """
+        self.every, self._writes = every, writes
         self._layers = {player: tagged(player, own) for player, own in layers.items()}
         self._columns: dict[tuple[str, tuple[str, ...]], Columns] = {}
         self._pending: list[Pending] = []
@@ -90,9 +95,9 @@ class Recorder:
         self._step = 0
         self._lines = folder.metrics
         with environment(f"cannot write what the run records in {folder.path}"):
-            if purge_step is not None:
+            if purge_step is not None and writes:
                 forget(self._lines, purge_step)
-            self._events = EventFile(folder.path, purge_step=purge_step)
+            self._events = EventFile(folder.path, purge_step=purge_step) if writes else NoEvents()
 
     def due(self, step: int) -> bool:
         """Whether a log ends at this step."""
@@ -211,6 +216,8 @@ class Recorder:
 
     def _append(self, line: Mapping[str, Any]) -> None:
         """One line of strict JSON, where a number that is not finite is null."""
+        if not self._writes:
+            return
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
         with self._lines.open("a") as file:
             file.write(json.dumps(clean, allow_nan=False) + "\n")

@@ -69,7 +69,7 @@ class Grids(Callback):
         self.last: Path | None = None  # the newest grid
 
     def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
-        if now.step % self.every == 0 or last:
+        if self.run.rank.writes and (now.step % self.every == 0 or last):
             self.write(now.step)
 
     def write(self, step: int) -> None:
@@ -108,7 +108,8 @@ class Checkpointing(Callback):
         self.next_save = time.monotonic() + min(60.0, self.seconds)  # the first within a minute
 
     def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
-        if now.step % self.every == 0 or last or time.monotonic() >= self.next_save:
+        due = now.step % self.every == 0 or last or time.monotonic() >= self.next_save
+        if self.run.rank.writes and due:
             self.save(now)
 
     def save(self, now: Progress) -> None:

@@ -70,7 +70,8 @@ class Session:
         self.signals.defer()  # until here a signal leaves nothing; from here on it leaves a run that can be resumed
         with closing(run.data), closing(RunFolder.create(path)) as folder:
             folder.start_log()
-            return self._train(run, folder, overrides, Progress(), {})
+            checkpoints = Checkpoints(folder.checkpoints, keep=run.settings["log"]["keep"])
+            return self._train(run, folder, checkpoints, overrides, Progress(), {})
 
     def resume(self, cfg: DictConfig, path: Path, *, overrides: list[str], changes: Mapping[str, str]) -> int:
         """Go on where the run in this folder stopped; returns the exit code. Raises ConfigError before any work."""
@@ -87,7 +88,7 @@ class Session:
                     return self._already(path, start.step)
                 self.signals.defer()
                 self._report_changes(start.step, changes)
-                return self._train(run, folder, overrides, start, saved.get("callbacks", {}))
+                return self._train(run, folder, checkpoints, overrides, start, saved.get("callbacks", {}))
 
     def _already(self, path: Path, step: int) -> int:
         """There is nothing to do: say what would be."""
@@ -105,12 +106,17 @@ class Session:
                 say(self.console, f"  {key}: {change}")
 
     def _train(
-        self, run: Run, folder: RunFolder, overrides: list[str], start: Progress, states: Mapping[str, Any]
+        self,
+        run: Run,
+        folder: RunFolder,
+        checkpoints: Checkpoints,
+        overrides: list[str],
+        start: Progress,
+        states: Mapping[str, Any],
     ) -> int:
         """Train from here on; `states` are those of the callbacks, of a run that is resumed."""
         began = time.monotonic()
         self._describe(run, folder, overrides)
-        checkpoints = Checkpoints(folder.checkpoints, keep=run.settings["log"]["keep"])
         with (
             closing(_recorder(run, folder, start.step)) as recorder,
             Display(steps=run.settings["steps"], console=self.console, start=start.step) as display,
@@ -194,6 +200,7 @@ def _recorder(run: Run, folder: RunFolder, first: int) -> Recorder:
         every=run.settings["log"]["every"],
         layers={name: player.layers(name) for name, player in run.engine.players.items()},
         purge_step=first + 1 if first else None,
+        writes=run.rank.writes,
     )
     recorder.text("configuration", f"```yaml\n{run.yaml}```")
     return recorder

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ganrun.core.context import Context, PairView, Role
 from ganrun.core.errors import ConfigError
+from ganrun.core.found import Found, buffers, parameters
 from ganrun.core.schedule import Schedule, Scheduled, schedule
 from ganrun.core.trick import Trick
 
@@ -45,6 +46,8 @@ class Ema(Trick):
         if warm_up < 1:
             raise ConfigError(".warm_up", f"{warm_up}", "1 or more; 1 is no warm-up", ".warm_up=10")
         self.weight = Scheduled(_Weight(decay, warm_up))
+        self._weights = Found(parameters), Found(parameters)  # of the average, of the generator
+        self._statistics = Found(buffers), Found(buffers)
 
     def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
         """Copy the generator; reads none of the images [B, C, H, W]."""
@@ -53,9 +56,12 @@ class Ema(Trick):
     def after(self, pair: PairView, player: Role) -> None:
         if player != "generator":
             return
-        _approach(list(self.average.parameters()), list(pair.generator.parameters()), self.weight())
-        if buffers := list(self.average.buffers()):
-            torch._foreach_copy_(buffers, list(pair.generator.buffers()))
+        nets = self.average, pair.generator
+        averages, weights = (find(net) for find, net in zip(self._weights, nets, strict=True))
+        _approach(averages, weights, self.weight())
+        copies, originals = (find(net) for find, net in zip(self._statistics, nets, strict=True))
+        if copies:
+            torch._foreach_copy_(copies, originals)
 
     def sampler(self, net: nn.Module) -> nn.Module:
         return self.average
@@ -81,6 +87,8 @@ class HistoricalAveraging(Trick):
         if decay is not None and not 0 <= decay < 1:
             raise ConfigError(".decay", f"{decay}", "null, or 0 <= decay < 1", ".decay=null")
         self.weight, self.decay = weight, decay
+        roles: tuple[Role, Role] = ("generator", "discriminator")
+        self._means, self._weights = ({role: Found(parameters) for role in roles} for _ in range(2))
         self.register_buffer("discriminator_count", torch.ones(()))
         self.register_buffer("generator_count", torch.ones(()))
 
@@ -96,7 +104,8 @@ class HistoricalAveraging(Trick):
         return self._distance(context.pair.generator, "generator")
 
     def _distance(self, net: nn.Module, role: Role) -> Tensor:
-        pairs = zip(net.parameters(), self.averages[role].parameters(), strict=True)
+        weights, means = self._weights[role](net), self._means[role](self.averages[role])
+        pairs = zip(weights, means, strict=True)
         return self.weight * torch.stack([(now - mean).square().sum() for now, mean in pairs]).sum()
 
     def after(self, pair: PairView, player: Role) -> None:
@@ -104,4 +113,5 @@ class HistoricalAveraging(Trick):
         count.add_(1)
         share = 1 / count if self.decay is None else torch.full_like(count, 1 - self.decay)
         net: nn.Module = getattr(pair, player)
-        _approach(list(self.averages[player].parameters()), list(net.parameters()), share)
+        means = self._means[player](self.averages[player])
+        _approach(means, self._weights[player](net), share)

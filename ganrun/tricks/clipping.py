@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ganrun.core.context import PairView, Role
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
+from ganrun.core.found import Found, parameters
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
 from ganrun.tricks.roles import roles
@@ -28,6 +29,7 @@ class WeightClipping(Trick):
         if bound <= 0:
             raise ConfigError(".bound", f"{bound}", "a number above 0", ".bound=0.01")
         self.bound = bound
+        self._weights = Found(parameters)
 
     def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
         """Clamp once before the first update, as the authors' code does. Reads none of the images [B, C, H, W]."""
@@ -35,9 +37,9 @@ class WeightClipping(Trick):
 
     def after(self, pair: PairView, player: Role) -> None:
         if player == "discriminator":
-            parameters: list[Tensor] = list(pair.discriminator.parameters())
-            torch._foreach_clamp_min_(parameters, -self.bound)
-            torch._foreach_clamp_max_(parameters, self.bound)
+            weights = self._weights(pair.discriminator)
+            torch._foreach_clamp_min_(weights, -self.bound)
+            torch._foreach_clamp_max_(weights, self.bound)
 
 
 class GradientClipping(Trick):
@@ -55,12 +57,13 @@ class GradientClipping(Trick):
         if not norm > 0:
             raise ConfigError(".norm", f"{norm}", "a number above 0", ".norm=1")
         self.norm, self.players = norm, roles(".of", of)
+        self._weights = {player: Found(parameters) for player in self.players}
         for player in self.players:
             self.register_buffer(player, torch.zeros(()))
 
     def before(self, pair: PairView, player: Role) -> None:
         if player in self.players:
-            norm = nn.utils.clip_grad_norm_(getattr(pair, player).parameters(), self.norm)
+            norm = nn.utils.clip_grad_norm_(self._weights[player](getattr(pair, player)), self.norm)
             getattr(self, player).copy_(norm)
 
     def metrics(self) -> Mapping[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from ganrun.core import limits
 from ganrun.core.context import Context, PairView, Role
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
+from ganrun.core.found import Found, modules, parameters
 from ganrun.core.schedule import Schedule, Scheduled
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
@@ -141,6 +142,7 @@ class Orthogonal(Trick):
         if not isinstance(weight, Schedule):
             limits.number(".weight", weight, 0)
         self.weight, self.players = Scheduled(weight), roles(".of", of)
+        self._layers = {player: Found(modules) for player in self.players}
 
     def discriminator_term(self, context: Context) -> Tensor:
         return self._term(context.pair.discriminator, "discriminator")
@@ -152,7 +154,7 @@ class Orthogonal(Trick):
         if player not in self.players:
             return torch.zeros_like(self.weight())
         with torch.autocast(self.weight().device.type, enabled=False):  # near 0 it is a difference of large numbers
-            overlaps = [self._overlap(matrix.float()) for matrix in _matrices(net)]
+            overlaps = [self._overlap(matrix.float()) for matrix in _matrices(self._layers[player](net))]
         return self.weight() * torch.stack([*overlaps, torch.zeros_like(self.weight())]).sum()
 
     @staticmethod
@@ -162,9 +164,9 @@ class Orthogonal(Trick):
         return (products - torch.diag_embed(products.diagonal())).square().sum()
 
 
-def _matrices(net: nn.Module) -> Iterator[Tensor]:
+def _matrices(modules: Iterable[nn.Module]) -> Iterator[Tensor]:
     """The weights of dense layers and convolutions as matrices, a row for each output unit or filter. [N, K] each"""
-    for module in net.modules():
+    for module in modules:
         for weight in module.parameters(recurse=False):
             if weight.ndim > 1 and not isinstance(module, nn.Embedding):
                 transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
@@ -187,15 +189,17 @@ class WeightDecay(Trick):
             limits.number(".weight", weight, 0)
         limits.choice(".layers", layers, LAYERS)
         self.weight, self.players, self.layers = Scheduled(weight), roles(".of", of), layers
+        self._weights = {player: Found(parameters) for player in self.players}
 
     def before(self, pair: PairView, player: Role) -> None:
         if player in self.players:
-            learnt = [p for p in self._decaying(getattr(pair, player)) if p.grad is not None]
+            learnt = [p for p in self._decaying(pair, player) if p.grad is not None]
             gradients = [p.grad for p in learnt if p.grad is not None]
             torch._foreach_add_(gradients, torch._foreach_mul(learnt, self.weight()))
 
-    def _decaying(self, net: nn.Module) -> list[Tensor]:
+    def _decaying(self, pair: PairView, player: Role) -> list[Tensor]:
+        net: nn.Module = getattr(pair, player)
         if self.layers == "all":
-            return list(net.parameters())
+            return self._weights[player](net)
         *_, (_, last) = weighted(net)
         return [p for p in last.parameters() if p.ndim > 1]

@@ -32,6 +32,10 @@ class Source(ABC):
         self.dataset, self.seed, self.device, self.rank = dataset, seed, device, rank
         self._order = Order(count=len(dataset), seed=seed, device=self._order_device(), stream=stream)
         self._seen = 0
+        self._open()
+
+    def _open(self) -> None:
+        """Get ready to be read."""
 
     def _order_device(self) -> torch.device:
         """The device of the order: the host, unless images are indexed on the device."""
@@ -109,21 +113,11 @@ class Source(ABC):
 class Resident(Source):
     """All images on the device, indexed there without waiting for the host."""
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        *,
-        seed: int,
-        device: torch.device,
-        rank: Rank = ALONE,
-        stream: str = "data",
-    ):
-        """Copies all images to the device."""
-        super().__init__(dataset, seed=seed, device=device, rank=rank, stream=stream)
-        images, labels = dataset.bulk()
+    def _open(self) -> None:
+        images, labels = self.dataset.bulk()
         # rows of channels last, so that picking rows gives batches in that format without another copy
-        self._images = images.permute(0, 2, 3, 1).contiguous().to(device)  # [N, H, W, C]
-        self._labels = None if labels is None else labels.to(device)
+        self._images = images.permute(0, 2, 3, 1).contiguous().to(self.device)  # [N, H, W, C]
+        self._labels = None if labels is None else labels.to(self.device)
 
     def _order_device(self) -> torch.device:
         return self.device
