@@ -45,7 +45,7 @@ from ganrun.record.recorder import Recorder
 from ganrun.run.callbacks import Checkpointing, Grids, Record
 
 Loop = Callable[[int], None]  # trains this number of steps
-TARGETS = {"bare": 0.95, "usual": 2.0}
+TARGETS = {"bare": 0.97, "usual": 2.0}
 ENDLESS = 10**9
 WARM_UP = 10  # steps before the clock counts
 TURN = 5  # steps of a loop before the next one's turn
