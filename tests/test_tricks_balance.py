@@ -426,7 +426,7 @@ def test_in_a_step_without_updates_samples_are_of_the_current_weights() -> None:
 
 
 def test_two_tricks_that_let_players_sit_out_are_refused() -> None:
-    with pytest.raises(ConfigError, match="who sits out"):
+    with pytest.raises(ConfigError, match="the steps that a player skips"):
         built("tricks=[throttle,checkpoint_swap]")
 
 

@@ -89,7 +89,7 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], str]] = {
     "on_data": ("semi_supervised", {"labelled": 5000}, "renamed.labelled: 5000, and a class has"),
     "diagnostics": ("noisy_labels", {"p": 0.6}, "renamed: p = 0.6 teaches D the inverse, or nothing. "
                     "Try: tricks.renamed.p=0.05 (rule C10)"),
-    "set twice": ("checkpoint_swap", {}, "renamed and tricks.throttle: each sets who sits out a step"),
+    "set twice": ("checkpoint_swap", {}, "renamed and tricks.throttle: each sets the steps that a player skips"),
 }  # fmt: skip
 
 

@@ -62,8 +62,8 @@ RULES: dict[str, Rule] = {
     "C44": Rule("E", "A trick that reads whether D is right needs a loss under which some score means undecided."),
     "C45": Rule("E", "That D has won can be told only from a loss that it cannot bring below 0."),
     "C46": Rule("E", "The best fakes can be chosen only where each is judged alone, not against a real of its own."),
-    "C51": Rule("E", "Tricks on images of one size cannot act on a pyramid of several.", False),
     "C50": Rule("E", "Tricks on styles need a generator that maps noise to a style for each of its layers.", False),
+    "C51": Rule("E", "Tricks on images of one size cannot act on a pyramid of several.", False),
 }
 
 

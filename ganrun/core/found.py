@@ -31,12 +31,12 @@ class Found(Generic[T]):
 
 
 def parameters(net: nn.Module) -> list[Tensor]:
-    """The parameters of a network in its order, of any shapes [...]."""
+    """The parameters of a network in its order. [N, ...] each"""
     return list(net.parameters())
 
 
 def buffers(net: nn.Module) -> list[Tensor]:
-    """The buffers of a network in its order, of any shapes [...]."""
+    """The buffers of a network in its order. [N, ...] each"""
     return list(net.buffers())
 
 

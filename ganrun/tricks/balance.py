@@ -18,7 +18,7 @@ from ganrun.core.trick import Setting, Trick
 from ganrun.tricks.decision import chance_loss, hard_targets, margin
 
 ROLES: tuple[Role, Role] = ("discriminator", "generator")
-SITTING_OUT = keys("who sits out a step")
+SITTING_OUT = keys("the steps that a player skips")
 
 
 class SgdDiscriminator(Setting):
