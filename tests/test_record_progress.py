@@ -9,7 +9,7 @@ import threading
 import pytest
 from rich.console import Console
 
-from ganrun.record.progress import Display, duration, summary
+from ganrun.record.progress import Display, duration, metrics, summary
 
 MEANS = {
     "loss/discriminator/adversarial": 1.25,
@@ -107,3 +107,10 @@ def test_the_summary_holds_commands_that_can_be_pasted(tmp_path, monkeypatch):
 def test_the_display_does_without_torch():
     code = "import sys, ganrun.record.progress; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_of_several_pairs_the_mean_is_shown() -> None:
+    means = {"balance/a_to_b/D(x)": 0.5, "balance/b_to_a/D(x)": 0.75, "balance/a_to_b/D(G(z))": 0.25,
+             "balance/b_to_a/D(G(z))": 0.5, "loss/generator/total": 2.0, "loss/generator/cycle": 1.0}  # fmt: skip
+    assert metrics(means) == ["loss G 2", "D(x) 0.625", "D(G(z)) 0.375"]
+    assert metrics({"score/left/real": 1.0, "score/right/real": 3.0}) == ["loss ", "score of reals 2"]

@@ -8,6 +8,7 @@ import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import fmean
 from types import TracebackType
 
 from rich.console import Console
@@ -84,13 +85,23 @@ class Display:
 
 
 def metrics(means: Mapping[str, float]) -> list[str]:
-    """The losses, and the discriminator's mean outputs: as probabilities where the loss has them, else as scores."""
+    """The losses, and the discriminator's mean outputs: as probabilities where the loss has them, else as scores.
+
+    Of several pairs the mean.
+    """
     losses = [(name, loss(means, player)) for name, player in (("D", "discriminator"), ("G", "generator"))]
     text = "loss " + " ".join(f"{name} {value:.4g}" for name, value in losses if value is not None)
-    named = [("D(x)", "balance/D(x)"), ("D(G(z))", "balance/D(G(z))")]
-    if "balance/D(x)" not in means:
-        named = [("score of reals", "score/real"), ("of fakes", "score/fake")]
-    return [text, *(f"{name} {means[key]:.3g}" for name, key in named if key in means)]
+    named = [("D(x)", over_pairs(means, "balance", "D(x)")), ("D(G(z))", over_pairs(means, "balance", "D(G(z))"))]
+    if named[0][1] is None:
+        scores = (over_pairs(means, "score", kind) for kind in ("real", "fake"))
+        named = list(zip(("score of reals", "of fakes"), scores, strict=True))
+    return [text, *(f"{name} {value:.3g}" for name, value in named if value is not None)]
+
+
+def over_pairs(means: Mapping[str, float], head: str, tail: str) -> float | None:
+    """The mean of head/tail, or of head/<pair>/tail over the pairs; None where there is none."""
+    values = [v for key, v in means.items() if key.startswith(f"{head}/") and key.rpartition("/")[2] == tail]
+    return fmean(values) if values else None
 
 
 def loss(means: Mapping[str, float], player: str) -> float | None:
