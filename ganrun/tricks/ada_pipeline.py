@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ganrun.tricks.warp import Sampler, sample, sampler
+
 # Low-pass filter of the orthogonal wavelet sym6 (Daubechies 1992, table 6.3), scaled so that its sum is 1 below.
 SYM6 = (
     0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633, 0.4910559419267466,
@@ -150,7 +152,7 @@ def downsample(images: Tensor, filter: Tensor) -> Tensor:
     return F.conv2d(narrow, filter.view(1, 1, -1, 1), stride=(2, 1))
 
 
-def resample(images: Tensor, inverse: Tensor, filter: Tensor) -> Tensor:
+def resample(images: Tensor, inverse: Tensor, filter: Tensor, sample: Sampler = sample) -> Tensor:
     """Geometric transform [B, 3, 3] of images [B, C, H, W] between upsampling and downsampling. Appendix B.1.
 
     The filter of both is orthogonal. Beyond its borders the upsampled image continues as its reflection, so every
@@ -163,7 +165,7 @@ def resample(images: Tensor, inverse: Tensor, filter: Tensor) -> Tensor:
     rows = centred(-bottom - MARGIN, 2 * (height + MARGIN), device)
     x, y = sources(inverse, columns, rows, scale=2.0)
     grid = torch.stack([mirrored(x, right) / right, mirrored(y, bottom) / bottom], -1)  # -1 to 1
-    warped = F.grid_sample(fine, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    warped = sample(fine, grid)
     coarse = downsample(warped.reshape(-1, 1, *warped.shape[2:]), filter).view_as(images)
     touched = (inverse != torch.eye(3, device=inverse.device)).flatten(1).any(1).view(-1, 1, 1, 1)
     return torch.where(touched, coarse, images)
@@ -202,6 +204,7 @@ class Pipeline(nn.Module):
         self.groups = groups
         self.move, self.scale, self.turn, self.stretch, self.shift = move, scale, turn, stretch, shift
         self.brightness, self.contrast, self.hue, self.saturation = brightness, contrast, hue, saturation
+        self._sample = sampler()
         self.register_buffer("filter", torch.tensor(SYM6, dtype=torch.float64).div(math.sqrt(2)).float())
 
     def forward(self, images: Tensor, p: Tensor, colour_p: Tensor | None = None) -> Tensor:
@@ -214,7 +217,7 @@ class Pipeline(nn.Module):
             if "blit" in self.groups:
                 images = blit(images, product(self.blits(images, p)))
             if "geometry" in self.groups:
-                images = resample(images, product(self.geometry(images, p)), self.filter)
+                images = resample(images, product(self.geometry(images, p)), self.filter, self._sample)
             if "colour" in self.groups:
                 images = recolour(images, product(self.colours(images, p if colour_p is None else colour_p)))
         return images
