@@ -69,11 +69,13 @@ class Grids(Callback):
         self.last: Path | None = None  # the newest grid
 
     def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
-        if self.run.rank.writes and (now.step % self.every == 0 or last):
+        if now.step % self.every == 0 or last:
             self.write(now.step)
 
     def write(self, step: int) -> None:
-        """The grid of this step, and the further pictures of the game."""
+        """The grid of this step, and the further pictures of the game; of several processes one writes them."""
+        if not self.run.rank.writes:
+            return
         real = next(iter(self.run.game.plans.values())).stream  # to the first pair, whose samples the grid shows
         picture = grid(self.run.game.sample(), self.run.game.rows, reals=self.reals[real])
         self.last = self.folder.samples / f"step_{step:08d}.png"
@@ -86,6 +88,8 @@ class Grids(Callback):
 
     def write_reals(self, step: int) -> None:
         """Pictures of real images to compare the samples with: reals.png, or one for each of several streams."""
+        if not self.run.rank.writes:
+            return
         for stream, images in self.reals.items():
             name = "reals" if len(self.reals) == 1 else f"reals_{stream}"
             picture = grid(images)
@@ -108,12 +112,13 @@ class Checkpointing(Callback):
         self.next_save = time.monotonic() + min(60.0, self.seconds)  # the first within a minute
 
     def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
-        due = now.step % self.every == 0 or last or time.monotonic() >= self.next_save
-        if self.run.rank.writes and due:
+        if now.step % self.every == 0 or last or time.monotonic() >= self.next_save:
             self.save(now)
 
     def save(self, now: Progress) -> None:
-        """Save this step's state."""
+        """Save this step's state; of several processes one writes it."""
+        if not self.run.rank.writes:
+            return
         self.recorder.write()  # what a checkpoint holds has its points, or a resumed run would miss them
         self.best.consider(now.step, self.recorder.means)
         self.checkpoints.save(now.step, state_of(self.run, now, self.callbacks), spare=self.best.step)
