@@ -48,6 +48,7 @@ BORDER = {
     "ganrun/__init__.py": "names the type that it takes and returns",
     "config/overrides.py": "reads what was typed with the parsers of Hydra",
     "config/compose.py": "composes with Hydra and turns its errors into one line",
+    "config/gate.py": "refuses what Hydra may not instantiate before it does",
     "config/resume.py": "reads a run's own configuration again",
     "config/compatibility.py": "composes two thousand combinations of files without asking Hydra for each",
     "config/validate.py": "turns what was composed into plain data",

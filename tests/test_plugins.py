@@ -94,7 +94,9 @@ def test_a_recipe_of_ones_own(nursery: Nursery, place: Path):
         "plugins: [my_package]\ntricks:\n  my_trick: {by: 0.125}\n"
     )
     arguments = ("--config-dir=my_conf", "experiment=mine", *(word for word in TINY if word != "batch=4"))
-    ended = nursery.run(*arguments, folder=place)
+    line = refusal(nursery.run(*arguments, folder=place))
+    assert line.startswith("plugins: my_package, which only a file names") and "Try: 'plugins=[my_package]'" in line
+    ended = nursery.run(*arguments, "plugins=[my_package]", folder=place)
     assert ended.code == 0, ended
     settings = config(place / ended.run)
     assert list(settings["tricks"]) == ["ema", "my_trick"] and settings["tricks"]["my_trick"]["by"] == 0.125

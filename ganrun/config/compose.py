@@ -17,6 +17,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from ganrun.config.gate import check_plugins, gated
 from ganrun.config.groups import CONF, Choices, written
 from ganrun.config.overrides import check, hydras_order, own_folders, read_options, read_overrides
 from ganrun.config.validate import check_values
@@ -105,7 +106,8 @@ def hydra_run(arguments: list[str], task: Callable[[DictConfig], Any]) -> None:
     FolderMade.first = None
     saved, sys.argv = sys.argv, [sys.argv[0], *hydras_order(arguments, options.overrides)]
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)()
+        with gated():
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)()
     except (HydraException, OmegaConfBaseException, OSError) as error:
         refusal = _in_one_line(error, parsed, choices)
         if refusal is None:
@@ -132,7 +134,7 @@ def _compose(overrides: Sequence[str], choices: Choices) -> DictConfig:
 
     os.environ.setdefault("GANRUN_TAG", "")
     places = ",".join(f"file://{folder.absolute()}" for folder in choices.folders[1:])
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+    with gated(), hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         return hydra.compose("config", [*overrides, f"hydra.searchpath=[{places}]"])
 
 
@@ -148,6 +150,7 @@ def _finished(cfg: DictConfig, parsed: Sequence[Override]) -> DictConfig:
     """A composed configuration without what was left out, its plain values checked before anything imports torch."""
     leave_out(cfg, [override.key_or_group for override in parsed])
     check_values(cfg)
+    check_plugins(cfg.plugins, parsed)
     return cfg
 
 

@@ -7,6 +7,7 @@ import inspect
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -28,33 +29,41 @@ class Maker:
         self.roots = (*OWN, *plugins)
         self._parts: dict[str, type] = {}  # target -> class, looked up once
 
-    def __call__(self, node: Any, where: str, **extra: Any) -> Any:
-        """The object that `node` describes; `where` is its place in the configuration, for messages."""
+    def __call__(self, node: Any, where: str, kinds: tuple[type, ...] = (object,), **extra: Any) -> Any:
+        """The value that `node` describes; a class that it names must be of one of these kinds.
+
+        `where` is its place in the configuration, for messages. Raises ConfigError for a class of another kind, before
+        it is called.
+        """
         if isinstance(node, Mapping) and "_target_" in node:
-            return self._call(node, where, extra)
+            return self._call(node, where, kinds, extra)
         if isinstance(node, Mapping):
-            return {key: self(value, f"{where}.{key}") for key, value in node.items()}
+            return {key: self(value, f"{where}.{key}", kinds) for key, value in node.items()}
         if isinstance(node, list):
-            return [self(value, f"{where}[{i}]") for i, value in enumerate(node)]
+            return [self(value, f"{where}[{i}]", kinds) for i, value in enumerate(node)]
         return node
 
     def a(self, kind: type[T], node: Any, where: str, **extra: Any) -> T:
         """The object that `node` describes, which must be of this kind. Raises ConfigError for another one."""
-        self.kind(kind, node, where)
-        return self(node, where, **extra)
+        return self(node, where, (kind,), **extra)
 
     def kind(self, kind: type[T], node: Any, where: str) -> type[T]:
         """The class that `node` names, which must be of this kind. Raises ConfigError for another one."""
+        return self._of(node, where, (kind,))
+
+    def _of(self, node: Mapping, where: str, kinds: tuple[type, ...]) -> type:
         part = self.part(node["_target_"], where)
-        if not issubclass(part, kind):
-            raise ConfigError(where, str(node["_target_"]), f"a {kind.__name__} ({kind.__module__}.{kind.__name__})")
+        if not issubclass(part, kinds):
+            expected = " or ".join(f"a {kind.__name__} ({kind.__module__}.{kind.__name__})" for kind in kinds)
+            raise ConfigError(where, str(node["_target_"]), expected or "a plain value")
         return part
 
-    def _call(self, node: Mapping, where: str, extra: dict[str, Any]) -> Any:
-        part = self.part(node["_target_"], where)
+    def _call(self, node: Mapping, where: str, kinds: tuple[type, ...], extra: dict[str, Any]) -> Any:
+        part = self._of(node, where, kinds)
         given = {key: value for key, value in node.items() if key != "_target_"}
         check_signature(part, given, where, known=set(extra))
-        settings = {key: self(value, f"{where}.{key}") for key, value in given.items()}
+        hints = hints_of(part)
+        settings = {key: self(value, f"{where}.{key}", classes(hints.get(key))) for key, value in given.items()}
         check_types(part, settings, where)
         try:
             return part(**settings, **extra)
@@ -102,12 +111,27 @@ def check_signature(part: type, given: Mapping[str, Any], where: str, known: set
             raise ConfigError(f"{where}.{name}", "not set", f"a value: {part.__name__} needs it")
 
 
+@cache
+def hints_of(part: type) -> dict[str, Any]:
+    """The annotations of the constructor by parameter; none for a class whose annotations cannot be resolved."""
+    try:
+        return typing.get_type_hints(part.__init__)  # type: ignore[misc]
+    except (NameError, TypeError):
+        return {}
+
+
+def classes(hint: Any) -> tuple[type, ...]:
+    """The classes that a configuration may name where this annotation stands; none in one for plain values alone."""
+    args = typing.get_args(hint)
+    if args:
+        return tuple(dict.fromkeys(kind for arg in args for kind in classes(arg)))
+    plain = hint in (None, Any, int, float, str, bool, object, list, dict, tuple) or not inspect.isclass(hint)
+    return () if plain or hint.__module__ in ("builtins", "collections.abc") else (hint,)
+
+
 def check_types(part: type, settings: Mapping[str, Any], where: str) -> None:
     """Raises ConfigError for a value that does not fit the constructor's annotation."""
-    try:
-        hints = typing.get_type_hints(part.__init__)  # type: ignore[misc]
-    except (NameError, TypeError):
-        return
+    hints = hints_of(part)
     for key, value in settings.items():
         if key in hints and not fits(value, hints[key]):
             raise ConfigError(f"{where}.{key}", repr(value), in_words(hints[key]))

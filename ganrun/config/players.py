@@ -30,7 +30,7 @@ class Momentum:
 def make_players(settings: Mapping[str, Any], make: Maker, game: Game) -> dict[str, Player]:
     """Every player of the game. It has its own settings below `optim`, or those of its role."""
     optim = settings["optim"]
-    decay = schedule(make(optim["decay"], "optim.decay"))
+    decay = schedule(make(optim["decay"], "optim.decay", (Schedule,)))
     places = {player: player if player in optim else role for player, role in game.players.items()}
     return {
         player: _player(optim[place], f"optim.{place}", make, game, player, decay) for player, place in places.items()
@@ -49,7 +49,9 @@ def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player
     if "fused" in inspect.signature(kind).parameters and "fused" not in node:
         extra["fused"] = True
     _check_steps_once(kind, where)
-    settings = {key: make(value, f"{where}.{key}") for key, value in node.items() if key not in ("_target_", "lr")}
+    settings = {
+        key: make(value, f"{where}.{key}", (Schedule,)) for key, value in node.items() if key not in ("_target_", "lr")
+    }
     numbers = {key: value for key, value in settings.items() if is_scheduled(value)}
     spare_compiler(kind)
     first = {key: at(value, 0) for key, value in numbers.items()}
@@ -58,7 +60,7 @@ def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player
 
 
 def _rate(node: Mapping[str, Any], where: str, make: Maker) -> Schedule:
-    given = make(node["lr"], f"{where}.lr")
+    given = make(node["lr"], f"{where}.lr", (Schedule,))
     is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
     rate = Constant(value=given) if is_number else given
     if not isinstance(rate, Schedule) or rate.final < 0:

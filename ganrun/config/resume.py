@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ganrun.config.compose import flat, leaves
+from ganrun.config.gate import typed_plugins
 from ganrun.config.overrides import read_overrides
 from ganrun.config.validate import check_values
 from ganrun.core.errors import ConfigError, nearest
@@ -36,7 +37,7 @@ def reopen(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]
     missing = [name for name in wanted if name not in cfg.plugins]
     if missing:
         found, expected = f"this run used {', '.join(missing)}", "them to be listed again: a file makes no code run"
-        raise ConfigError("plugins", found, expected, f"ganrun resume {run} 'plugins=[{','.join(wanted)}]'")
+        raise ConfigError("plugins", found, expected, f"ganrun resume {run} {typed_plugins(wanted)}")
     changes = _changes(before, flat(OmegaConf.to_container(cfg)))
     check_values(cfg)
     return cfg, changes
