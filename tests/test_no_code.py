@@ -40,8 +40,8 @@ PAYLOADS = {
     "below the launcher": f"hydra: {{launcher: {{x: {OPEN}}}}}",
     "the sweeper": "hydra: {sweeper: {_target_: builtins.open, file: MARK, mode: w}}",
     "the sweeper's parameters": f"hydra: {{sweeper: {{params: {{x: {OPEN}}}}}}}",
-    "a factory of logging": "hydra: {job_logging: {version: 1, handlers: {x: {'()': builtins.open, file: MARK, mode: w}}"
-    ", root: {handlers: [x]}}}",
+    "a factory of logging": "hydra: {job_logging: {version: 1, handlers: {x: {'()': builtins.open, file: MARK, "
+    "mode: w}}, root: {handlers: [x]}}}",
     "a class of logging": "hydra: {hydra_logging: {version: 1, handlers: {x: {class: evil.Part}}, root: "
     "{handlers: [x]}}}",
     "an import of logging": "hydra: {job_logging: {version: 1, handlers: {x: {class: logging.StreamHandler, "
@@ -110,7 +110,7 @@ def test_a_payload_in_an_experiment_is_refused(place: Path, payload: str, monkey
     assert marks(place) == []
 
 
-@pytest.mark.parametrize(("payload", "way"), zip([*PAYLOADS][::6], WAYS, strict=True))
+@pytest.mark.parametrize(("payload", "way"), [*zip([*PAYLOADS][::6], WAYS, strict=True)])
 def test_a_payload_does_not_run_from_the_shell(nursery: Nursery, place: Path, payload: str, way: str) -> None:
     """A sample; the next test tries all."""
     put(place, payload)
@@ -118,7 +118,7 @@ def test_a_payload_does_not_run_from_the_shell(nursery: Nursery, place: Path, pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("payload", "way"), itertools.product(PAYLOADS, WAYS))
+@pytest.mark.parametrize(("payload", "way"), [*itertools.product(PAYLOADS, WAYS)])
 def test_no_payload_runs_by_any_way_in(nursery: Nursery, place: Path, payload: str, way: str) -> None:
     put(place, payload)
     tried(nursery, place, way)
