@@ -66,6 +66,7 @@ def test_two_steps_of_ours_and_of_the_bare_loop_agree_bit_for_bit(bench: ModuleT
     assert not torch.equal(bare.average.to_image.conv.weight, bare.generator.to_image.conv.weight)
 
 
+@pytest.mark.slow
 def test_the_whole_script_compares_all_three_loops() -> None:
     """With the usual loop in its own process, as it runs from the shell; its numbers at this size mean nothing."""
     command = [sys.executable, str(BENCH), "--json", "--rounds=1", "--seconds=0.05", "--width=8", "--batch=8"]
