@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -67,12 +66,15 @@ class Examples(Protocol):
         """All images that are kept out of training, on the device; None when the data have none."""
 
 
+NO_TENSORS: Mapping[str, Tensor] = {}  # never filled; compiled graphs break at a mapping proxy
+
+
 class Latent(NamedTuple):
     """What a generator makes images from."""
 
     noise: Tensor  # [B, Z]
     condition: Condition = UNCONDITIONAL
-    codes: Mapping[str, Tensor] = MappingProxyType({})  # what InfoGAN asks the discriminator to recover
+    codes: Mapping[str, Tensor] = NO_TENSORS  # what InfoGAN asks the discriminator to recover
 
     @property
     def labels(self) -> Tensor | None:
@@ -85,7 +87,7 @@ class DiscriminatorOutput(NamedTuple):
 
     score: Tensor  # [B], or [B, 1, h, w] of patches: logits, values or energies; the loss says which
     features: tuple[Tensor, ...] = ()  # hidden activations, shallow first
-    heads: Mapping[str, Tensor] = MappingProxyType({})  # auxiliary outputs, e.g. "class" [B, K]
+    heads: Mapping[str, Tensor] = NO_TENSORS  # auxiliary outputs, e.g. "class" [B, K]
 
     def float(self) -> DiscriminatorOutput:
         """The same output with the score in float32, whatever precision the network ran in."""
