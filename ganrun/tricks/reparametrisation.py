@@ -221,8 +221,9 @@ class EqualizedLr(Reparametrisation):
 class WeightNorm(Reparametrisation):
     """Weight norm: w = g v / |v| for the weights of each output. Salimans & Kingma 2016, equation 2.
 
-    The networks' initial weights stay the same. The paper's data-dependent initialisation of g and biases, its
-    section 3, is left out.
+    The networks' initial weights stay the same, and every layer learns its g. The paper's data-dependent initialisation
+    of g and biases, its section 3, is left out; the code of Salimans et al. 2016, which has it, learns g in the last
+    layer only.
     """
 
     divides = True
