@@ -134,3 +134,21 @@ class ReplacesWeights(Trick):
     def after(self, pair: PairView, player: Role) -> None:
         for parameter in pair.discriminator.parameters():
             parameter.data = parameter.data.clamp(-0.01, 0.01)
+
+
+class KeepsAConstantOnTheHost(Trick):
+    """Multiplies scores by numbers that stay on the host when the run moves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ramp = torch.linspace(0, 1, 4)
+
+    def discriminator_term(self, context: Context) -> Tensor:
+        return (context.on_fake.score * self.ramp).mean()
+
+
+class DrawsOnTheHost(Trick):
+    """Draws its random numbers on the host."""
+
+    def view(self, images: Tensor) -> Tensor:
+        return torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images, -images)

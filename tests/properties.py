@@ -1,9 +1,12 @@
 """What every part must do, as one check each: on every part that the package ships, and on some broken on purpose."""
 
+import inspect
 import io
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch._dynamo
@@ -12,8 +15,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ganrun.config.build import Run, build
-from ganrun.core.context import Progress, Role, UpdateResult
+from ganrun.config.build import Run, build, placed_on
+from ganrun.config.instantiate import Maker
+from ganrun.config.players import make_players
+from ganrun.core.context import Batch, Condition, Progress, Role, UpdateResult
+from ganrun.core.engine import Eager
 from ganrun.core.schedule import Scheduled
 from ganrun.core.trick import Setting, Trick
 from ganrun.run.state import restore, state_of
@@ -191,6 +197,48 @@ class NoHostValue(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         assert name not in VALUES, f"{name} waits for the device"
         return func(*args, **(kwargs or {}))
+
+
+META = torch.device(
+    "meta"
+)  # its tensors have shapes and no values: what mixes devices, or reads one, fails as on a GPU
+
+
+class NoAutocast(nullcontext):
+    """In place of torch.autocast, which does not know the meta device."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+
+def check_elsewhere(overrides: Sequence[str]) -> None:
+    """One update of each player runs where nothing but the game, the optimisers and the batches have been moved to."""
+    run = build(composed(*overrides))
+    run.engine.begin(Progress())  # between updates the host may read: `throttle` does
+    updates = [update_of(run, player, due=run.game.due(0)) for player in run.game.players]
+    batches = [[{name: _elsewhere(batch) for name, batch in one.items()} for one in drawn(run, u)] for u in updates]
+    placed_on(run.game, META)
+    optim = {
+        name: _unfused(node) if isinstance(node, dict) and "lr" in node else node
+        for name, node in run.settings["optim"].items()
+    }
+    players = make_players({**run.settings, "optim": optim}, Maker(run.settings["plugins"]), run.game)
+    engine = Eager(run.game, players, device=META, autocast=False)
+    with patch.object(torch, "autocast", NoAutocast):
+        for update, batch in zip(updates, batches, strict=True):
+            (result,) = engine.run(update, batch)
+            assert result.values.is_meta and result.names and players[update.player].gradients
+
+
+def _elsewhere(batch: Batch) -> Batch:
+    condition = Condition(*(None if tensor is None else tensor.to(META) for tensor in batch.condition))
+    return Batch(batch.images.to(META), condition)
+
+
+def _unfused(node: dict[str, Any]) -> dict[str, Any]:
+    """An optimiser's settings without a fused kernel, of which the meta device has none."""
+    knows = "fused" in inspect.signature(Maker().part(node["_target_"], "optim")).parameters
+    return {**node, "fused": False} if knows else node
 
 
 def check_addresses(overrides: Sequence[str]) -> None:

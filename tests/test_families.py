@@ -16,7 +16,6 @@ from support import (
     built,
     command_of,
     composed,
-    drawn,
     family,
     host,
     host_of_loss,
@@ -32,7 +31,6 @@ from ganrun.config.build import build
 from ganrun.config.compose import flat
 from ganrun.config.instantiate import OWN, Maker, check_signature
 from ganrun.config.validate import resolve
-from ganrun.core.context import Progress
 from ganrun.core.errors import ConfigError, ConfigErrors, Stopped
 
 TRICKS, LOSSES, MODELS, EXPERIMENTS = (family(group) for group in ("tricks", "loss", "model", "experiment"))
@@ -141,23 +139,6 @@ def test_losses_differ() -> None:
         values[loss] = [metrics[f"loss/{player}/adversarial"].item() for _, player, metrics in rows]
     for one, other in combinations(LOSSES, 2):
         assert values[one] != values[other], f"{one} and {other} do the same"
-
-
-@pytest.mark.gpu
-@every_part
-def test_no_update_waits_for_a_gpu(kind: str, name: str) -> None:
-    """CUDA's own alarm, where there is one."""
-    overrides = [o for o in hosted(kind, name) if not o.startswith("engine.device")]
-    run = build(composed(*overrides, "engine.device=cuda"))
-    play(run, 0, 1)
-    run.engine.begin(Progress(1))  # between updates the host may wait: `throttle` reads its number there
-    updates = [(update, drawn(run, update)) for update in run.updates(run.game, 1)]
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        for update, batches in updates:
-            run.engine.run(update, batches)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 # The checks above can fail: each defect is seen by the check that is there for it

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -336,13 +337,56 @@ def test_blitting_copies_pixels_exactly() -> None:
     assert torch.equal(moved[:, :, 5:, 2:], images[:, :, 4:5, :4])
 
 
-def test_up_and_down_again_is_the_identity() -> None:
-    """The filter is orthogonal, so nothing is lost between the two; checked where no border is near."""
-    images = torch.randn(1, 1, 16, 16)
-    fine = torch.nn.functional.pad(ap.upsample(images, LOW_PASS), (5, 6, 5, 6))
-    torch.testing.assert_close(
-        ap.downsample(fine, LOW_PASS)[..., 4:-4, 4:-4], images[..., 4:-4, 4:-4], atol=1e-5, rtol=0
+def by_hand(image: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    """Appendix B.1 by loops in float64: mirror the image, then upsample, warp, downsample. [H, W] -> [H, W]"""
+    (height, width), taps, around = image.shape, np.array(ap.SYM6) / math.sqrt(2), 40
+    fine = np.zeros((2 * (height + 2 * around), 2 * (width + 2 * around)))
+    fine[::2, ::2] = np.pad(image, around, mode="reflect")
+    for axis in (0, 1):  # the sixth tap is the middle
+        fine = np.apply_along_axis(lambda line: np.convolve(line, 2 * taps)[5:-6], axis, fine)
+    rows, columns = (np.arange(2 * (size + 5)) - (size - 1) - 5 for size in (height, width))
+    warped = np.zeros((len(rows), len(columns)))
+    for i, y in enumerate(rows):
+        for j, x in enumerate(columns):
+            across, down, _ = inverse @ (x, y, 2)  # translations are in pixels of the image
+            across, down = across + width - 1 + 2 * around, down + height - 1 + 2 * around
+            left, top = math.floor(across), math.floor(down)
+            a, b = across - left, down - top
+            upper, lower = ((1 - a) * fine[line, left] + a * fine[line, left + 1] for line in (top, top + 1))
+            warped[i, j] = (1 - b) * upper + b * lower
+    for axis in (0, 1):
+        warped = np.apply_along_axis(lambda line: np.convolve(line, taps[::-1])[11:-11:2], axis, warped)
+    return warped
+
+
+def test_geometry_is_the_resampling_of_the_paper_to_the_last_row() -> None:
+    """Any warp, borders and what lies beyond them included; not the mirror image of what was upsampled."""
+    inverse = ap.product(
+        [ap.moved(number(2.3), number(-4.7)), ap.turned(number(0.7)), ap.scaled(number(0.8), number(1.4))]
     )
+    image = torch.rand(13, 18)
+    seen = ap.resample(image[None, None], inverse, LOW_PASS)[0, 0]
+    np.testing.assert_allclose(seen.numpy(), by_hand(image.double().numpy(), inverse[0].double().numpy()), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (8, 24), (17, 9)])
+def test_a_tiny_shift_gives_the_image_back_at_its_borders_too(size: tuple[int, int]) -> None:
+    """The filter is orthogonal: nothing is lost between upsampling and downsampling."""
+    images = torch.rand(2, 3, *size) * 2 - 1
+    seen = ap.resample(images, ap.moved(number(1e-6, 2), number(1e-6, 2)), LOW_PASS)
+    assert not torch.equal(seen, images), "it was resampled"
+    torch.testing.assert_close(seen, images, atol=1e-5, rtol=0)
+
+
+def test_blitting_and_geometry_are_one_warp() -> None:
+    """The product of their matrices, applied once, as in the authors' code; blitting alone copies pixels."""
+    images, p, pipeline = torch.rand(6, 3, 16, 16), torch.tensor(0.9), ada(groups=["blit", "geometry"]).pipeline
+    torch.manual_seed(3)
+    both = pipeline.blits(images, p) + pipeline.geometry(images, p)
+    torch.manual_seed(3)
+    assert torch.equal(pipeline(images, p), ap.resample(images, ap.product(both), LOW_PASS))
+    alone = ada(groups=["blit"]).pipeline(images, torch.tensor(1.0))
+    assert not torch.equal(alone, images) and torch.isin(alone, images).all()
 
 
 COS, SIN = math.cos(0.4), math.sin(0.4)

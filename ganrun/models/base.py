@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from ganrun.core import limits
 from ganrun.core.context import DiscriminatorOutput
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts
 from ganrun.models.conditional import Beside, block, passed
 from ganrun.models.epilogues import Epilogue
-from ganrun.models.layers import WEIGHTED, Fold, dropout
+from ganrun.models.layers import WEIGHTED, Fold, Layer, dropout, ending, ends
 
 RANGES = {"tanh": (-1.0, 1.0), "linear": (-math.inf, math.inf)}
 OUTPUTS = ("linear", "sigmoid")
@@ -117,18 +118,28 @@ def head(
     """From the last features, of this shape without the batch, to a score, or several `outputs`; beside a label's."""
     inputs = (epilogue.fit(shape) if epilogue else math.prod(shape)) + (label.size if label else 0)
     fold = Fold() if len(shape) > 1 and not epilogue else None
-    score = nn.Linear(inputs, outputs, bias=bias)
+    score = ending(nn.Linear(inputs, outputs, bias=bias))
     return block(epilogue=epilogue, fold=fold, dropout=dropout(drops), label=label, score=score)
 
 
 # What tricks that work inside networks use ----------------------------------------------------------------------------
 
 
-def weighted(net: nn.Module) -> Iterator[tuple[str, nn.Linear | nn.Conv2d | nn.ConvTranspose2d]]:
+def weighted(net: nn.Module) -> Iterator[tuple[str, Layer]]:
     """Every dense layer and convolution, by name, in depth order."""
     for name, layer in net.named_modules():
         if isinstance(layer, WEIGHTED):
             yield name, layer
+
+
+def output_layer(net: nn.Module, role: str) -> Layer:
+    """The layer that makes the image or the score. Raises ConfigError unless one layer says so (`layers.ending`)."""
+    found = [layer for _, layer in weighted(net) if ends(layer)]
+    if len(found) != 1:
+        product = "image" if role == "generator" else "score"
+        which = f"{len(found)} layers of {title(net, role)} say that they make the {product}"
+        raise ConfigError(".", which, "one, which ganrun.models.layers.ending marks", "leaving it out")
+    return found[0]
 
 
 def blocks(net: nn.Module) -> list[nn.Sequential]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ NORMS = ("batch", "instance", "layer", "group", "none")
 INITS = ("normal", "uniform", "xavier", "he", "default")
 Parts = dict[str, nn.Module | None]  # layers by name, in order; None: there is no such layer
 WEIGHTED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+Layer = nn.Linear | nn.Conv2d | nn.ConvTranspose2d  # those above, as annotations name them
+W = TypeVar("W", bound=Layer)
 GROUPS = 32  # Wu & He 2018, table 3
 ACTIVATIONS: dict[str, Callable[[float], nn.Module]] = {
     "relu": lambda slope: nn.ReLU(),
@@ -34,6 +36,17 @@ def stack(**parts: nn.Module | None) -> nn.Sequential:
         if part is not None:
             layers.add_module(name, part)
     return layers
+
+
+def ending(layer: W) -> W:
+    """The layer that makes the network's image or score says so itself: a class head or Q may well come behind it."""
+    layer.makes_output = True  # type: ignore[assignment]
+    return layer
+
+
+def ends(layer: nn.Module) -> bool:
+    """Whether this layer says that it makes the network's image or score."""
+    return bool(getattr(layer, "makes_output", False))
 
 
 def scales(resolution: int, possible: Sequence[int], smallest: int) -> int:
@@ -246,10 +259,22 @@ def initialise(net: nn.Module, *, kind: str, scale: float, gain_scale: float) ->
     limits.number(".init.gain_scale", gain_scale, 0)
     for layer in net.modules() if kind != "default" else ():
         if isinstance(layer, WEIGHTED):
-            _draw(layer.weight, kind, scale)
+            _draw(layer, kind, scale)
             _zero(layer)
         elif isinstance(layer, nn.modules.batchnorm._BatchNorm | nn.GroupNorm | nn.LayerNorm):
             _draw_gains(layer, gain_scale)
+
+
+def fan_in(layer: Layer) -> float:
+    """The number of inputs that an output of this layer sums, zeros of a border included.
+
+    A transposed convolution spreads inputs * kernel products over stride outputs, so there it is a mean: of kernel 5
+    and stride 2, outputs take 2 and 3 in turn, and 2.5 keeps their mean square.
+    """
+    if isinstance(layer, nn.Linear):
+        return layer.in_features
+    taps = math.prod(layer.kernel_size) * layer.in_channels / layer.groups
+    return taps / math.prod(layer.stride) if isinstance(layer, nn.ConvTranspose2d) else taps
 
 
 def _draw_gains(norm: Any, scale: float) -> None:
@@ -258,13 +283,14 @@ def _draw_gains(norm: Any, scale: float) -> None:
         _zero(norm)
 
 
-def _draw(weight: Tensor, kind: str, scale: float) -> None:
+def _draw(layer: Layer, kind: str, scale: float) -> None:
+    weight = layer.weight
     if kind == "normal":
         nn.init.normal_(weight, 0.0, scale)
     elif kind == "uniform":
         nn.init.uniform_(weight, -scale, scale)
     elif kind == "he":
-        nn.init.kaiming_normal_(weight, nonlinearity="relu").mul_(scale)
+        nn.init.normal_(weight, 0.0, math.sqrt(2) / math.sqrt(fan_in(layer))).mul_(scale)
     else:
         nn.init.xavier_uniform_(weight, scale)
 

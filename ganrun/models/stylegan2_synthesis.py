@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ganrun.models.layers import on_sphere, stack
+from ganrun.models.layers import ending, on_sphere, stack
 from ganrun.models.stylegan2_layers import (
     EPS,
     HALF,
@@ -108,10 +108,12 @@ class Synthesis(nn.Module):
             size, inputs = SMALLEST * 2**i, depths[max(i - 1, 0)]
             layers = [Layer(inputs, depth, size, slope, styles=styles, doubles=taps)] if i else []
             layers.append(Layer(depth, depth, size, slope, styles=styles, doubles=None))
-            ends = architecture == "skip" or i == len(depths) - 1
+            last = i == len(depths) - 1
+            ends = architecture == "skip" or last
             rgb = Modulated(depth, channels, 1, styles=styles, demodulates=False, doubles=None) if ends else None
             across = _across(inputs, depth, taps) if architecture == "residual" and i else None
             doubling = Double(taps) if architecture == "skip" and i else None
+            rgb = ending(rgb) if rgb and last else rgb
             self.scales.append(Scale(layers, to_image=rgb, doubling=doubling, across=across))
 
     def forward(self, styles: Tensor) -> Tensor:

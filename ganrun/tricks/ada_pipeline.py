@@ -24,7 +24,7 @@ SYM6 = (
     0.0017677118642428036, -0.007800708325034148,
 )  # fmt: skip
 TAPS = len(SYM6)
-REACH = 3  # pixels beyond the image that its upsampled version depends on
+REACH = 3  # pixels before an image that its upsampled version depends on
 MARGIN = 5  # upsampled pixels before the first, and one more after the last, that downsampling reads
 GREY = 1 / math.sqrt(3)  # the grey axis is (GREY, GREY, GREY)
 
@@ -121,6 +121,14 @@ def mirrored(position: Tensor, size: float) -> Tensor:
     return size - ((position + size).remainder(4 * size) - 2 * size).abs()
 
 
+def repeating(position: Tensor, right: float) -> Tensor:
+    """Centred positions on the upsampled image, [B, H, W], as places in its period, -1 to 1. The image ends at `right`.
+
+    The period is 4 * right long, and begins with the image.
+    """
+    return (position + right).remainder(4 * right) / (2 * right) - 1
+
+
 def blit(images: Tensor, inverse: Tensor) -> Tensor:
     """Pixel blitting: each pixel is one of the source's, mirrored at the borders. [B, C, H, W], inverse [B, 3, 3]"""
     (height, width), device = images.shape[2:], images.device
@@ -133,20 +141,28 @@ def blit(images: Tensor, inverse: Tensor) -> Tensor:
 
 
 def upsample(images: Tensor, filter: Tensor) -> Tensor:
-    """A pixel between every two, without aliases; mirrored at the borders. [B, 1, H, W] -> [B, 1, 2 H - 1, 2 W - 1]
+    """A pixel between every two of an image mirrored for ever. [B, 1, H, W] -> [B, 1, 4 H - 3, 4 W - 3]
 
+    Without aliases. Of what repeats it is one period, which begins with the image and ends with its first pixel again.
     The filter's middle is its sixth number: pixel i of the image is pixel 2 i of the result.
     """
-    padded = F.pad(images, (REACH,) * 4, mode="reflect")
-    wide = F.conv_transpose2d(padded, 2 * filter.view(1, 1, 1, -1), stride=(1, 2), padding=(0, TAPS - 1))
-    fine = F.conv_transpose2d(wide, 2 * filter.view(1, 1, -1, 1), stride=(2, 1), padding=(TAPS - 1, 0))
-    return fine[..., :-1, :-1]
+    across, down = 2 * filter.view(1, 1, 1, -1), 2 * filter.view(1, 1, -1, 1)
+    wide = F.conv_transpose2d(_mirrored_on(images, -1), across, stride=(1, 2), padding=(0, TAPS - 1))[..., :-1]
+    return F.conv_transpose2d(_mirrored_on(wide, -2), down, stride=(2, 1), padding=(TAPS - 1, 0))[..., :-1, :]
+
+
+def _mirrored_on(images: Tensor, axis: int) -> Tensor:
+    """A period of images that are mirrored for ever along an axis, and what the filter reads beyond its ends."""
+    inner = images.narrow(axis, 1, images.shape[axis] - 2)  # each border is in a period once
+    period = torch.cat([images, inner.flip(axis)], axis)
+    before, behind = period.narrow(axis, -REACH, REACH), period.narrow(axis, 0, REACH + 1)
+    return torch.cat([before, period, behind], axis)
 
 
 def downsample(images: Tensor, filter: Tensor) -> Tensor:
     """Every second pixel, without aliases. [B, 1, 2 (H + MARGIN), 2 (W + MARGIN)] -> [B, 1, H, W]
 
-    Undoes `upsample` of an image that continues for MARGIN pixels around it.
+    Undoes `upsample`, of MARGIN pixels around an image too.
     """
     narrow = F.conv2d(images, filter.view(1, 1, 1, -1), stride=(1, 2))
     return F.conv2d(narrow, filter.view(1, 1, -1, 1), stride=(2, 1))
@@ -155,16 +171,17 @@ def downsample(images: Tensor, filter: Tensor) -> Tensor:
 def resample(images: Tensor, inverse: Tensor, filter: Tensor, sample: Sampler = sample) -> Tensor:
     """Geometric transform [B, 3, 3] of images [B, C, H, W] between upsampling and downsampling. Appendix B.1.
 
-    The filter of both is orthogonal. Beyond its borders the upsampled image continues as its reflection, so every
-    position has a value. Images whose matrix is the identity stay as they are.
+    The filter of both is orthogonal. Beyond its borders an image continues as its reflection for ever, which is
+    upsampled with it, as in the authors' code: the filter is not quite symmetric, so the reflection of what was
+    upsampled would be another. Images whose matrix is the identity stay as they are.
     """
     (batch, channels, height, width), device = images.shape, images.device
     fine = upsample(images.reshape(-1, 1, height, width), filter).unflatten(0, (batch, channels)).squeeze(2)
-    right, bottom = width - 1.0, height - 1.0  # the outermost pixels, at which the image is mirrored
+    right, bottom = width - 1.0, height - 1.0  # the outermost pixels of the image, counted from its centre
     columns = centred(-right - MARGIN, 2 * (width + MARGIN), device)
     rows = centred(-bottom - MARGIN, 2 * (height + MARGIN), device)
     x, y = sources(inverse, columns, rows, scale=2.0)
-    grid = torch.stack([mirrored(x, right) / right, mirrored(y, bottom) / bottom], -1)  # -1 to 1
+    grid = torch.stack([repeating(x, right), repeating(y, bottom)], -1)
     warped = sample(fine, grid)
     coarse = downsample(warped.reshape(-1, 1, *warped.shape[2:]), filter).view_as(images)
     touched = (inverse != torch.eye(3, device=inverse.device)).flatten(1).any(1).view(-1, 1, 1, 1)
@@ -181,7 +198,10 @@ def recolour(images: Tensor, colour: Tensor) -> Tensor:
 
 
 class Pipeline(nn.Module):
-    """Pixel blitting, geometry and colour, each transform with probability p. Appendix B, figure 22."""
+    """Pixel blitting, geometry and colour, each transform with probability p. Appendix B, figure 22.
+
+    Blitting and geometry are one warp. Blitting alone copies pixels, which is exact.
+    """
 
     filter: Tensor  # [12] of sum 1
 
@@ -214,10 +234,11 @@ class Pipeline(nn.Module):
         """
         with torch.autocast(images.device.type, enabled=False):
             images = images.float()
-            if "blit" in self.groups:
-                images = blit(images, product(self.blits(images, p)))
-            if "geometry" in self.groups:
-                images = resample(images, product(self.geometry(images, p)), self.filter, self._sample)
+            moves = self.blits(images, p) if "blit" in self.groups else []
+            if "geometry" in self.groups:  # one warp for both, as in the authors' code
+                images = resample(images, product(moves + self.geometry(images, p)), self.filter, self._sample)
+            elif moves:
+                images = blit(images, product(moves))
             if "colour" in self.groups:
                 images = recolour(images, product(self.colours(images, p if colour_p is None else colour_p)))
         return images

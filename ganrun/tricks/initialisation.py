@@ -12,7 +12,8 @@ from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts, keys
 from ganrun.core.trick import Trick
-from ganrun.models.base import title, weighted
+from ganrun.models.base import output_layer, title, weighted
+from ganrun.models.layers import Layer
 from ganrun.tricks.reparametrisation import INITIALISATION
 
 
@@ -113,16 +114,16 @@ class MarginalBias(Trick):
         assert layer.bias is not None
         layer.bias.copy_(mean.flatten())
 
-    def _last(self, net: nn.Module) -> nn.Linear | nn.Conv2d | nn.ConvTranspose2d:
+    def _last(self, net: nn.Module) -> Layer:
         """The layer that makes the image."""
-        *_, layer = (layer for _, layer in weighted(net))
+        layer = output_layer(net, "generator")
         channels, resolution = getattr(net, "channels", 0), getattr(net, "resolution", 0)
         needed = channels * resolution**2 if isinstance(layer, nn.Linear) else channels
         if self._outputs(layer) != needed:
-            found = f"{title(net, 'generator')}, whose last layer does not make the image"
+            found = f"{title(net, 'generator')}, whose last layer makes something else than the image"
             raise ConfigError(".", found, "one that ends in it", "model=mlp")
         return layer
 
     @staticmethod
-    def _outputs(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> int:
+    def _outputs(layer: Layer) -> int:
         return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +14,13 @@ from ganrun.core import limits
 from ganrun.core.context import Context, PairView, Role
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
-from ganrun.core.found import Found, modules, parameters
+from ganrun.core.found import Found, parameters
 from ganrun.core.schedule import Schedule, Scheduled
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
-from ganrun.models.base import weighted
+from ganrun.models.base import output_layer, weighted
+from ganrun.models.layers import Layer
+from ganrun.tricks.reparametrisation import outputs_axis, plain_weight
 from ganrun.tricks.roles import roles
 
 LAYERS = ("all", "last")
@@ -134,6 +138,8 @@ class Orthogonal(Trick):
     """Orthogonal regularisation with free filter norms. BigGAN, Brock et al. 2019, equation 3.
 
     weight * sum over layers of |W W^T o (1 - I)|_F^2, where W has a row for each filter; for G, D or both (`of`).
+    Layers are the dense ones and convolutions, W what they compute with, whatever form their weights have, except
+    under spectral norm: there it is the weight before its division.
     """
 
     def __init__(self, *, weight: float | Schedule, of: str):
@@ -142,7 +148,7 @@ class Orthogonal(Trick):
         if not isinstance(weight, Schedule):
             limits.number(".weight", weight, 0)
         self.weight, self.players = Scheduled(weight), roles(".of", of)
-        self._layers = {player: Found(modules) for player in self.players}
+        self._layers = {player: Found(_layers) for player in self.players}
 
     def discriminator_term(self, context: Context) -> Tensor:
         return self._term(context.pair.discriminator, "discriminator")
@@ -154,7 +160,7 @@ class Orthogonal(Trick):
         if player not in self.players:
             return torch.zeros_like(self.weight())
         with torch.autocast(self.weight().device.type, enabled=False):  # near 0 it is a difference of large numbers
-            overlaps = [self._overlap(matrix.float()) for matrix in _matrices(self._layers[player](net))]
+            overlaps = [self._overlap(filters(layer).float()) for layer in self._layers[player](net)]
         return self.weight() * torch.stack([*overlaps, torch.zeros_like(self.weight())]).sum()
 
     @staticmethod
@@ -164,13 +170,17 @@ class Orthogonal(Trick):
         return (products - torch.diag_embed(products.diagonal())).square().sum()
 
 
-def _matrices(modules: Iterable[nn.Module]) -> Iterator[Tensor]:
-    """The weights of dense layers and convolutions as matrices, a row for each output unit or filter. [N, K] each"""
-    for module in modules:
-        for weight in module.parameters(recurse=False):
-            if weight.ndim > 1 and not isinstance(module, nn.Embedding):
-                transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
-                yield (weight.transpose(0, 1) if transposed else weight).flatten(1)
+def _layers(net: nn.Module) -> list[Layer]:
+    return [layer for _, layer in weighted(net)]
+
+
+def filters(layer: Layer) -> Tensor:
+    """The weight of a dense layer or convolution as a matrix: a row for each output unit or filter. [O, K]"""
+    weight = plain_weight(layer)
+    if not outputs_axis(layer):
+        return weight.flatten(1)
+    groups = weight.unflatten(0, (layer.groups, -1))  # each makes outputs of its own
+    return groups.transpose(1, 2).flatten(0, 1).flatten(1)
 
 
 class WeightDecay(Trick):
@@ -178,8 +188,9 @@ class WeightDecay(Trick):
 
     gradient += weight * parameter, for biases and gains too. Adam therefore scales it, unlike decoupled weight decay,
     which is optim.*._target_=torch.optim.AdamW. Tricks act in the order of the list: after `gradient_clipping` it is
-    not clipped. `layers=last` is the margin of a support vector machine, |w|^2 / 2 over the weights of the last layer,
-    as in Geometric GAN, Lim & Ye 2017, equation 14: their C is 1 / (weight * batch).
+    not clipped. `layers=last` is the margin of a support vector machine, weight * |w|^2 / 2, w being the weights that
+    the layer that makes the score (or the image) computes with, whatever form they have, before spectral norm divides
+    them. Geometric GAN, Lim & Ye 2017, equation 14: their C is 1 / (weight * batch).
     """
 
     def __init__(self, *, weight: float | Schedule, of: str, layers: str):
@@ -189,17 +200,35 @@ class WeightDecay(Trick):
             limits.number(".weight", weight, 0)
         limits.choice(".layers", layers, LAYERS)
         self.weight, self.players, self.layers = Scheduled(weight), roles(".of", of), layers
-        self._weights = {player: Found(parameters) for player in self.players}
+        self._all = {player: Found(parameters) for player in self.players}
+        self._last = {player: Found(partial(output_layer, role=player)) for player in self.players}
+
+    def modify(self, net: nn.Module, role: Role) -> nn.Module:
+        """Change nothing. Raises ConfigError for `layers=last` where no layer says that it makes the output."""
+        if self.layers == "last" and role in self.players:
+            output_layer(net, role)
+        return net
 
     def before(self, pair: PairView, player: Role) -> None:
         if player in self.players:
-            learnt = [p for p in self._decaying(pair, player) if p.grad is not None]
+            net: nn.Module = getattr(pair, player)
+            everything = self.layers == "all"
+            learnt, slopes = _itself(self._all[player](net)) if everything else _margin(self._last[player](net))
             gradients = [p.grad for p in learnt if p.grad is not None]
-            torch._foreach_add_(gradients, torch._foreach_mul(learnt, self.weight()))
+            torch._foreach_add_(gradients, torch._foreach_mul(slopes, self.weight()))
 
-    def _decaying(self, pair: PairView, player: Role) -> list[Tensor]:
-        net: nn.Module = getattr(pair, player)
-        if self.layers == "all":
-            return self._weights[player](net)
-        *_, (_, last) = weighted(net)
-        return [p for p in last.parameters() if p.ndim > 1]
+
+def _itself(parameters: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """What has a gradient, and the slope of half its square: itself. [N, ...] each"""
+    learnt = [p for p in parameters if p.grad is not None]
+    return learnt, learnt
+
+
+def _margin(layer: Layer) -> tuple[list[Tensor], list[Tensor]]:
+    """What a layer's weight w is made of and has a gradient, and the slopes of |w|^2 / 2. [N, ...] each"""
+    forms: Any = getattr(layer, "parametrizations", {})
+    learnt, _ = _itself(list(forms["weight"].parameters()) if "weight" in forms else [layer.weight])
+    if not learnt:
+        return [], []
+    with torch.enable_grad():
+        return learnt, list(torch.autograd.grad(plain_weight(layer).square().sum() / 2, learnt))

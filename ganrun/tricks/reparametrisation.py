@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,19 +17,33 @@ from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Diagnostic, Level, Traits, facts, keys
 from ganrun.core.trick import Trick
-from ganrun.models.base import title, weighted
-from ganrun.models.layers import Scaled
+from ganrun.models.base import output_layer, title, weighted
+from ganrun.models.layers import Layer, Scaled, ends, fan_in
 from ganrun.tricks.norms import VirtualNorm
 from ganrun.tricks.roles import roles
 
 INITIALISATION = "the initial weights"
 NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm, VirtualNorm)
-Layer = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
 
 
 def outputs_axis(layer: nn.Module) -> int:
     """The axis of a layer's weight that indexes outputs: the second in transposed convolutions, otherwise the first."""
     return int(isinstance(layer, nn.ConvTranspose2d))
+
+
+def plain_weight(layer: Layer) -> Tensor:
+    """The weight that a layer computes with, under any form but spectral norm: that is what it divides. [O, I, ...]
+
+    Differentiable with respect to what is learnt.
+    """
+    if not parametrize.is_parametrized(layer, "weight"):
+        return layer.weight
+    forms: Any = layer.parametrizations.weight  # type: ignore[union-attr]
+    names = ["original"] if forms.is_tensor else [f"original{i}" for i in range(forms.ntensors)]
+    values = [getattr(forms, name) for name in names]
+    for form in forms:
+        values = values if isinstance(form, Spectral) else [form(*values)]
+    return values[0]
 
 
 class Reparametrisation(Trick):
@@ -60,7 +74,7 @@ class Reparametrisation(Trick):
         self.can_divide(net, role)
         self.nets.append((title(net, role), net))
         for layer in layers:
-            self.reparametrise(layer, last=layer is layers[-1])
+            self.reparametrise(layer)
         return net
 
     def can_divide(self, net: nn.Module, role: Role) -> None:
@@ -70,8 +84,8 @@ class Reparametrisation(Trick):
             found = f"{', '.join(empty[:3])}{', ...' if empty[3:] else ''} of {title(net, role)} start at 0"
             raise ConfigError(".", found, "weights with a size to divide by", "leaving it out, or model=resnet")
 
-    def reparametrise(self, layer: Layer, *, last: bool) -> None:
-        """Give one layer its form; `last` is the layer that makes the image or the score."""
+    def reparametrise(self, layer: Layer) -> None:
+        """Give one layer its form."""
         raise NotImplementedError
 
     def only_form(self, layer: Layer) -> None:
@@ -153,7 +167,7 @@ class SpectralNorm(Reparametrisation):
             needs=facts(*[Fact.FREE_WEIGHTS] * bounds),
         )
 
-    def reparametrise(self, layer: Layer, *, last: bool) -> None:
+    def reparametrise(self, layer: Layer) -> None:
         spectral = Spectral(
             layer.weight.detach(),
             axis=outputs_axis(layer),
@@ -188,30 +202,28 @@ class EqualizedLr(Reparametrisation):
         self.gain, self.last_gain = gain, last_gain
         self.traits = Traits(sets=self.own_settings() | keys(INITIALISATION))
 
+    def modify(self, net: nn.Module, role: Role) -> nn.Module:
+        """Equalise a network's layers. Raises ConfigError where none can be, or none says that it makes the output."""
+        net = super().modify(net, role)
+        output_layer(net, role)
+        return net
+
     @torch.no_grad()
-    def reparametrise(self, layer: Layer, *, last: bool) -> None:
+    def reparametrise(self, layer: Layer) -> None:
         self.only_form(layer)
-        scale = (self.last_gain if last else self.gain) / math.sqrt(fan_in(layer))
+        scale = (self.last_gain if ends(layer) else self.gain) / math.sqrt(fan_in(layer))
         parametrize.register_parametrization(layer, "weight", Scaled(scale))
         layer.weight = torch.randn_like(layer.weight) * scale
         if layer.bias is not None:
             layer.bias.zero_()
 
 
-def fan_in(layer: Layer) -> float:
-    """The number of inputs that an output of this layer sums, on average."""
-    inputs = layer.weight.shape[0 if isinstance(layer, nn.ConvTranspose2d) else 1]
-    if isinstance(layer, nn.Linear):
-        return inputs
-    taps = math.prod(layer.kernel_size) * inputs
-    return taps / math.prod(layer.stride) if isinstance(layer, nn.ConvTranspose2d) else taps
-
-
 class WeightNorm(Reparametrisation):
     """Weight norm: w = g v / |v| for the weights of each output. Salimans & Kingma 2016, equation 2.
 
-    The networks' initial weights stay the same. The paper's data-dependent initialisation of g and biases, its
-    section 3, is left out.
+    The networks' initial weights stay the same, and every layer learns its g. The paper's data-dependent initialisation
+    of g and biases, its section 3, is left out; the code of Salimans et al. 2016, which has it, learns g in the last
+    layer only.
     """
 
     divides = True
@@ -220,6 +232,6 @@ class WeightNorm(Reparametrisation):
         super().__init__(role=role)
         self.traits = Traits(sets=self.own_settings())
 
-    def reparametrise(self, layer: Layer, *, last: bool) -> None:
+    def reparametrise(self, layer: Layer) -> None:
         self.only_form(layer)
         parametrizations.weight_norm(layer, dim=outputs_axis(layer))

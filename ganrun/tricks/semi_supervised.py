@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ganrun.core import limits
-from ganrun.core.context import Batch, Context, Examples, PairView
+from ganrun.core.context import Batch, Condition, Context, Examples, PairView
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.modes import evaluating
@@ -27,12 +27,13 @@ class SemiSupervised(Trick):
     weight * E -log p(y | x, y <= K) over a batch of the labelled images, drawn anew at each update with replacement.
     The score of D is the log-sum-exp of its K logits, with which the adversarial loss is the paper's L_unsupervised:
     the K + 1st logit is 0. `labelled` images of each class are chosen by `seed`. At each log the error on images that
-    are kept out of training is measured, without dropout, when the data have such images.
+    are kept out of training is measured, without dropout, when the data have such images. It is D's own: the authors'
+    code tests with an average of D's weights.
     """
 
     traits = Traits(needs=facts(Fact.CLASS_SCORE, Fact.PROBABILITY, Fact.SINGLE_SCALE))
-    images: Tensor  # [M, C, H, W] the labelled images; found again from the data, so no state
-    labels: Tensor  # [M]
+    images: Tensor | None = None  # [M, C, H, W] the labelled images; found again from the data, so no state
+    labels: Tensor | None = None  # [M]
     test: Batch | None = None
 
     def __init__(self, *, weight: float, labelled: int, seed: int):
@@ -73,7 +74,19 @@ class SemiSupervised(Trick):
             raise ConfigError(".labelled", found, f"up to {least}", f".labelled={max(least, 1)}")
         return torch.cat(chosen)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Take the labelled images and those kept out along to another device."""
+        super()._apply(fn, recurse)
+        if self.images is not None and self.labels is not None:
+            self.images, self.labels = fn(self.images), fn(self.labels)
+        if self.test is not None:
+            self.test = Batch(
+                fn(self.test.images), Condition(*(None if t is None else fn(t) for t in self.test.condition))
+            )
+        return self
+
     def discriminator_term(self, context: Context) -> Tensor:
+        assert self.images is not None and self.labels is not None
         drawn = torch.randint(len(self.labels), (len(context.on_fake.score),), device=self.labels.device)
         images, labels = self.images.index_select(0, drawn), self.labels.index_select(0, drawn)
         return self.weight * F.cross_entropy(context.pair.judge(images).heads["class"], labels)
