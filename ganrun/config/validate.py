@@ -15,7 +15,7 @@ PARTS = ("model.generator", "model.discriminator", "loss", "dataset", "game", "u
          "optim.generator", "optim.discriminator")  # fmt: skip
 WHOLE = {"steps": 1, "batch": 1, "seed": 0, "log.every": 1, "log.samples": 1, "log.checkpoint": 1, "log.keep": 2,
          "engine.workers": 0, "game.grid": 1}  # fmt: skip
-NUMBERS = ("log.minutes", "engine.memory")
+NUMBERS = ("log.minutes", "engine.memory", "engine.data_timeout")
 NAMES = {"engine.precision": "auto, bf16 or fp32", "engine.device": "auto, cpu, cuda or cuda:N", "name": "a name"}
 
 

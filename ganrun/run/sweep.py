@@ -28,6 +28,7 @@ REASONS = {
     CONFIG_ERROR: "refused",
     STOPPED: "stopped by a guard",
     ENVIRONMENT: "the machine failed",
+    128 + signal.SIGHUP: "interrupted",
     128 + signal.SIGINT: "interrupted",
     128 + signal.SIGTERM: "interrupted",
 }
@@ -123,7 +124,7 @@ class Processes:
     @staticmethod
     def _start(module: str, *arguments: str, stdin: int, errors: int) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-P", "-m", module, *arguments],  # -P: no module of the current folder
             stdin=stdin,
             stdout=subprocess.DEVNULL if stdin == subprocess.DEVNULL else subprocess.PIPE,
             stderr=errors,
