@@ -361,9 +361,8 @@ def test_a_run_of_version_0_1_is_refused_with_the_version_that_opens_it(nursery:
     assert ended.code == 2 and "0.1.0" not in ended.err and "Traceback" not in ended.err
 
 
-@pytest.mark.parametrize("record", ["", "{", "[]", "{}", "null"])
-def test_a_run_without_a_recorded_version_is_judged_by_its_configuration(nursery: Nursery, run: Path, record: str):
-    (run / "environment.json").write_text(record)
+def test_a_run_without_a_recorded_version_is_judged_by_its_configuration(nursery: Nursery, run: Path):
+    (run / "environment.json").unlink()
     assert nursery.run("resume", str(run), "steps=4", folder=run.parent).code == 0
 
 

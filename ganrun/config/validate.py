@@ -82,6 +82,8 @@ def _names(settings: Mapping[str, Any]) -> Iterator[ConfigError]:
     best = find(settings, "log.best")
     if not isinstance(best, (str, type(None))):
         yield ConfigError("log.best", repr(best), "the name of a metric, or null", "log.best=loss/convergence")
+    if not isinstance(settings.get("tricks"), Mapping):
+        yield ConfigError("tricks", repr(settings.get("tricks")), "settings by name", "'tricks=[]'")
     plugins = settings.get("plugins")
     if not isinstance(plugins, list) or not all(isinstance(name, str) for name in plugins):
         yield ConfigError("plugins", repr(plugins), "a list of modules", f"'plugins=[{plugins}]'")

@@ -26,6 +26,7 @@ class Callback:
     """
 
     name: str  # under which its state is kept
+    form: Any = dict[str, Any]  # of its state, as `ganrun.record.stored.misfit` compares it
 
     def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
         """React to a step. `results` are its updates in order; `last` says that the run ends here.

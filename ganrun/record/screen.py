@@ -64,7 +64,7 @@ def unbreakable() -> Iterator[None]:
     _open_standard_files()
     before = sys.stdout, sys.stderr
     screens = [Screen(stream or open(os.devnull, "w")) for stream in before]  # noqa: SIM115
-    sys.stdout, sys.stderr = screens  # type: ignore[assignment]
+    sys.stdout, sys.stderr = screens
     try:
         yield
     finally:
