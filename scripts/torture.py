@@ -40,7 +40,15 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from commands import TINY, Nursery, checkpoints, environment, lines_of, points_of, states_differ  # noqa: E402
+from commands import (  # type: ignore[import-not-found]  # noqa: E402
+    TINY,
+    Nursery,
+    checkpoints,
+    environment,
+    lines_of,
+    points_of,
+    states_differ,
+)
 
 from ganrun.core.errors import ConfigError  # noqa: E402
 from ganrun.record.checkpoint import Checkpoints  # noqa: E402

@@ -7,6 +7,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hostile import STEPS, edited, fifo, finished, newest, resumed, rewritten
@@ -15,6 +16,7 @@ from ganrun.config.build import Run, build
 from ganrun.config.resume import reopen
 from ganrun.core.errors import ConfigError
 from ganrun.record.checkpoint import Checkpoints
+from ganrun.record.stored import FILES
 from ganrun.run.load import load
 from ganrun.run.session import FORMS
 from ganrun.run.state import unfit
@@ -119,7 +121,6 @@ PLACES = {
     "a folder": lambda path: (path.unlink(missing_ok=True), path.mkdir()),
     "a device": lambda path: link(path, "/dev/zero"),
 }
-FILES = ("config.yaml", "overrides.yaml", "environment.json", "summary.json", "metrics.jsonl", "run.log", ".lock")
 
 
 @pytest.mark.parametrize("kind", PLACES)
@@ -177,6 +178,30 @@ def test_what_is_only_told_or_only_shown_is_written_anew(run: Path) -> None:
     for name in ("events.out.tfevents.1x.host", "events.out.tfevents.", f"events.out.tfevents.{'9' * 40}.host"):
         (run / name).touch()
     assert resumed(run, "steps=5") == 0
+
+
+def test_files_that_are_gone_or_cut_are_named_and_a_run_may_go_on_without_them(tmp_path: Path, caplog) -> None:
+    from PIL import Image
+
+    (tmp_path / "pictures").mkdir()
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{number:02d}.png")
+    data = (f"dataset.path={tmp_path / 'pictures'}", "dataset.resolution=16")
+    run = finished(tmp_path / "run", "dataset=folder", *data)
+    (tmp_path / "pictures" / "03.png").unlink()
+    with pytest.raises(ConfigError, match=r"1 of 12 files are gone .*: 03.png,.* dataset\.skip_bad=true"):
+        resumed(run, "steps=5")
+    whole = (tmp_path / "pictures" / "05.png").read_bytes()
+    (tmp_path / "pictures" / "05.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ConfigError, match=r"05.png is cut.*dataset\.skip_bad=true"):
+        resumed(run, "steps=5")
+    with caplog.at_level(logging.WARNING, logger="ganrun"):
+        assert resumed(run, "steps=5", "dataset.skip_bad=true") == 0
+    assert "2 of 12 files are gone or cannot be read: 03.png, 05.png" in caplog.text
+    Image.fromarray(255 - pixels).save(tmp_path / "pictures" / "99.png")
+    with pytest.raises(ConfigError, match="not those that this run was trained on"):
+        resumed(run, "steps=6")
 
 
 def test_nan_weights_alone_are_refused_for_training_and_for_samples(run: Path) -> None:

@@ -109,6 +109,12 @@ class RunFolder:
             write_atomically(self.path / "overrides.yaml", "".join(f"- {json.dumps(o)}\n" for o in overrides) or "[]\n")
             write_atomically(self.config, config)
 
+    def list_data(self, files: list[str]) -> None:
+        """Write data_files.json, the names of the files that the run learns from, where it is told any."""
+        if files:
+            with environment(f"cannot describe the run in {self.path}"):
+                write_atomically(self.path / "data_files.json", json.dumps(files) + "\n")
+
     def start_log(self, level: int = logging.INFO) -> None:
         """Write log messages of `ganrun` to run.log too, until `close`."""
         with environment(f"cannot write {self.log}"):

@@ -12,12 +12,14 @@ from typing import Any
 from ganrun.core.errors import ConfigError
 
 MOST = 2**26  # bytes of a file that is read as text; a run writes far less
-FILES = ("config.yaml", "overrides.yaml", "environment.json", "summary.json", "metrics.jsonl", "run.log", ".lock")
+FILES = ("config.yaml", "overrides.yaml", "environment.json", "summary.json", "data_files.json", "metrics.jsonl",
+         "run.log", ".lock")  # fmt: skip
 FOLDERS = ("checkpoints", "samples")
 FORMS = {
     "environment.json": dict[str, Any],
     "overrides.yaml": list[str],
     "summary.json": dict[str, Any],
+    "data_files.json": list[str],
 }
 
 
@@ -74,7 +76,7 @@ def text(path: Path) -> str | None:
 
 
 def record(path: Path) -> Any:
-    """What overrides.yaml, environment.json or summary.json holds; None where there is none.
+    """What overrides.yaml or one of the JSON files holds; None where there is none.
 
     Raises ConfigError for what the run cannot have written.
     """

@@ -32,7 +32,7 @@ from ganrun.record.checkpoint import Checkpoints
 from ganrun.record.folder import RunFolder
 from ganrun.record.progress import Display, shown, summary
 from ganrun.record.recorder import Recorder
-from ganrun.record.stored import summarised
+from ganrun.record.stored import record, summarised
 from ganrun.run.callbacks import Checkpointing, Grids, Record
 from ganrun.run.hyperparameters import hyperparameters
 from ganrun.run.signals import Interrupted, Signals
@@ -87,7 +87,11 @@ class Session:
             with closing(run.data):
                 checkpoints = Checkpoints(folder.checkpoints, keep=run.settings["log"]["keep"])
                 saved = checkpoints.load(unfit=partial(unfit, run, forms=FORMS)) if checkpoints.latest() else {}
-                start = restore(run, saved, str(path)) if saved else Progress()
+                start = (
+                    restore(run, saved, str(path), record(folder.path / "data_files.json") or [])
+                    if saved
+                    else Progress()
+                )
                 if start.step >= run.settings["steps"] and summarised(folder.summary) == start.step:
                     return self._already(path, start.step)
                 self.signals.defer()
@@ -125,13 +129,13 @@ class Session:
             closing(_recorder(run, folder, None if states is None else start.step)) as recorder,
             Display(steps=run.settings["steps"], console=self.console, start=start.step) as display,
         ):
-            record, grids = Record(run, recorder, display, start), Grids(run, folder, recorder)
-            saving = Checkpointing(run, checkpoints, recorder, [record, grids])
+            recording, grids = Record(run, recorder, display, start), Grids(run, folder, recorder)
+            saving = Checkpointing(run, checkpoints, recorder, [recording, grids])
             for callback in saving.callbacks:
                 callback.load_state_dict((states or {}).get(callback.name, {}))
             saving.saved = start.step if states else None
             grids.write_reals(start.step)
-            now = self._loop(run, [record, grids, saving], start)
+            now = self._loop(run, [recording, grids, saving], start)
             if now is None:
                 return self._exit_code(saving.saved)
             if saving.saved != now.step:  # a signal came before the first step, or while it waited for data
@@ -181,6 +185,7 @@ class Session:
             command=sys.argv,
             more=recorded(run.diagnostics) | recorded_classes(run.dataset.labels, run.dataset.classes, run.game.rows),
         )
+        folder.list_data(run.dataset.file_names())
         for diagnostic in run.diagnostics:
             forced = "forced: " if diagnostic.level is Level.ERROR else ""
             logger.log(LOG_LEVELS[diagnostic.level], "%s%s (rule %s)", forced, diagnostic.sentence, diagnostic.id)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,8 +18,12 @@ from ganrun.core.context import Progress
 from ganrun.core.engine import Player
 from ganrun.core.errors import ConfigError
 from ganrun.core.game import Game
+from ganrun.data.datasets.base import DataSets
 from ganrun.record.stored import misfit
 
+logger = logging.getLogger(__name__)
+
+SHOWN = 5  # names of files in a message
 FORM: Mapping[str, Any] = {  # of a state; what hangs below `game` and `optimizers` follows from the run
     "step": int,
     "images": int,
@@ -45,21 +51,37 @@ def state_of(run: Run, now: Progress, callbacks: Sequence[Callback] = ()) -> dic
     }
 
 
-def restore(run: Run, state: Mapping[str, Any], where: str) -> Progress:
+def restore(run: Run, state: Mapping[str, Any], where: str, files: Sequence[str] = ()) -> Progress:
     """Put a saved state back; returns how far the run had come. Raises ConfigError when it does not fit this run.
+
+    `files` are the names of those that the run has learnt from; with `skip_bad`, some of them may be gone.
 
     All of it is compared before any of it is used: a fused optimiser reads past the end of a tensor that is too small.
     """
     if (found := unfit(run, state)) is not None:
         raise _misfit(where, found)
     if state["data"] != run.dataset.fingerprint():
-        raise ConfigError("dataset", "the data are not those that this run was trained on", "the same files")
+        _check_data(run.dataset, files, where)
     _load_game(run.game, state, where)
     for name, player in run.engine.players.items():
         own = player.optimizer.state_dict()["param_groups"]  # the configuration says what it was, not the checkpoint
         player.load_optimizer({"state": state["optimizers"][name]["state"], "param_groups": own})
     run.data.seen = state["seen"]
     return Progress(state["step"], state["images"])
+
+
+def _check_data(dataset: DataSets, files: Sequence[str], where: str) -> None:
+    """Raises ConfigError for other data than a run has learnt from, unless files are gone and the user said so."""
+    now = set(dataset.file_names())
+    gone = [name for name in files if name not in now]
+    if not gone or now - set(files):
+        raise ConfigError("dataset", "the data are not those that this run was trained on", "the same files")
+    found = f"{len(gone)} of {len(files)} files are gone or cannot be read: {', '.join(gone[:SHOWN])}"
+    found += f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
+    if not dataset.may_lack:
+        remedy = f"ganrun resume {shlex.quote(where)} dataset.skip_bad=true"
+        raise ConfigError("dataset", found, "the same files", remedy)
+    logger.warning("dataset: %s; the run goes on without them, in another order", found)
 
 
 def restore_game(game: Game, state: Mapping[str, Any], where: str) -> None:
