@@ -228,6 +228,12 @@ def config(run: Path) -> dict[str, Any]:
 
 def same_state(one: Path, other: Path) -> list[str]:
     """Where the last checkpoints of two runs differ, bit by bit, but for the configuration and the metrics recorded."""
+    found = states_differ(checkpoints(one)[-1], checkpoints(other)[-1])
+    return [key for key in found if not key.startswith(".callbacks")]
+
+
+def states_differ(one: Path, other: Path) -> list[str]:
+    """Where two checkpoints differ, bit by bit, but for the configuration, which holds paths."""
     import torch
 
     def leaves(value: Any, where: str) -> dict[str, Any]:
@@ -237,9 +243,31 @@ def same_state(one: Path, other: Path) -> list[str]:
             return {k: v for i, item in enumerate(value) for k, v in leaves(item, f"{where}[{i}]").items()}
         return {where: value}
 
-    a, b = (leaves(torch.load(checkpoints(run)[-1], weights_only=True)["state"], "") for run in (one, other))
-    a, b = ({k: v for k, v in one.items() if not k.startswith((".config", ".callbacks"))} for one in (a, b))
-    assert a.keys() == b.keys() and any(isinstance(value, torch.Tensor) for value in a.values())
-    return [
-        key for key in a if not (torch.equal(a[key], b[key]) if isinstance(a[key], torch.Tensor) else a[key] == b[key])
-    ]
+    a, b = (leaves(torch.load(path, weights_only=True)["state"], "") for path in (one, other))
+    assert any(isinstance(value, torch.Tensor) for value in a.values())
+    return [k for k in a.keys() | b.keys() if k != ".config" and not _same(a.get(k), b.get(k))]
+
+
+def _same(one: Any, other: Any) -> bool:
+    import torch
+
+    both = isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)
+    return torch.equal(one, other) if both else type(one) is type(other) and one == other
+
+
+def lines_of(run: Path) -> list[dict]:
+    """metrics.jsonl without what depends on the clock."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("time", "speed/images_per_second")} for line in lines]
+
+
+def points_of(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """Every curve as TensorBoard reads it, over all event files of the run, without what depends on the clock."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0})
+    events.Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if "speed" not in tag]
+    found = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+    # What is final may be written twice: once by a run that is killed before it says so in summary.json.
+    return {tag: sorted(set(points)) if tag.startswith("final/") else points for tag, points in found.items()}

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from ganrun.core.context import Batch, BatchShape
-from ganrun.core.errors import ConfigError, EnvironmentFailed
+from ganrun.core.errors import ConfigError, EnvironmentFailed, WaitInterrupted
 from ganrun.core.ranks import ALONE, Rank
 from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Dataset, InMemory
@@ -267,11 +268,67 @@ def test_an_image_that_cannot_be_read_ends_the_run_in_one_line(workers):
 def test_a_killed_worker_ends_the_run_in_one_line():
     source = Streamed(numbered(10), seed=0, device=CPU, workers=1)
     source.draw(BatchShape(2, 4))
-    os.kill(source._chunks._workers[0].pid, signal.SIGKILL)
+    os.kill(source._ahead.workers[0].pid, signal.SIGKILL)
     with pytest.raises(EnvironmentFailed, match=r"^data: reading ahead failed: .*worker.*(killed|exited).*workers=0"):
         for _ in range(50):
             source.draw(BatchShape(2, 4))
     source.close()
+
+
+def test_a_dead_worker_is_heard_where_data_are_drawn_and_nowhere_else():
+    """torch installs a handler that raises wherever the run is: in a save, or in an update."""
+    before = signal.getsignal(signal.SIGCHLD)
+    source = Streamed(numbered(10), seed=0, device=CPU, workers=2)
+    source.draw(BatchShape(2, 4))
+    assert signal.getsignal(signal.SIGCHLD) == before
+    os.kill(source._ahead.workers[1].pid, signal.SIGKILL)
+    time.sleep(0.2)  # here it raised
+    with pytest.raises(EnvironmentFailed, match=r"a worker process was killed by SIGKILL \(out of memory\?\)"):
+        for _ in range(50):
+            source.draw(BatchShape(2, 4))
+    source.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_waiting_for_data_hears_a_signal_and_has_an_end(workers):
+    """As with a network disk that hangs: workers that are stopped, or a read that does not return."""
+    hanging = Hanging(images=numbered(64).images, labels=None, names=[], classes=None)
+    source = Streamed(hanging, seed=0, device=CPU, workers=workers, timeout=0.5)
+    while source.seen < 8:
+        assert source.ready(lambda: False)
+        source.draw(BatchShape(4, 4))
+    hanging.hangs.set()
+    for worker in source._ahead.workers:
+        os.kill(worker.pid, signal.SIGSTOP)
+    for _ in range(8):  # what was read ahead is drawn first
+        if not source.ready(lambda: True):
+            break
+        source.draw(BatchShape(4, 4))
+    else:
+        raise AssertionError("it never waited")
+    with pytest.raises(WaitInterrupted):
+        source.draw(BatchShape(4, 4))
+    source._interrupted = lambda: False
+    with pytest.raises(EnvironmentFailed, match=r"not one image came for 0.5 s. Try: engine.data_timeout=1,"):
+        source.draw(BatchShape(4, 4))
+    began = time.monotonic()
+    workers = source._ahead.workers
+    source.close()
+    assert time.monotonic() - began < 3 and not any(worker.is_alive() for worker in workers)
+    hanging.go_on.set()
+
+
+class Hanging(InMemory):
+    """Its images stop coming when told, in the process that reads them."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.hangs, self.go_on = threading.Event(), threading.Event()
+
+    def image(self, index: int) -> torch.Tensor:
+        if self.hangs.is_set():
+            self.go_on.wait(30)
+        return super().image(index)
 
 
 SCRIPT = """
@@ -287,7 +344,7 @@ digest = hashlib.sha256()
 for i in range(40):
     digest.update(source.draw(BatchShape(8, 4)).images.numpy().tobytes())
     if i == 5:
-        print("ready", *[w.pid for w in source._chunks._workers], flush=True)
+        print("ready", *[w.pid for w in source._ahead.workers], flush=True)
         if "wait" in sys.argv:
             while not received:
                 time.sleep(0.01)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from commands import TINY, Nursery, Started, checkpoints, config, refusal, same_state
+from commands import TINY, Nursery, Started, checkpoints, config, lines_of, points_of, refusal, same_state
 
 from ganrun.version import __version__
 
@@ -104,22 +104,6 @@ def test_killed_outright_it_goes_on_from_the_last_checkpoint(nursery: Nursery, s
     process.send(signal.SIGKILL)
     assert process.wait().code == -signal.SIGKILL
     goes_on_as_if_nothing_had_happened(nursery, tmp_path / "run")
-
-
-def lines_of(run: Path) -> list[dict]:
-    """metrics.jsonl without what depends on the clock."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("time", "speed/images_per_second")} for line in lines]
-
-
-def points_of(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every curve as TensorBoard reads it, over all event files of the run, without what depends on the clock."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(run), size_guidance={"scalars": 0})
-    events.Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if "speed" not in tag and not tag.startswith("final/")]
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
 
 
 def test_killed_between_two_logs_it_records_what_it_would_have_without(nursery: Nursery, start, tmp_path: Path):
@@ -361,9 +345,8 @@ def test_a_run_of_version_0_1_is_refused_with_the_version_that_opens_it(nursery:
     assert ended.code == 2 and "0.1.0" not in ended.err and "Traceback" not in ended.err
 
 
-@pytest.mark.parametrize("record", ["", "{", "[]", "{}", "null"])
-def test_a_run_without_a_recorded_version_is_judged_by_its_configuration(nursery: Nursery, run: Path, record: str):
-    (run / "environment.json").write_text(record)
+def test_a_run_without_a_recorded_version_is_judged_by_its_configuration(nursery: Nursery, run: Path):
+    (run / "environment.json").unlink()
     assert nursery.run("resume", str(run), "steps=4", folder=run.parent).code == 0
 
 

@@ -1,8 +1,11 @@
 """Sweeps: each job a process of its own, none of which can end the others; a table, and an exit code."""
 
 import io
+import json
 import re
+import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -12,7 +15,9 @@ import yaml
 from commands import PATIENCE, TINY, Nursery, Started, checkpoints, config, same_state
 from rich.console import Console
 
-from ganrun.run.sweep import Job, JobOutcome, print_table, reason
+from ganrun.core.errors import ConfigError
+from ganrun.record.folder import RunFolder
+from ganrun.run.sweep import Job, JobOutcome, Processes, print_table, reason
 
 BOOM = """
 import os, signal, sys
@@ -112,6 +117,52 @@ def test_sigterm_ends_the_job_in_order_and_the_sweep(nursery: Nursery, tmp_path:
     assert code == 143
     rows = table(out)
     assert "interrupted (exit code 143)" in rows[0] and "not started" in rows[1]
+
+
+@pytest.mark.slow
+def test_the_same_command_again_keeps_goes_on_and_starts(nursery: Nursery, place: Path):
+    """One job done, one interrupted, one never started, one folder that holds another run; then all once more."""
+    sweep = (*SWEEP, "steps=20", "log.every=10", "--config-dir", "conf", "plugins=[boom]", "tricks=[boom]")
+    sweep = (*sweep, "objective=score/real", "hydra.launcher.jobs=2")
+    whole = nursery.run(*sweep, "seed=1,2,3", "hydra.sweep.dir=whole", folder=place, patience=LONG)
+    assert whole.code == 0, whole
+    for number in (0, 1):
+        shutil.copytree(place / "whole" / str(number), place / "here" / str(number))
+    second = place / "here" / "1"  # as a kill after the last checkpoint leaves it
+    (second / "summary.json").unlink()
+    again = nursery.run(*sweep, "seed=1,2,3", "hydra.sweep.dir=here", folder=place, patience=LONG)
+    assert again.code == 0, again
+    rows = table(again.out)
+    assert "done before, kept" in rows[0] and "resumed, done in" in rows[1] and rows[2].startswith("2 done in")
+    assert [same_state(place / "whole" / n, place / "here" / n) for n in "012"] == [[], [], []]
+    objectives = [[json.loads((place / at / n / "summary.json").read_text())["objective"] for n in "012"]
+                  for at in ("whole", "here")]  # fmt: skip
+    assert objectives[0] == objectives[1]
+    other = nursery.run(*sweep, "seed=1,2,4", "hydra.sweep.dir=here", folder=place, patience=LONG)
+    assert other.code == 5 and "done before, kept" in table(other.out)[1]
+    assert "here/2: holds the run of" in table(other.out)[2] and "seed=3" in table(other.out)[2]
+
+
+def test_a_job_imports_nothing_from_the_current_folder(tmp_path: Path, monkeypatch):
+    """`python -m` looks there first: a torch.py or secrets.py that lies there would run."""
+    (tmp_path / "this.py").write_text("print('mine')")
+    monkeypatch.chdir(tmp_path)
+    process = Processes._start("this", stdin=subprocess.PIPE, errors=subprocess.DEVNULL)
+    assert process.communicate()[0].startswith(b"The Zen of Python")
+
+
+@pytest.mark.parametrize("step", [None, 2, 3])
+def test_what_an_earlier_sweep_has_left_of_a_job(tmp_path: Path, step: int | None):
+    job = Job(number=0, overrides=["steps=3", "hydra.job.chdir=false"], folder=str(tmp_path / "0"))
+    assert job.found() == "missing"
+    folder = RunFolder.create(tmp_path / "0")
+    folder.describe(config="steps: 3\n", overrides=["steps=3", "steps=3"], seed=0, command=[])
+    folder.close()
+    if step is not None:
+        (tmp_path / "0" / "summary.json").write_text(json.dumps({"step": step}))
+    assert job.found() == ("done" if step == 3 else "unfinished")
+    with pytest.raises(ConfigError, match=r"0: holds the run of steps=3, expected that of this job"):
+        Job(number=0, overrides=["steps=4"], folder=str(tmp_path / "0")).found()
 
 
 @pytest.mark.slow

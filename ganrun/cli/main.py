@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganrun.core.errors import (
-    BUG,
     CONFIG_ERROR,
     ENVIRONMENT,
     JOBS_FAILED,
@@ -20,6 +19,7 @@ from ganrun.core.errors import (
     EnvironmentFailed,
     Stopped,
 )
+from ganrun.record.screen import check_told, unbreakable
 from ganrun.run.signals import Interrupted, Signals, behind
 from ganrun.version import __version__
 
@@ -32,11 +32,14 @@ Play = Callable[["DictConfig", Any, Signals], tuple[int, float | None]]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code. A user's error is one line and exit code 2; a traceback is a bug."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    with unbreakable():
+        return _code(list(sys.argv[1:] if argv is None else argv))
+
+
+def _code(arguments: list[str]) -> int:
+    """Run the command; every way in which it may end as an exit code, but for a bug."""
     try:
-        code = _interruptible(arguments)
-        sys.stdout.flush()
-        return code
+        return _interruptible(arguments)
     except ConfigError as refusal:
         complain(*refusal.lines)
         return CONFIG_ERROR
@@ -54,9 +57,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         complain(f"memory: not enough for this run ({str(error)[-120:]}). Try: a smaller batch, or narrower networks")
         return ENVIRONMENT
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
-        return BUG
 
 
 def _interruptible(arguments: list[str]) -> int:
@@ -82,6 +82,22 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def _command(arguments: list[str], signals: Signals) -> int:
+    match arguments:
+        case _ if (code := _answer(arguments)) is not None:
+            check_told()
+            return code
+        case ["resume", run, *overrides]:
+            return _resume(Path(run), overrides, signals)
+        case ["resume"]:
+            raise ConfigError("resume", "no run named", "a run's folder", "ganrun resume outputs/DATE/TIME")
+        case ["train", *overrides]:
+            return train(overrides, signals)
+        case _:
+            return train(arguments, signals)
+
+
+def _answer(arguments: list[str]) -> int | None:
+    """Print what was asked for; None when the command is not a question."""
     if "--version" in arguments or arguments == ["-V"]:
         print(f"ganrun {__version__}")
         return 0
@@ -90,21 +106,11 @@ def _command(arguments: list[str], signals: Signals) -> int:
 
         print(help_text())
         return 0
-    match arguments:
-        case ["resume", run, *overrides]:
-            return _resume(Path(run), overrides, signals)
-        case ["resume"]:
-            raise ConfigError("resume", "no run named", "a run's folder", "ganrun resume outputs/DATE/TIME")
-        case ["explain", *overrides]:
-            return _explain(overrides)
-        case ["list", *rest]:
-            from ganrun.cli.catalog import show
+    if arguments[:1] == ["list"]:
+        from ganrun.cli.catalog import show
 
-            return show(rest)
-        case ["train", *overrides]:
-            return train(overrides, signals)
-        case _:
-            return train(arguments, signals)
+        return show(arguments[1:])
+    return _explain(arguments[1:]) if arguments[:1] == ["explain"] else None
 
 
 def _resume(run: Path, overrides: list[str], signals: Signals) -> int:
@@ -209,6 +215,8 @@ def train(arguments: list[str], signals: Signals, play: Play = play) -> int:
     for outcome in result:
         if isinstance(outcome, BaseException):
             raise outcome
+    if not result and failed is None:  # Hydra printed what was asked for, such as --cfg
+        check_told()
     return JOBS_FAILED if failed else next(iter(result), 0)
 
 

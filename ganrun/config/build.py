@@ -109,7 +109,7 @@ def build(cfg: DictConfig, rank: Rank = ALONE) -> Run:
 def load_plugins(plugins: list[str]) -> None:
     """Import the modules that the user named; they may live in the current folder. Raises ConfigError."""
     if plugins and "" not in sys.path:
-        sys.path.insert(0, "")
+        sys.path.append("")  # last: a file that lies there takes the place of no other module
     for name in plugins:
         try:
             importlib.import_module(name)
@@ -278,5 +278,6 @@ def _streams(settings: Mapping[str, Any], dataset: DataSets, device: torch.devic
         device=device,
         workers=engine["workers"],
         memory=engine["memory"],
+        timeout=engine["data_timeout"],
         rank=rank,
     )

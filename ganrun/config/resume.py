@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import io
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ganrun.config.compose import flat, leaves
@@ -14,11 +15,13 @@ from ganrun.config.overrides import read_overrides
 from ganrun.config.validate import check_values
 from ganrun.core.errors import ConfigError, nearest
 from ganrun.record.folder import OLD, RunFolder, is_run
+from ganrun.record.stored import check_kinds, record, text
 from ganrun.version import __version__
 
 # Settings that may change on resume. Data may be elsewhere: their content is compared with the checkpoint's.
 FREE = ("steps", "name", "objective", "log", "plugins", "engine.device", "engine.workers", "engine.memory",
-        "dataset.path", "dataset.a.path", "dataset.b.path", "dataset.root", "dataset.download")  # fmt: skip
+        "engine.data_timeout", "dataset.path", "dataset.a.path", "dataset.b.path", "dataset.root",
+        "dataset.download", "dataset.skip_bad", "dataset.a.skip_bad", "dataset.b.skip_bad")  # fmt: skip
 WARNED = ("batch", "engine.precision", "optim.generator.lr", "optim.discriminator.lr", "optim.decay")
 CHANGEABLE = "changes of steps, log, engine, batch or learning rates only"
 
@@ -30,6 +33,7 @@ def reopen(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]
     is not a run, a run of another version, a change that would make it another run, and values that no run can have.
     """
     cfg = _read(run)
+    check_values(cfg)
     before = flat(OmegaConf.to_container(cfg))
     wanted = list(before.get("plugins") or [])
     cfg.plugins = []
@@ -44,21 +48,24 @@ def reopen(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]
 
 
 def earlier_overrides(run: Path) -> list[str]:
-    """The overrides that the run was started with."""
-    try:
-        text = (run / "overrides.yaml").read_text()
-        return [json.loads(line.removeprefix("- ")) for line in text.splitlines() if line.startswith("- ")]
-    except (OSError, ValueError):
-        return []
+    """The overrides that the run was started with. Raises ConfigError for a file that no run has written."""
+    typed: list[str] = record(run / "overrides.yaml") or []
+    return typed
 
 
 def _read(run: Path) -> DictConfig:
     if not is_run(run):
         RunFolder.open(run).close()  # its error suggests what may have been meant
+    check_kinds(run)
     _check_version(run)
     path = run / "config.yaml"
+    found = text(path)
+    if found is None:
+        raise ConfigError(str(path), "is not there", "the YAML of a run", "a copy of it")
     try:
-        cfg = OmegaConf.load(path)
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(found)):
+            raise ValueError("it has aliases, which no run writes")
+        cfg = OmegaConf.load(io.StringIO(found))
     except Exception as error:  # whatever YAML makes of a damaged file
         raise ConfigError(str(path), f"cannot be read ({str(error).splitlines()[0]})", "the YAML of a run") from error
     if not isinstance(cfg, DictConfig) or "model" not in cfg:
@@ -68,10 +75,7 @@ def _read(run: Path) -> DictConfig:
 
 def _check_version(run: Path) -> None:
     """A run's configuration names the classes of the version that wrote it."""
-    try:
-        written = str(json.loads((run / "environment.json").read_text())["ganrun"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # nothing is known; the configuration is checked in any case
+    written = str((record(run / "environment.json") or {}).get("ganrun"))
     if written.startswith("0.1."):
         raise ConfigError(str(run), f"a run of ganrun {written}", f"one of {__version__}", OLD)
 

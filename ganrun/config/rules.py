@@ -72,7 +72,7 @@ def check_force(force: Any) -> None:
     if not isinstance(force, list):
         raise ConfigError("force", repr(force), "a list of rules", f"'force=[{force}]'")
     for rule in force:
-        if rule not in RULES:
+        if not isinstance(rule, str) or rule not in RULES:
             close = nearest(str(rule), RULES)
             raise ConfigError(
                 "force", f"there is no rule {rule}", "rules of docs/compatibility.md", f"'force=[{close or 'C1'}]'"

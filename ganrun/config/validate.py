@@ -15,7 +15,7 @@ PARTS = ("model.generator", "model.discriminator", "loss", "dataset", "game", "u
          "optim.generator", "optim.discriminator")  # fmt: skip
 WHOLE = {"steps": 1, "batch": 1, "seed": 0, "log.every": 1, "log.samples": 1, "log.checkpoint": 1, "log.keep": 2,
          "engine.workers": 0, "game.grid": 1}  # fmt: skip
-NUMBERS = ("log.minutes", "engine.memory")
+NUMBERS = ("log.minutes", "engine.memory", "engine.data_timeout")
 NAMES = {"engine.precision": "auto, bf16 or fp32", "engine.device": "auto, cpu, cuda or cuda:N", "name": "a name"}
 
 
@@ -82,6 +82,8 @@ def _names(settings: Mapping[str, Any]) -> Iterator[ConfigError]:
     best = find(settings, "log.best")
     if not isinstance(best, (str, type(None))):
         yield ConfigError("log.best", repr(best), "the name of a metric, or null", "log.best=loss/convergence")
+    if not isinstance(settings.get("tricks"), Mapping):
+        yield ConfigError("tricks", repr(settings.get("tricks")), "settings by name", "'tricks=[]'")
     plugins = settings.get("plugins")
     if not isinstance(plugins, list) or not all(isinstance(name, str) for name in plugins):
         yield ConfigError("plugins", repr(plugins), "a list of modules", f"'plugins=[{plugins}]'")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ganrun.core.context import Batches, BatchShape, Progress, UpdateResult
@@ -10,6 +10,9 @@ from ganrun.core.context import Batches, BatchShape, Progress, UpdateResult
 
 class Data(Protocol):
     """What the loop needs of the data."""
+
+    def ready(self, interrupted: Callable[[], bool]) -> bool:
+        """Wait for the data of a step, as far as they can be foretold. False when `interrupted` ended the wait."""
 
     def draw(self, shapes: Mapping[str, BatchShape]) -> Batches:
         """The next batch of each of these streams, [B, C, H, W] each. Advances them."""
@@ -23,6 +26,7 @@ class Callback:
     """
 
     name: str  # under which its state is kept
+    form: Any = dict[str, Any]  # of its state, as `ganrun.record.stored.misfit` compares it
 
     def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
         """React to a step. `results` are its updates in order; `last` says that the run ends here.

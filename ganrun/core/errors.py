@@ -65,6 +65,10 @@ class EnvironmentFailed(RuntimeError):
     """The machine failed during the run: a full disk, a dead worker. Exit code 4."""
 
 
+class WaitInterrupted(RuntimeError):
+    """A signal came while the run waited for data in the midst of a step, which therefore cannot be finished."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name most like this one, for a message; empty when none is close."""
     matches = get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -27,11 +27,11 @@ def train(
 ) -> Progress:
     """Train until `steps` steps are done, each a few updates; those of `start` were done before.
 
-    Returns how far the run came: fewer than `steps` steps when it was interrupted. Raises Stopped when a callback or
-    a trick ends the run.
+    Returns how far the run came: fewer than `steps` steps when it was interrupted, be it while it waited for data.
+    Raises Stopped when a callback or a trick ends the run, and WaitInterrupted in the midst of a step.
     """
     now, stop = start, interrupted()
-    while now.step < steps and not stop:
+    while now.step < steps and not stop and data.ready(interrupted):
         reseed(seed, "train", rank.number, now.step)
         engine.begin(now)
         results: list[UpdateResult] = []

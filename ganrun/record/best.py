@@ -11,6 +11,8 @@ from ganrun.record.checkpoint import Checkpoints
 
 logger = logging.getLogger("ganrun")
 
+RECORD = {"metric": str, "step": int, "value": float}  # the form of a record
+
 
 class Best:
     """The checkpoint at which a metric was lowest: its mean over the log window that ended last.

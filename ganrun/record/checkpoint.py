@@ -6,10 +6,9 @@ import io
 import logging
 import math
 import os
-import pickle
 import re
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from ganrun.core.errors import ConfigError, Stopped
 from ganrun.record.atomic import environment, write_atomically
 from ganrun.record.folder import OLD
+from ganrun.record.stored import Unusable, content
 
 logger = logging.getLogger(__name__)
 
@@ -76,17 +76,22 @@ class Checkpoints:
         """The checkpoint of this step, whole or not."""
         return next((path for path in self._newest_first() if _step(path) == step), None)
 
-    def load(self, path: Path | None = None) -> dict[str, Any]:
-        """The state in this file, or in the newest one that is whole. Raises ConfigError when there is none."""
+    def load(
+        self, path: Path | None = None, unfit: Callable[[dict[str, Any]], str | None] = lambda state: None
+    ) -> dict[str, Any]:
+        """The state in this file, or in the newest one that is whole. Raises ConfigError when there is none.
+
+        `unfit` says in what a state is not one of the run, or None; then it is passed over as a damaged one is.
+        """
         if path is not None:
             try:
-                return read(path)
+                return _checked(path, unfit)
             except Damaged as error:
                 raise ConfigError(str(path), str(error), "a whole checkpoint", f"another of {path.parent}") from error
         reasons = []
         for candidate in self._newest_first():
             try:
-                return read(candidate)
+                return _checked(candidate, unfit)
             except Damaged as error:
                 reasons.append(f"{candidate.name} {error}")
                 logger.warning("%s %s; using the one before it", candidate, error)
@@ -95,7 +100,7 @@ class Checkpoints:
 
     def _newest_first(self) -> list[Path]:
         files = [path for path in self.folder.glob("step_*.pt") if NAME.fullmatch(path.name)]
-        return sorted(files, key=lambda path: (_step(path), path.stat().st_mtime_ns), reverse=True)
+        return sorted(files, key=lambda path: (_step(path), path.lstat().st_mtime_ns), reverse=True)
 
     def _prune(self, committed: Path, step: int, spare: int | None) -> None:
         """Keep the newest, and that of step `spare`.
@@ -108,7 +113,7 @@ class Checkpoints:
             if _step(path) >= step:
                 os.replace(path, path.with_name(path.name + ".superseded"))
         for path in [path for path in others if _step(path) < step][self.keep - 1 :]:
-            if _step(path) != spare:
+            if _step(path) != spare and not path.is_dir():
                 path.unlink()
 
     def _tidy(self) -> None:
@@ -126,29 +131,48 @@ def read(path: Path) -> dict[str, Any]:
     if name is None:
         raise ConfigError(str(path), "not a checkpoint's name", "step_<step>.<digest>.pt, as the run named it")
     try:
-        data = path.read_bytes()
+        data = content(path)
     except FileNotFoundError:
+        if path.is_symlink():
+            raise Damaged("is a link to nothing") from None
         raise ConfigError(str(path), "does not exist", "a checkpoint", f"one of those in {path.parent}") from None
-    except OSError as error:
-        raise Damaged(f"cannot be read ({error.strerror})") from error
+    except Unusable as error:
+        raise Damaged(str(error)) from error
     if sha256(data).hexdigest()[:16] != name[2]:
         raise Damaged("is damaged: its content does not match the digest in its name")
     try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # a file made to do harm raises anything
         raise Damaged("is not a checkpoint: it holds more than tensors and plain values") from error
-    return _unwrap(path, content)
+    state = _unwrap(path, found)
+    try:
+        check_finite(int(name[1]), state)
+    except Stopped as error:
+        raise Damaged("holds a number that is not finite") from error
+    except Exception as error:  # or by a tensor of another layout
+        raise Damaged("is not a checkpoint: it holds more than tensors and plain values") from error
+    return state
 
 
-def _unwrap(path: Path, content: Any) -> dict[str, Any]:
-    version = content.get("format") if isinstance(content, dict) else None
+def _checked(path: Path, unfit: Callable[[dict[str, Any]], str | None]) -> dict[str, Any]:
+    """The state in this file. Raises Damaged where it is not one of the run, and ConfigError as `read` does."""
+    state = read(path)
+    if (found := unfit(state)) is not None:
+        raise Damaged(f"does not fit this run ({found})")
+    return state
+
+
+def _unwrap(path: Path, found: Any) -> dict[str, Any]:
+    version = found.get("format") if isinstance(found, dict) else None
     if type(version) is int and version > FORMAT:
         raise ConfigError(str(path), f"format {version}", f"format {FORMAT}", "a newer ganrun")
     if type(version) is int and version < FORMAT:
         raise ConfigError(str(path), f"a checkpoint of ganrun 0.1 (format {version})", f"format {FORMAT}", OLD)
-    if type(version) is not int or not isinstance(content.get("state"), dict):
+    if type(version) is not int or not isinstance(found.get("state"), dict):
         raise Damaged("is not a checkpoint of ganrun")
-    return content["state"]
+    return found["state"]
 
 
 def _step(path: Path) -> int:

@@ -112,7 +112,8 @@ class NoEvents(EventFile):
 
 def _new_file(folder: Path) -> Path:
     """TensorBoard reads a folder's files by the time in their names, so each must be later than those before it."""
-    times = [int(path.name.removeprefix(PREFIX).split(".")[0]) for path in folder.glob(PREFIX + "[0-9]*")]
+    found = [re.match(re.escape(PREFIX) + r"(\d{1,10})\.", path.name) for path in folder.iterdir()]
+    times = [int(name[1]) for name in found if name]
     now = max([int(time.time()), *(earlier + 1 for earlier in times)])
     return folder / f"{PREFIX}{now:010d}.{socket.gethostname()}.{getpid()}"
 

@@ -11,6 +11,7 @@ import shlex
 import sys
 import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
@@ -19,12 +20,27 @@ from typing import Any
 
 from ganrun.core.errors import ConfigError
 from ganrun.record.atomic import environment, write_atomically
+from ganrun.record.stored import check_kinds, record
 from ganrun.version import __version__
 
 logger = logging.getLogger(__name__)
 
 OLD = "opening it with the version that wrote it: pip install 'ganrun<0.2'"  # what to try with a run of version 0.1
 A_RUN = "the folder of a run, which holds config.yaml and checkpoints"
+
+
+class Log(logging.FileHandler):
+    """Writes run.log as far as its disk takes it: what a run must write, and fails without, is not in it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Drop a line that cannot be written; anything else is a bug, and told."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close the file, whatever is left to be written."""
+        with suppress(OSError):
+            super().close()
 
 
 class RunFolder:
@@ -40,6 +56,7 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.log = path / "run.log"
         self.metrics = path / "metrics.jsonl"
+        self.summary = path / "summary.json"
         self._lock: int | None = None
         self._handler: logging.Handler | None = None
 
@@ -68,6 +85,7 @@ class RunFolder:
         if not is_run(folder.path):
             found = "is not a run" if folder.path.exists() else "does not exist"
             raise ConfigError(str(path), found, A_RUN, _suggest(folder.path))
+        check_kinds(folder.path)
         try:
             folder._acquire()
             folder._make_parts()
@@ -82,18 +100,25 @@ class RunFolder:
         """Write config.yaml, overrides.yaml and environment.json, each atomically; `more` goes into the last."""
         now = {"time": datetime.now().astimezone().isoformat(), "seed": seed, "command": command, **machine()}
         now |= more or {}
-        record = self.path / "environment.json"
-        if record.exists():  # a resumed run keeps what it was before
-            now["before"] = _history(record)
+        path = self.path / "environment.json"
+        if (past := record(path)) is not None:  # a resumed run keeps what it was before
+            earlier = past.pop("before", [])
+            now["before"] = [*(earlier if isinstance(earlier, list) else []), past]
         with environment(f"cannot describe the run in {self.path}"):
-            write_atomically(record, json.dumps(now, indent=2) + "\n")
+            write_atomically(path, json.dumps(now, indent=2) + "\n")
             write_atomically(self.path / "overrides.yaml", "".join(f"- {json.dumps(o)}\n" for o in overrides) or "[]\n")
             write_atomically(self.config, config)
+
+    def list_data(self, files: list[str]) -> None:
+        """Write data_files.json, the names of the files that the run learns from, where it is told any."""
+        if files:
+            with environment(f"cannot describe the run in {self.path}"):
+                write_atomically(self.path / "data_files.json", json.dumps(files) + "\n")
 
     def start_log(self, level: int = logging.INFO) -> None:
         """Write log messages of `ganrun` to run.log too, until `close`."""
         with environment(f"cannot write {self.log}"):
-            self._handler = logging.FileHandler(self.log, encoding="utf-8")
+            self._handler = Log(self.log, encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._handler.setLevel(level)
         root = logging.getLogger("ganrun")
@@ -125,7 +150,7 @@ class RunFolder:
 
     def _acquire(self) -> None:
         """Hold the folder by an exclusive lock on `.lock`, which names this process for those who come later."""
-        descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -184,14 +209,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _history(record: Path) -> list[Any]:
-    try:
-        past = json.loads(record.read_text())
-        return [*past.pop("before", []), past]
-    except (ValueError, AttributeError, TypeError):  # not what a run writes
-        return []
 
 
 def _unwritable(path: Path, error: OSError) -> ConfigError:

@@ -20,6 +20,7 @@ from ganrun.record.atomic import environment, write_atomically
 from ganrun.record.events import EventFile, NoEvents, layout, with_twins
 from ganrun.record.folder import RunFolder
 
+STATE = {"window": dict[str, list[float]], "means": dict[str, float], "several": list[str]}  # the form of a state
 Layers = Mapping[str, Mapping[str, list[str]]]  # player -> layer -> the keys of its gradient norms, in depth order
 
 
@@ -256,12 +257,12 @@ def forget(lines: Path, purge_step: int) -> None:
     """Drop the lines of this step and later ones, and one that a killed process cut short."""
     if not lines.exists():
         return
-    kept = [line for line in lines.read_text(errors="replace").splitlines() if _before(line, purge_step)]
+    kept = [line for line in lines.read_text(errors="replace").split("\n") if _before(line, purge_step)]
     write_atomically(lines, "".join(line + "\n" for line in kept))
 
 
 def _before(line: str, step: int) -> bool:
     try:
         return json.loads(line)["step"] < step
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False

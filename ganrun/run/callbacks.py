@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ganrun.config.build import Run
 from ganrun.core.callbacks import Callback
 from ganrun.core.context import Progress, UpdateResult
-from ganrun.record.best import Best
+from ganrun.record.best import RECORD, Best
 from ganrun.record.checkpoint import Checkpoints
 from ganrun.record.folder import RunFolder
 from ganrun.record.grid import grid, save_png
 from ganrun.record.progress import Display
-from ganrun.record.recorder import Recorder
+from ganrun.record.recorder import STATE, Recorder
 from ganrun.run.state import state_of
 
 
@@ -23,6 +22,7 @@ class Record(Callback):
     """Keeps every update's metrics; at each log writes them with speed and learning rates, and shows them."""
 
     name = "record"
+    form: Any = STATE
 
     def __init__(self, run: Run, recorder: Recorder, display: Display, start: Progress):
         self.run, self.recorder, self.display = run, recorder, display
@@ -66,7 +66,7 @@ class Grids(Callback):
         self.every = run.settings["log"]["samples"]
         examples = run.data.examples(len(run.game.sample()))
         self.reals = {stream: batch.images for stream, batch in examples.items()}
-        self.last: Path | None = None  # the newest grid
+        self.last = max(folder.samples.glob("step_*.png"), default=None)  # the newest grid
 
     def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
         if now.step % self.every == 0 or last:
@@ -101,6 +101,7 @@ class Checkpointing(Callback):
     """Writes checkpoints, with the state of all callbacks. Comes after them."""
 
     name = "checkpoints"
+    form: Any = {"best": (type(None), RECORD)}  # noqa: RUF012
 
     def __init__(self, run: Run, checkpoints: Checkpoints, recorder: Recorder, callbacks: Sequence[Callback]):
         """`callbacks` are the others, whose states are saved too."""
@@ -109,6 +110,7 @@ class Checkpointing(Callback):
         log = run.settings["log"]
         self.best = Best(log.get("best"), checkpoints)
         self.every, self.seconds = log["checkpoint"], log["minutes"] * 60
+        self.saved: int | None = None  # the step of the newest checkpoint
         self.next_save = time.monotonic() + min(60.0, self.seconds)  # the first within a minute
 
     def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
@@ -120,9 +122,10 @@ class Checkpointing(Callback):
         if not self.run.rank.writes:
             return
         self.recorder.write()  # what a checkpoint holds has its points, or a resumed run would miss them
-        self.best.consider(now.step, self.recorder.means)
+        if now.step % self.every == 0 or now.step == self.run.settings["steps"]:
+            self.best.consider(now.step, self.recorder.means)  # a choice that no signal and no clock changes
         self.checkpoints.save(now.step, state_of(self.run, now, self.callbacks), spare=self.best.step)
-        self.next_save = time.monotonic() + self.seconds
+        self.saved, self.next_save = now.step, time.monotonic() + self.seconds
 
     def state_dict(self) -> dict[str, Any]:
         """Which checkpoint is the best so far."""

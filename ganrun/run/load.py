@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ganrun.core.seeding import reseed, the_same_each_time
 from ganrun.core.trick import Trick
 from ganrun.machine import find_device
 from ganrun.record.checkpoint import Checkpoints
-from ganrun.run.state import restore, restore_game
+from ganrun.run.state import restore, restore_game, unfit, unfit_game
 
 BATCH = 500  # images that are drawn at once
 
@@ -87,27 +88,27 @@ def load(path: str | Path, *, plugins: Sequence[str] = (), device: str = "auto")
     cfg, _ = reopen(path, [f"plugins=[{','.join(plugins)}]"] if plugins else [])
     load_plugins(list(cfg.plugins))
     settings = resolve(cfg)
-    saved = _newest(path, settings)
     where = find_device(device)
     game = placed_on(assemble(settings, Maker(cfg.plugins)).game, where)
     with the_same_each_time(where):
         game.bind(blank_batches(settings, game, where))
+    saved = _newest(path, settings, partial(unfit_game, game))
     restore_game(game, saved, str(path))
-    game.begin(Progress(int(saved["step"]), int(saved["images"])))
-    return LoadedRun(path=path, settings=settings, step=int(saved["step"]), game=game, device=where)
+    game.begin(Progress(saved["step"], saved["images"]))
+    return LoadedRun(path=path, settings=settings, step=saved["step"], game=game, device=where)
 
 
 def load_run(path: Path, overrides: list[str] | None = None) -> tuple[Run, int]:
     """The whole run in this folder, data and optimisers too, and the step it had reached. Raises ConfigError."""
     run = build(reopen(path, overrides or [])[0])
-    return run, restore(run, _newest(path, run.settings), str(path)).step
+    return run, restore(run, _newest(path, run.settings, partial(unfit, run)), str(path)).step
 
 
-def _newest(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _newest(path: Path, settings: Mapping[str, Any], unfit: Callable[[dict[str, Any]], str | None]) -> dict[str, Any]:
     checkpoints = Checkpoints(path / "checkpoints", keep=settings["log"]["keep"])
     if checkpoints.latest() is None:
         raise ConfigError(str(path), "no checkpoint in it yet", "a run that has saved one", f"ganrun resume {path}")
-    return checkpoints.load()
+    return checkpoints.load(unfit=unfit)
 
 
 @torch.no_grad()

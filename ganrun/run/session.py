@@ -9,8 +9,9 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +22,25 @@ from ganrun.config.build import Run, build
 from ganrun.config.resume import WARNED, below
 from ganrun.config.rules import recorded
 from ganrun.core.context import Progress
+from ganrun.core.errors import WaitInterrupted
 from ganrun.core.train import train
 from ganrun.core.traits import Level
 from ganrun.data.transforms.classes import recorded_classes
 from ganrun.machine import keep_big_blocks
-from ganrun.record.atomic import write_atomically
+from ganrun.record.atomic import environment, write_atomically
 from ganrun.record.checkpoint import Checkpoints
 from ganrun.record.folder import RunFolder
 from ganrun.record.progress import Display, shown, summary
 from ganrun.record.recorder import Recorder
+from ganrun.record.stored import record, summarised
 from ganrun.run.callbacks import Checkpointing, Grids, Record
 from ganrun.run.hyperparameters import hyperparameters
 from ganrun.run.signals import Interrupted, Signals
-from ganrun.run.state import restore
+from ganrun.run.state import restore, unfit
 
 logger = logging.getLogger("ganrun")
 
+FORMS = {callback.name: callback.form for callback in (Record, Grids, Checkpointing)}
 LOG_LEVELS = {Level.ERROR: logging.WARNING, Level.WARNING: logging.WARNING, Level.NOTE: logging.INFO}
 
 
@@ -71,7 +75,7 @@ class Session:
         with closing(run.data), closing(RunFolder.create(path)) as folder:
             folder.start_log()
             checkpoints = Checkpoints(folder.checkpoints, keep=run.settings["log"]["keep"])
-            return self._train(run, folder, checkpoints, overrides, Progress(), {})
+            return self._train(run, folder, checkpoints, overrides, Progress(), None)
 
     def resume(self, cfg: DictConfig, path: Path, *, overrides: list[str], changes: Mapping[str, str]) -> int:
         """Go on where the run in this folder stopped; returns the exit code. Raises ConfigError before any work."""
@@ -82,9 +86,13 @@ class Session:
             run = build(cfg)
             with closing(run.data):
                 checkpoints = Checkpoints(folder.checkpoints, keep=run.settings["log"]["keep"])
-                saved = checkpoints.load() if checkpoints.latest() else {}
-                start = restore(run, saved, str(path)) if saved else Progress()
-                if start.step >= run.settings["steps"]:
+                saved = checkpoints.load(unfit=partial(unfit, run, forms=FORMS)) if checkpoints.latest() else {}
+                start = (
+                    restore(run, saved, str(path), record(folder.path / "data_files.json") or [])
+                    if saved
+                    else Progress()
+                )
+                if start.step >= run.settings["steps"] and summarised(folder.summary) == start.step:
                     return self._already(path, start.step)
                 self.signals.defer()
                 self._report_changes(start.step, changes)
@@ -112,33 +120,41 @@ class Session:
         checkpoints: Checkpoints,
         overrides: list[str],
         start: Progress,
-        states: Mapping[str, Any],
+        states: Mapping[str, Any] | None,
     ) -> int:
         """Train from here on; `states` are those of the callbacks, of a run that is resumed."""
         began = time.monotonic()
         self._describe(run, folder, overrides)
         with (
-            closing(_recorder(run, folder, start.step)) as recorder,
+            closing(_recorder(run, folder, None if states is None else start.step)) as recorder,
             Display(steps=run.settings["steps"], console=self.console, start=start.step) as display,
         ):
-            record, grids = Record(run, recorder, display, start), Grids(run, folder, recorder)
-            saving = Checkpointing(run, checkpoints, recorder, [record, grids])
+            recording, grids = Record(run, recorder, display, start), Grids(run, folder, recorder)
+            saving = Checkpointing(run, checkpoints, recorder, [recording, grids])
             for callback in saving.callbacks:
-                callback.load_state_dict(states.get(callback.name, {}))
+                callback.load_state_dict((states or {}).get(callback.name, {}))
+            saving.saved = start.step if states else None
             grids.write_reals(start.step)
-            now = self._loop(run, [record, grids, saving], start)
-            if checkpoints.latest() is None:  # a signal came before the first step
+            now = self._loop(run, [recording, grids, saving], start)
+            if now is None:
+                return self._exit_code(saving.saved)
+            if saving.saved != now.step:  # a signal came before the first step, or while it waited for data
                 grids.write(now.step)
                 saving.save(now)
             self._finish(run, folder, overrides, recorder, saving, now.step)
-        seconds, best = time.monotonic() - began, saving.best.path
         summary(
-            self.console, folder=folder.path, step=now.step, seconds=seconds, grid=grids.last,
-            checkpoint=checkpoints.latest(), best=best,
+            self.console, folder=folder.path, step=now.step, seconds=time.monotonic() - began, grid=grids.last,
+            checkpoint=checkpoints.latest(), best=saving.best.path,
         )  # fmt: skip
         return self._exit_code(now.step)
 
-    def _loop(self, run: Run, callbacks: list[Any], start: Progress) -> Progress:
+    def _loop(self, run: Run, callbacks: list[Any], start: Progress) -> Progress | None:
+        """Train; None when a signal came in the midst of a step: what was saved last is what there is."""
+        with suppress(WaitInterrupted):
+            return self._steps(run, callbacks, start)
+        return None
+
+    def _steps(self, run: Run, callbacks: list[Any], start: Progress) -> Progress:
         return train(
             game=run.game,
             engine=run.engine,
@@ -152,10 +168,11 @@ class Session:
             interrupted=lambda: self.signals.received is not None,
         )
 
-    def _exit_code(self, step: int) -> int:
+    def _exit_code(self, step: int | None) -> int:
         if self.signals.received is None:
             return 0
-        say(self.console, f"interrupted by {signal.Signals(self.signals.received).name} at step {step:,}")
+        where = "before the first step" if step is None else f"at step {step:,}"
+        say(self.console, f"interrupted by {signal.Signals(self.signals.received).name} {where}")
         return 128 + self.signals.received
 
     @staticmethod
@@ -168,6 +185,7 @@ class Session:
             command=sys.argv,
             more=recorded(run.diagnostics) | recorded_classes(run.dataset.labels, run.dataset.classes, run.game.rows),
         )
+        folder.list_data(run.dataset.file_names())
         for diagnostic in run.diagnostics:
             forced = "forced: " if diagnostic.level is Level.ERROR else ""
             logger.log(LOG_LEVELS[diagnostic.level], "%s%s (rule %s)", forced, diagnostic.sentence, diagnostic.id)
@@ -183,7 +201,8 @@ class Session:
     ) -> None:
         """Write the metrics of the last window for the HParams tab and sweepers, and which checkpoint was best."""
         final = {key: value for key, value in recorder.means.items() if not key.startswith("gradient")}
-        recorder.hparams(hyperparameters(run.settings, overrides), final)
+        if step >= run.settings["steps"]:  # what an interrupted run has is not final
+            recorder.hparams(hyperparameters(run.settings, overrides), final, step=step)
         wanted = run.settings["objective"]
         self.objective = final.get(wanted)
         if wanted is not None and self.objective is None:
@@ -191,15 +210,17 @@ class Session:
         summarised = {"step": step, "objective": self.objective, "final": final, **recorded(run.diagnostics)}
         if saving.best.metric is not None:
             summarised["best"] = saving.best.record()
-        write_atomically(folder.path / "summary.json", json.dumps(summarised, indent=2) + "\n")
+        with environment(f"cannot write {folder.summary}"):
+            write_atomically(folder.summary, json.dumps(summarised, indent=2) + "\n")
 
 
-def _recorder(run: Run, folder: RunFolder, first: int) -> Recorder:
+def _recorder(run: Run, folder: RunFolder, done: int | None) -> Recorder:
+    """`done` are the steps that a resumed run has; what was recorded after them is dropped. None: a new run."""
     recorder = Recorder(
         folder,
         every=run.settings["log"]["every"],
         layers={name: player.layers(name) for name, player in run.engine.players.items()},
-        purge_step=first + 1 if first else None,
+        purge_step=done + 1 if done else done,
         writes=run.rank.writes,
     )
     recorder.text("configuration", f"```yaml\n{run.yaml}```")

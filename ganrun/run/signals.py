@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: a run saves a checkpoint at the step it has reached, then exits with 143 or 130."""
+"""SIGTERM, SIGINT, SIGHUP: a run saves a checkpoint at the step it has reached, then exits with 128 and the signal."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from types import FrameType
 
 PARENT = "GANRUN_PARENT"  # in the environment of a sweep's job: the process that started it
 PR_SET_PDEATHSIG = 1
+
+
+def heard() -> list[int]:
+    """The signals that end a run in order. SIGHUP comes when a terminal closes; under nohup it stays ignored."""
+    hangup = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
+    return [signal.SIGTERM, signal.SIGINT, *hangup]
 
 
 class Interrupted(BaseException):
@@ -41,8 +47,8 @@ class Signals:
         self._owns_process = True
 
     def install(self) -> Signals:
-        """Handle SIGTERM and SIGINT from now on; returns itself."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        """Handle these signals from now on; returns itself."""
+        for number in heard():
             signal.signal(number, self._on_signal)
         end_with_parent()
         return self
@@ -58,7 +64,7 @@ class Signals:
             yield self
             return
         self._owns_process = False
-        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.signal(number, self._on_signal) for number in heard()}
         try:
             yield self
         finally:

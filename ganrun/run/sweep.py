@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,16 +12,20 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
+from typing import Literal
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ganrun.core.errors import CONFIG_ERROR, ENVIRONMENT, STOPPED, ConfigErrors
+from ganrun.core.errors import CONFIG_ERROR, ENVIRONMENT, STOPPED, ConfigError, ConfigErrors
+from ganrun.record.folder import is_run
+from ganrun.record.stored import record, summarised, text
 from ganrun.run.signals import PARENT
 
 REASONS = {
@@ -28,6 +33,7 @@ REASONS = {
     CONFIG_ERROR: "refused",
     STOPPED: "stopped by a guard",
     ENVIRONMENT: "the machine failed",
+    128 + signal.SIGHUP: "interrupted",
     128 + signal.SIGINT: "interrupted",
     128 + signal.SIGTERM: "interrupted",
 }
@@ -50,6 +56,23 @@ class Job:
         quoted = self.folder.replace("\\", "\\\\").replace("'", "\\'")
         return [*self.options, *self.overrides, f"hydra.run.dir='{quoted}'"]
 
+    @property
+    def going_on(self) -> list[str]:
+        """Arguments of `ganrun`, to resume this job. Plug-ins are named again: a file alone makes no code run."""
+        return ["resume", self.folder, *(o for o in self.overrides if o.startswith("plugins="))]
+
+    def found(self) -> Literal["missing", "unfinished", "done"]:
+        """What an earlier sweep has left of this job. Raises ConfigError where its folder holds another run."""
+        folder = Path(self.folder)
+        if not is_run(folder):
+            return "missing"
+        own = [override for override in self.overrides if not override.startswith("hydra")]
+        typed = (record(folder / "overrides.yaml") or [])[: len(own)]
+        if typed != own:
+            found = f"holds the run of {' '.join(typed) or 'no overrides'}"
+            raise ConfigError(self.folder, found, "that of this job, or none", "another hydra.sweep.dir")
+        return "done" if summarised(folder / "summary.json") == _steps(folder) else "unfinished"
+
 
 @dataclass(frozen=True, kw_only=True)
 class JobOutcome:
@@ -58,12 +81,19 @@ class JobOutcome:
     job: Job
     code: int | None  # its exit code; negative: the signal that killed it; None: it was never started
     seconds: float = 0.0
+    found: Literal["missing", "unfinished", "done"] = "missing"  # what an earlier sweep had left of it
     message: str = ""  # why it failed, as the job itself printed it
     objective: float | None = None  # the metric that the setting `objective` names, for sweepers that optimise
 
     @property
     def ended(self) -> str:
         """How it ended, in words."""
+        if self.found == "done":
+            return "done before, kept"
+        return f"resumed, {self._ended}" if self.found == "unfinished" and self.code is not None else self._ended
+
+    @property
+    def _ended(self) -> str:
         if self.code is None:
             return "not started"
         if self.code == 0:
@@ -87,24 +117,33 @@ class Processes:
         self.lock = Lock()
 
     def run(self, job: Job) -> JobOutcome:
-        """Run this job, or refuse it where that is known already; prints how it ended."""
-        if self.suspicious and not self.ended and (line := self.refusals.get(job.number)):
-            outcome = JobOutcome(job=job, code=CONFIG_ERROR, message=line)
+        """Run this job, go on with it, or keep it; refuse it where that is known already. Prints how it ended."""
+        try:
+            found = job.found()
+        except ConfigError as refusal:
+            outcome = JobOutcome(job=job, code=CONFIG_ERROR, message=str(refusal))
         else:
-            outcome = self._run(job)
+            outcome = self._outcome(job, found)
         self.suspicious |= outcome.code == CONFIG_ERROR
         if outcome.code is not None:
             self.console.print(f"job {job.number}: {outcome.ended}")
         return outcome
 
-    def _run(self, job: Job) -> JobOutcome:
+    def _outcome(self, job: Job, found: Literal["missing", "unfinished", "done"]) -> JobOutcome:
+        if found == "done":
+            return JobOutcome(job=job, code=0, found=found, objective=objective(job))
+        if found == "missing" and self.suspicious and not self.ended and (line := self.refusals.get(job.number)):
+            return JobOutcome(job=job, code=CONFIG_ERROR, message=line)
+        return replace(self._run(job, job.arguments if found == "missing" else job.going_on), found=found)
+
+    def _run(self, job: Job, arguments: list[str]) -> JobOutcome:
         began = time.monotonic()
         with tempfile.TemporaryFile() as errors:
             with self.lock:
                 if self.ended:
                     return JobOutcome(job=job, code=None)
                 self.console.print(f"job {job.number}: {self.names[job.number]}  ({job.folder})")
-                process = self._start("ganrun", *job.arguments, stdin=subprocess.DEVNULL, errors=errors.fileno())
+                process = self._start("ganrun", *arguments, stdin=subprocess.DEVNULL, errors=errors.fileno())
                 self.alive.add(process)
             code = process.wait()
             self.alive.discard(process)
@@ -123,7 +162,7 @@ class Processes:
     @staticmethod
     def _start(module: str, *arguments: str, stdin: int, errors: int) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-P", "-m", module, *arguments],  # -P: no module of the current folder
             stdin=stdin,
             stdout=subprocess.DEVNULL if stdin == subprocess.DEVNULL else subprocess.PIPE,
             stderr=errors,
@@ -183,8 +222,17 @@ def reason(text: str) -> str:
 def objective(job: Job) -> float | None:
     """The objective that a finished job wrote into summary.json; None without one."""
     try:
-        return json.loads((Path(job.folder) / "summary.json").read_text()).get("objective")
-    except (OSError, ValueError):
+        value = (record(Path(job.folder) / "summary.json") or {}).get("objective")
+    except ConfigError:
+        return None
+    return value if isinstance(value, float) else None
+
+
+def _steps(folder: Path) -> int | None:
+    """The steps that a run is to have, as its configuration says; None where that cannot be read."""
+    try:
+        return yaml.safe_load(text(folder / "config.yaml") or "")["steps"]
+    except (ConfigError, yaml.YAMLError, RecursionError, TypeError, KeyError):
         return None
 
 
@@ -193,6 +241,11 @@ def refuse_common(outcomes: Sequence[JobOutcome]) -> None:
     endings = {(outcome.code, outcome.message) for outcome in outcomes}
     if len(endings) == 1 and outcomes[0].code == CONFIG_ERROR:
         raise ConfigErrors(outcomes[0].message.splitlines())
+
+
+def _unfinished(outcomes: Sequence[JobOutcome]) -> bool:
+    """Whether the same command, given again, would find something to do."""
+    return any(outcome.code not in (0, CONFIG_ERROR) for outcome in outcomes) and len(outcomes) > 1
 
 
 def print_table(outcomes: Sequence[JobOutcome], console: Console | None = None) -> int:
@@ -212,6 +265,7 @@ def print_table(outcomes: Sequence[JobOutcome], console: Console | None = None) 
     folder = os.path.commonpath([os.path.dirname(outcome.job.folder) or "." for outcome in outcomes])
     line = f"{len(outcomes) - failed} of {len(outcomes)} jobs done, {failed} failed"
     line += f"; their folders are in {folder}" if Path(folder).is_dir() else ""
+    line += f"\nto go on: the same command with hydra.sweep.dir={shlex.quote(folder)}" if _unfinished(outcomes) else ""
     common = common and f"every job: {common}\n"
     console.print(f"\n{common}{line}", highlight=False, markup=False, soft_wrap=True)
     return failed

@@ -214,11 +214,13 @@ class CheckpointSwap(Trick):
 
     def get_extra_state(self) -> dict[str, Any]:
         """Which player sits out, and whether its weights are replaced, for checkpoints."""
-        return {"away": self.away, "swapped": self.swapped}
+        return {"away": self.away or "", "swapped": self.swapped}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Restore a saved state."""
-        self.away, self.swapped = state["away"], state["swapped"]
+        """Restore a saved state. Raises ValueError for a player that there is not."""
+        if state["away"] not in (ROLES if state["swapped"] else ("", *ROLES)):
+            raise ValueError(f"no player {state['away']!r} sits out")
+        self.away, self.swapped = state["away"] or None, state["swapped"]
 
 
 @torch.no_grad()

@@ -28,6 +28,11 @@ class DataSets(ABC):
     resolution: int  # height and width, in pixels
     classes: tuple[str, ...] = ()  # names; empty when unlabelled
     labels: Tensor | None = None  # [N] int64 in 0..len(classes)-1
+    may_lack: bool = False  # whether the user said that files which cannot be read are to be left out
+
+    def file_names(self) -> list[str]:
+        """The names of the files in use, for a resumed run to tell which are gone; none where that is not told."""
+        return []
 
     @property
     @abstractmethod

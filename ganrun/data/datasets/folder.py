@@ -26,6 +26,7 @@ class ImageFiles(Dataset):
     """Image files, decoded when they are read."""
 
     paths: CompactPaths
+    root: str | None = None  # the folder that names are told from
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -35,7 +36,13 @@ class ImageFiles(Dataset):
         try:
             return decode(self.paths[index], channels=self.channels, resolution=self.resolution)
         except UnreadableImage as problem:
-            raise ConfigError(str(self.paths[index]), str(problem), "a whole image", "deleting it") from problem
+            raise ConfigError(str(self.paths[index]), str(problem), "a whole image", ".skip_bad=true") from problem
+
+    def file_names(self) -> list[str]:
+        """The names of the files in use, as seen from the folder."""
+        if self.root is None:
+            return []
+        return [os.path.relpath(self.paths[index], self.root) for index in range(len(self))]
 
     def bulk(self) -> tuple[Tensor, Tensor | None]:
         images = torch.empty((len(self), self.channels, self.resolution, self.resolution), dtype=torch.uint8)
@@ -69,6 +76,7 @@ class Folder(ImageFiles):
         Raises ConfigError for a folder without images, for damaged files unless `skip_bad`, and for unclear classes.
         """
         check_shape(channels, resolution)
+        self.root, self.may_lack = path, skip_bad
         found = scan.list_images(path)
         names = scan.class_names(found, labels)
         number = {name: position for position, name in enumerate(names)}

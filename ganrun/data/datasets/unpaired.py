@@ -23,6 +23,11 @@ class Unpaired(DataSets):
                 raise ConfigError(f".{key}", f"{value}, but the data have {found}", f"{found}, or null", f".{key}=null")
         self.a, self.b = a, b
         self.channels, self.resolution = a.channels, a.resolution
+        self.may_lack = a.may_lack or b.may_lack
+
+    def file_names(self) -> list[str]:
+        """The names of the files in use, each behind the name of its stream."""
+        return [f"{stream}/{name}" for stream, data in self.streams.items() for name in data.file_names()]
 
     @property
     def streams(self) -> Mapping[str, Dataset]:

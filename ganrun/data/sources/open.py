@@ -7,21 +7,38 @@ import torch
 from ganrun.core.ranks import ALONE, Rank
 from ganrun.data.datasets.base import Dataset, DataSets
 from ganrun.data.sources.source import Resident, Source
-from ganrun.data.sources.streamed import Streamed
+from ganrun.data.sources.streamed import PATIENCE, Streamed
 from ganrun.data.sources.streams import Streams
 
 
 def open_streams(
-    data: DataSets, *, seed: int, device: torch.device, workers: int, memory: float, rank: Rank = ALONE
+    data: DataSets,
+    *,
+    seed: int,
+    device: torch.device,
+    workers: int,
+    memory: float,
+    timeout: float = PATIENCE,
+    rank: Rank = ALONE,
 ) -> Streams:
-    """The streams of these data. Together they stay on the device up to `memory` GiB."""
+    """The streams of these data. Together they stay on the device up to `memory` GiB.
+
+    `timeout`: seconds without an image after which a draw fails.
+    """
     share = memory / len(data.streams)
-    return Streams({
-        name: open_source(
-            dataset, seed=seed, device=device, workers=workers, memory=share, rank=rank, stream=_order_of(name)
+    sources = {}
+    for name, dataset in data.streams.items():
+        sources[name] = open_source(
+            dataset,
+            seed=seed,
+            device=device,
+            workers=workers,
+            memory=share,
+            timeout=timeout,
+            rank=rank,
+            stream=_order_of(name),
         )
-        for name, dataset in data.streams.items()
-    })  # fmt: skip
+    return Streams(sources)
 
 
 def open_source(
@@ -31,6 +48,7 @@ def open_source(
     device: torch.device,
     workers: int,
     memory: float,
+    timeout: float = PATIENCE,
     rank: Rank = ALONE,
     stream: str = "data",
 ) -> Source:
@@ -41,7 +59,7 @@ def open_source(
     image = dataset.image(0)
     if len(dataset) * image.numel() * image.element_size() <= memory * 2**30:
         return Resident(dataset, seed=seed, device=device, rank=rank, stream=stream)
-    return Streamed(dataset, seed=seed, device=device, workers=workers, rank=rank, stream=stream)
+    return Streamed(dataset, seed=seed, device=device, workers=workers, timeout=timeout, rank=rank, stream=stream)
 
 
 def _order_of(stream: str) -> str:

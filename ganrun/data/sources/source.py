@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +51,10 @@ class Source(ABC):
     def seen(self, images: int) -> None:
         self._seen = images
         self._stop()
+
+    def ready(self, interrupted: Callable[[], bool]) -> bool:
+        """Wait for as many images as the last step drew. False when that was interrupted."""
+        return True
 
     def draw(self, shape: BatchShape) -> Batch:
         """The next images of this process, [B, C, H, W] float32 on the device. Advances the position."""

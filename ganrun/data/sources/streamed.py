@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 import signal
 import sys
+import threading
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from queue import Empty, Full, Queue
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ganrun.core.errors import ConfigError, EnvironmentFailed
+from ganrun.core.errors import ConfigError, EnvironmentFailed, WaitInterrupted
 from ganrun.core.ranks import ALONE, Rank
 from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Dataset
 from ganrun.data.sources.order import Chunks
 from ganrun.data.sources.source import Source
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+TICK = 0.1  # seconds between two looks at what may have ended a wait
+PATIENCE = 600.0  # seconds without an image after which a source is given up
 Rows = tuple[Tensor, Tensor | None]
 
 
@@ -34,27 +40,52 @@ class Streamed(Source):
         seed: int,
         device: torch.device,
         workers: int,
+        timeout: float = PATIENCE,
         rank: Rank = ALONE,
         stream: str = "data",
     ):
-        """Starts no process before the first draw."""
+        """Starts no process before the first draw. `timeout`: seconds without an image after which a draw fails."""
         super().__init__(dataset, seed=seed, device=device, rank=rank, stream=stream)
-        self.workers = workers
+        self.workers, self.timeout = workers, timeout
         self._images = 0  # in a list that the workers read
-        self._chunks: Iterator[Any] | None = None
-        self._rest: Rows | None = None  # read already, not drawn yet
+        self._ahead: Ahead | None = None
+        self._read: list[Rows] = []  # and not drawn yet
+        self._drawn = self._usual = 0  # images that this step has drawn, and that the step before did
+        self._interrupted: Callable[[], bool] = lambda: False
         self._end: weakref.finalize | None = None
+
+    def ready(self, interrupted: Callable[[], bool]) -> bool:
+        """Wait for as many images as the last step drew. False when that was interrupted.
+
+        Draws ask `interrupted` too while they wait.
+        """
+        self._interrupted = interrupted
+        self._usual, self._drawn = self._drawn, 0
+        try:
+            while self.rank.world == 1 and self._usual > self._held():
+                self._read.append(self._next_read(self._images))
+        except WaitInterrupted:
+            return False
+        return True
 
     def _next(self, images: int) -> Rows:
         if self.rank.world > 1 and images != self._images:
             self._stop()  # what was read ahead belongs to other processes now
+        while self._held() < images:
+            self._read.append(self._next_read(images))
         pieces, missing = [], images
         while missing > 0:
-            piece = self._rest or self._read(images)
-            pieces.append(_cut(piece, 0, missing))
-            self._rest = _cut(piece, missing, None) if len(piece[0]) > missing else None
+            first = self._read.pop(0)
+            pieces.append(_cut(first, 0, missing))
+            if len(first[0]) > missing:
+                self._read.insert(0, _cut(first, missing, None))
             missing -= len(pieces[-1][0])
+        self._drawn += images
         return self._placed(pieces[0] if len(pieces) == 1 else _joined(pieces))
+
+    def _held(self) -> int:
+        """Images that were read and not drawn."""
+        return sum(len(rows[0]) for rows in self._read)
 
     def _fetch(self, indices: Tensor) -> Rows:
         return self._placed(IndexedReader(self.dataset).rows(indices.tolist()))
@@ -64,25 +95,30 @@ class Streamed(Source):
         images = rows[0].to(self.device, non_blocking=True, memory_format=layout)
         return images, None if rows[1] is None else rows[1].to(self.device, non_blocking=True)
 
-    def _read(self, images: int) -> Rows:
-        if self._chunks is None:
-            self._chunks = self._begin(images)
-        try:
-            read = next(self._chunks)
-        except (RuntimeError, OSError, EOFError) as problem:  # a worker died: out of memory, or killed
-            known = isinstance(problem, RuntimeError)  # else it died while it sent what it had read
-            reason = str(problem).splitlines()[0] if known else f"a worker was killed ({type(problem).__name__})"
-            raise EnvironmentFailed(f"data: reading ahead failed: {reason}. Try: engine.workers=0") from problem
-        return _checked(read)
+    def _next_read(self, images: int) -> Rows:
+        """The next list that was read ahead. Raises EnvironmentFailed, and WaitInterrupted while there is none yet."""
+        if self._ahead is None:
+            self._ahead = self._begin(images)
+        give_up = time.monotonic() + self.timeout
+        while (read := self._ahead.take(TICK)) is None:
+            if self._interrupted():
+                raise WaitInterrupted
+            if time.monotonic() > give_up:
+                found = f"data: not one image came for {self.timeout:g} s"
+                raise EnvironmentFailed(f"{found}. Try: engine.data_timeout={2 * self.timeout:g}, if that is usual")
+        if isinstance(read, str):
+            raise EnvironmentFailed(read)
+        return read
 
-    def _begin(self, images: int) -> Iterator[Any]:
+    def _begin(self, images: int) -> Ahead:
         """Start the workers at the current position."""
         self._images = images
         parallel = {"prefetch_factor": 2, "worker_init_fn": ignore_signals} if self.workers else {}
         forks = self.workers and sys.platform.startswith("linux")
+        order = copy.copy(self._order)  # the thread that reads ahead has one of its own
         loader: DataLoader = DataLoader(
-            IndexedReader(self.dataset),  # type: ignore[arg-type]
-            batch_sampler=Chunks(order=self._order, start=self._seen, images=images, rank=self.rank),
+            IndexedReader(self.dataset, order.stream.replace("data", "dataset").replace("/", ".")),  # type: ignore[arg-type]
+            batch_sampler=Chunks(order=order, start=self._seen, images=images, rank=self.rank),
             num_workers=self.workers,
             collate_fn=_identity,
             pin_memory=self.device.type == "cuda",
@@ -90,23 +126,105 @@ class Streamed(Source):
             multiprocessing_context="fork" if forks else None,
             **parallel,  # type: ignore[arg-type]
         )
-        with _signals_blocked():
-            chunks = iter(loader)
-        self._end = weakref.finalize(self, _shut_down, chunks)  # also at exit, without close()
-        return chunks
+        ahead = Ahead(loader)
+        self._end = weakref.finalize(self, ahead.close)  # also at exit, without close()
+        return ahead
 
     def _stop(self) -> None:
-        self._chunks = self._rest = None
+        self._ahead, self._read = None, []
+        self._drawn = 0
         if self._end is not None:
             self._end()
             self._end = None
 
 
+class Ahead:
+    """What a loader reads, through a thread: whoever takes it waits only as long as he likes, and hears signals.
+
+    A loader's own wait ends with what its workers send: one that is stopped, or waits for a disk that does not answer,
+    would keep the run from hearing anything.
+    """
+
+    def __init__(self, loader: DataLoader):
+        """Starts the workers, and the thread."""
+        with _signals_blocked(), _child_handler_kept():
+            self._chunks = iter(loader)
+            self._ready: Queue[Any] = Queue(1)
+            self._stopped = threading.Event()
+            arguments = (self._chunks, self._ready, self._stopped)
+            self._thread = threading.Thread(target=_fill, args=arguments, name="reading ahead", daemon=True)
+            self._thread.start()
+
+    @property
+    def workers(self) -> list[Any]:
+        """The processes that read; none where the thread reads itself."""
+        return list(getattr(self._chunks, "_workers", ()))
+
+    def take(self, seconds: float) -> Rows | str | None:
+        """The next list, or why it cannot be read; None when there is none within so many seconds.
+
+        Raises EnvironmentFailed when a worker died.
+        """
+        try:
+            read = self._ready.get(timeout=seconds)
+        except Empty:
+            self._refuse_dead()
+            return None
+        if not isinstance(read, BaseException):
+            return read
+        self._refuse_dead()
+        if isinstance(read, (RuntimeError, OSError, EOFError)):  # a worker died while it sent what it had read
+            raise _failed(str(read).splitlines()[0] if str(read) else type(read).__name__) from read
+        raise read
+
+    def _refuse_dead(self) -> None:
+        for worker in self.workers:
+            if not worker.is_alive():
+                raise _failed(f"a worker process {_ending(worker.exitcode)}")
+
+    def close(self) -> None:
+        """End the thread and the workers. These read only, so they are killed: they ignore every other signal."""
+        self._stopped.set()
+        self._thread.join(4 * TICK)
+        for worker in self.workers:
+            worker.kill()
+            worker.join()
+        with suppress(Exception):  # what is left of the loader: queues, and their threads
+            if self.workers:
+                self._chunks._shutdown_workers()  # type: ignore[attr-defined]
+
+
+def _fill(chunks: Iterator[Any], ready: Queue, stopped: threading.Event) -> None:
+    """Put what is read into the queue until told to stop, or until reading fails: then the reason, and no more."""
+    read: Any = None
+    while not (stopped.is_set() or isinstance(read, BaseException)):
+        try:
+            read = next(chunks)
+        except BaseException as problem:
+            read = problem
+        while not stopped.is_set():
+            with suppress(Full):
+                ready.put(read, timeout=TICK)
+                break
+
+
+def _failed(reason: str) -> EnvironmentFailed:
+    return EnvironmentFailed(f"data: reading ahead failed: {reason}. Try: engine.workers=0")
+
+
+def _ending(code: int | None) -> str:
+    """How a process ended that should not have, in words."""
+    if code is None or code >= 0:
+        return f"ended (exit code {code})"
+    return f"was killed by {signal.Signals(-code).name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
+
+
 class IndexedReader:
     """Reads lists of indices in a worker. Images and labels, or the message of a ConfigError."""
 
-    def __init__(self, dataset: Dataset):
-        self.dataset = dataset
+    def __init__(self, dataset: Dataset, place: str = "dataset"):
+        """`place` is that of the data in the configuration, for messages."""
+        self.dataset, self.place = dataset, place
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -121,7 +239,7 @@ class IndexedReader:
         try:
             return self.rows(indices)
         except ConfigError as problem:  # cannot be raised across processes as it is
-            return str(problem)
+            return str(problem.at(self.place))
 
 
 def ignore_signals(worker: int) -> None:
@@ -132,7 +250,7 @@ def ignore_signals(worker: int) -> None:
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Block signals while workers start, which inherit the mask, until they ignore them."""
+    """Block signals while workers and threads start, which inherit the mask: the run's own thread is to hear them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -143,22 +261,17 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _shut_down(chunks: Any) -> None:
-    """End the workers, and kill those that do not: they ignore the signal that a loader would send."""
-    workers = list(getattr(chunks, "_workers", ()))
-    if workers:
-        with suppress(RuntimeError):  # one of them was killed
-            chunks._shutdown_workers()
-    for worker in workers:
-        if worker.is_alive():
-            worker.kill()
-        worker.join()
-
-
-def _checked(read: Rows | str) -> Rows:
-    if isinstance(read, str):
-        raise EnvironmentFailed(read)
-    return read[0], read[1]
+@contextmanager
+def _child_handler_kept() -> Iterator[None]:
+    """Undo that torch installs a handler which raises wherever the run is when a worker dies, be it in a save."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # there torch installs none
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
 
 
 def _identity(read: Any) -> Any:

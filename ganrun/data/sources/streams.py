@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ganrun.core.context import Batch, BatchShape
 from ganrun.data.sources.source import Source
@@ -13,6 +13,10 @@ class Streams:
 
     def __init__(self, sources: Mapping[str, Source]):
         self.sources = dict(sources)
+
+    def ready(self, interrupted: Callable[[], bool]) -> bool:
+        """Wait for as many images as the last step drew from each stream. False when that was interrupted."""
+        return all([source.ready(interrupted) for source in self.sources.values()])
 
     def draw(self, shapes: Mapping[str, BatchShape]) -> dict[str, Batch]:
         """The next batch of each of these streams, [B, C, H, W] each. Advances their positions."""
