@@ -26,7 +26,7 @@ NODE = {"_target_": "ganrun.data.datasets.array.Array"}
 
 
 def build(path: Path | None, **settings) -> Array:
-    return Maker()({**NODE, **dict.fromkeys(KEYS), "path": path and str(path), **settings}, "dataset")
+    return Maker()({**NODE, **dict.fromkeys(KEYS), "fit": "crop", "path": path and str(path), **settings}, "dataset")
 
 
 def saved(tmp_path: Path, values: np.ndarray) -> Path:
@@ -125,10 +125,10 @@ def test_8_bits_stay_8_bits(tmp_path):
         (PIXELS / 255.0, "[0,1]"),
         (PIXELS.astype(np.float32), "[0,255]"),
         (PIXELS.astype(np.float32) * 10, "[0,4095]"),
-        (PIXELS / 50.0 - 2.5, "[-3,3]"),
+        (PIXELS / 50.0 - 2.5, f"[{PIXELS.min() / 50 - 2.5:.6g},{PIXELS.max() / 50 - 2.5:.6g}]"),
         (PIXELS.astype(np.int32), "[0,255]"),
         (PIXELS.astype(np.uint16), "[0,255]"),
-        (PIXELS.astype(np.int16) - 128, "[-128,128]"),
+        (PIXELS.astype(np.int16) - 128, "[-128,127]"),
         (PIXELS // 128, "[0,1]"),
         (PIXELS > 128, "[0,1]"),
     ],
@@ -224,7 +224,7 @@ def test_no_file(tmp_path):
     assert refusal(None).startswith("dataset.path: not set")
     assert refusal(tmp_path / "xx.npy").endswith(f"Try: dataset.path={tmp_path / 'x.npy'}")
     assert "is a folder" in refusal(tmp_path) and "Try: dataset=folder" in refusal(tmp_path)
-    assert "dataset.labels: no file" in refusal(tmp_path / "x.npy", labels=str(tmp_path / "gone.npy"))
+    assert "dataset.labels: nothing is at" in refusal(tmp_path / "x.npy", labels=str(tmp_path / "gone.npy"))
     assert "x.npy is not an NPZ file" in refusal(tmp_path / "x.npy", images="x")
 
 

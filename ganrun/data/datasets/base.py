@@ -28,6 +28,7 @@ class DataSets(ABC):
     resolution: int  # height and width, in pixels
     classes: tuple[str, ...] = ()  # names; empty when unlabelled
     labels: Tensor | None = None  # [N] int64 in 0..len(classes)-1
+    notes: Sequence[str] = ()  # sentences: what was found, changed or left out; whoever opens data tells them
 
     @property
     @abstractmethod

@@ -23,6 +23,7 @@ class Unpaired(DataSets):
                 raise ConfigError(f".{key}", f"{value}, but the data have {found}", f"{found}, or null", f".{key}=null")
         self.a, self.b = a, b
         self.channels, self.resolution = a.channels, a.resolution
+        self.notes = [f"{name}: {note}" for name, data in self.streams.items() for note in data.notes]
 
     @property
     def streams(self) -> Mapping[str, Dataset]:
