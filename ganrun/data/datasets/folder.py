@@ -95,14 +95,10 @@ class Folder(ImageFiles):
         self.resolution = resolution or one_size(headers.seen, [kept[index] for index in headers.good])
         self._measured = self._measure(headers.seen, range)
         self.notes = [self._summary(headers.seen), *notes, *self._changes(headers), *listing.notes()]
-        self._print = super().fingerprint()  # now: a file that vanishes later must not keep a run from being saved
 
     def value_range(self) -> ValueRange:
         """Least, greatest and mean value of the images that were measured, in [-1, 1]."""
         return self._measured
-
-    def fingerprint(self) -> str:
-        return self._print
 
     def _measure(self, headers: Sequence[Header], setting: Sequence[float] | None) -> ValueRange:
         """Choose which raw values become -1 and 1; returns the measured range with these. Reads some of the images.

@@ -80,7 +80,7 @@ def open_database(path: str) -> Any:
         import lmdb
     except ImportError as problem:
         found = "the package lmdb, which reads LSUN's files, is not installed"
-        raise ConfigError(".", found, remedy="pip install lmdb") from problem
+        raise ConfigError(".", found, "the package lmdb", "pip install lmdb") from problem
     try:
         open_regular(os.path.join(path, "data.mdb")).close()
         return lmdb.open(path, **READING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,7 +45,8 @@ def open_arrays(path: str | None, images: str | None, labels: str | bool | None)
     file = existing_file(path, ".path")
     container = _container(file)
     if container is not None:
-        return _from_container(container, images, labels)
+        with closing(container):
+            return _from_container(container, images, labels)
     if images is not None:
         found = f"{images!r}, but {printable(file)} is not an NPZ file"
         raise ConfigError(".images", found, "null", "leaving it out")

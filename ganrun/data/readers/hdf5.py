@@ -27,7 +27,7 @@ class Hdf5:
             import h5py
         except ImportError as problem:
             found = "the package h5py, which reads HDF5 files, is not installed"
-            raise ConfigError(".path", found, remedy="pip install h5py") from problem
+            raise ConfigError(".path", found, "the package h5py", "pip install h5py") from problem
         self._is_text = h5py.check_string_dtype
         self.names: list[str] = []
         try:
@@ -37,6 +37,10 @@ class Hdf5:
         except Exception as problem:  # the library raises nearly anything on damaged files
             found = f"cannot be read ({reason(problem)})"
             raise ConfigError(self.where, found, "a whole HDF5 file", "saving it again") from problem
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
     def _note(self, name: str, part: Any, kind: type) -> None:
         if isinstance(part, kind):

@@ -39,7 +39,8 @@ class Npz:
         """Raises ConfigError for a damaged archive."""
         self.where = printable(path)
         try:
-            self._archive = zipfile.ZipFile(open_regular(path))
+            self._file = open_regular(path)
+            self._archive = zipfile.ZipFile(self._file)
         except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as problem:
             found = f"cannot be read ({reason(problem)})"
             raise ConfigError(self.where, found, "a whole .npz file", "saving it again") from problem
@@ -48,6 +49,11 @@ class Npz:
         self.names = list(dict.fromkeys(arrays))
         self.others = [name for name in members if not name.endswith(".npy")]
         self.twice = [name for name in self.names if arrays.count(name) > 1] if len(arrays) > len(self.names) else []
+
+    def close(self) -> None:
+        """Close the file."""
+        self._archive.close()
+        self._file.close()
 
     def __getitem__(self, name: str) -> np.ndarray:
         """One array; the last of this name. Raises ConfigError for a damaged one."""
