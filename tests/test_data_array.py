@@ -26,7 +26,7 @@ NODE = {"_target_": "ganrun.data.datasets.array.Array"}
 
 
 def build(path: Path | None, **settings) -> Array:
-    return Maker()({**NODE, **dict.fromkeys(KEYS), "path": path and str(path), **settings}, "dataset")
+    return Maker()({**NODE, **dict.fromkeys(KEYS), "fit": "crop", "path": path and str(path), **settings}, "dataset")
 
 
 def saved(tmp_path: Path, values: np.ndarray) -> Path:
@@ -103,7 +103,7 @@ def test_oblong_images_need_a_resolution(tmp_path):
         (UNITS.astype(np.float64), None),
         (UNITS.astype(">f4"), None),
         (PIXELS.astype(np.uint16) * 257, None),
-        (PIXELS.astype(">u2") * 257, None),
+        ((PIXELS.astype(np.uint16) * 257).astype(">u2"), None),
         (PIXELS.astype(np.float32), [0, 255]),
         (PIXELS / 255.0, [0, 1]),
         (PIXELS.astype(np.int64), [0, 255]),
@@ -125,11 +125,13 @@ def test_8_bits_stay_8_bits(tmp_path):
         (PIXELS / 255.0, "[0,1]"),
         (PIXELS.astype(np.float32), "[0,255]"),
         (PIXELS.astype(np.float32) * 10, "[0,4095]"),
-        (PIXELS / 50.0 - 2.5, "[-3,3]"),
+        (PIXELS / 50.0 - 2.5, f"[{PIXELS.min() / 50 - 2.5:.6g},{PIXELS.max() / 50 - 2.5:.6g}]"),
         (PIXELS.astype(np.int32), "[0,255]"),
         (PIXELS.astype(np.uint16), "[0,255]"),
-        (PIXELS.astype(np.int16) - 128, "[-128,128]"),
+        (PIXELS.astype(np.int16) - 128, "[-128,127]"),
         (PIXELS // 128, "[0,1]"),
+        (PIXELS // 10, "[0,25]"),
+        (PIXELS.astype(np.int16) * 16 - 1024, "[-1024,3056]"),
         (PIXELS > 128, "[0,1]"),
     ],
 )
@@ -207,6 +209,7 @@ def test_names_inside_an_npz(tmp_path):
     [
         (np.arange(5), "labels of shape (5,) for 6 images"),
         (np.zeros((6, 10)), "labels of shape (6, 10) for 6 images"),
+        (np.array(3), "labels of shape () for 6 images"),
         (np.array([0, 1, -1, 0, 1, 1]), "the label -1 of image 2"),
         (np.array([0, 1, 0.5, 0, 1, 1]), "labels of type float64"),
         (np.array([0, 1, np.nan, 0, 1, 1]), "labels of type float64"),
@@ -224,7 +227,7 @@ def test_no_file(tmp_path):
     assert refusal(None).startswith("dataset.path: not set")
     assert refusal(tmp_path / "xx.npy").endswith(f"Try: dataset.path={tmp_path / 'x.npy'}")
     assert "is a folder" in refusal(tmp_path) and "Try: dataset=folder" in refusal(tmp_path)
-    assert "dataset.labels: no file" in refusal(tmp_path / "x.npy", labels=str(tmp_path / "gone.npy"))
+    assert "dataset.labels: nothing is at" in refusal(tmp_path / "x.npy", labels=str(tmp_path / "gone.npy"))
     assert "x.npy is not an NPZ file" in refusal(tmp_path / "x.npy", images="x")
 
 
@@ -255,6 +258,23 @@ def test_a_header_that_states_another_size(shape, tmp_path):
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("images.npy", header(shape))
     assert "x.npz[images]: the header says uint8" in refusal(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize(
+    "shape, descr, found",
+    [
+        ("(True, 8, 32, 32)", "'|u1'", "expected sides that are whole numbers"),
+        ("(2, 8, 8)", "('|u1', (4,))", "values of type ('u1', (4,))"),
+        ("(2, 8, 8)", "'|V0'", "values of type |V0"),
+        ("(" + "1," * 40 + ")", "'|u1'", "expected sides that are whole numbers"),
+        ("(2, 8", "'|u1'", "a damaged header"),
+    ],
+)
+def test_headers_that_no_array_has(shape, descr, found, tmp_path):
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".encode()
+    raw = b"\x93NUMPY\1\0" + struct.pack("<H", len(text) + 1) + text + b"\n" + bytes(8192)
+    (tmp_path / "x.npy").write_bytes(raw)
+    assert found in refusal(tmp_path / "x.npy")
 
 
 def test_headers_are_not_evaluated(tmp_path):

@@ -17,7 +17,15 @@ from ganrun.data.datasets.folder import Folder
 from ganrun.data.sources.open import open_source
 
 NODE = {"_target_": "ganrun.data.datasets.folder.Folder"}
-SETTINGS = {"labels": None, "skip_bad": False, "channels": None, "resolution": None, "classes": None}
+SETTINGS = {
+    "labels": None,
+    "skip_bad": False,
+    "range": None,
+    "fit": "crop",
+    "channels": None,
+    "resolution": None,
+    "classes": None,
+}
 
 
 def build(path: Path | str | None, **settings) -> Folder:
@@ -67,7 +75,7 @@ def test_class_folders_are_labels_and_are_in_the_summary(tmp_path):
     some(tmp_path / "dog", 2, size=(16, 16)), some(tmp_path / "cat" / "indoors", 3, size=(16, 16), mode="L")
     folder = build(tmp_path)
     assert folder.classes == ("cat", "dog") and folder.labels.tolist() == [0, 0, 0, 1, 1] and folder.channels == 3
-    assert folder.summary.startswith("5 images; sizes 5 of 16x16; modes 3 of L, 2 of RGB; classes cat 3, dog 2")
+    assert folder.notes == ["5 images; sizes 5 of 16x16; modes 3 of L, 2 of RGB; classes cat 3, dog 2"]
     assert build(tmp_path, labels=False).classes == () and len(build(tmp_path, labels=False)) == 5
     dogs = build(tmp_path, classes=["dog"])
     assert dogs.classes == ("dog",) and len(dogs) == 2
@@ -81,7 +89,12 @@ def test_hidden_files_and_folders_are_not_data(tmp_path):
     some(tmp_path / ".ipynb_checkpoints", size=(16, 16)), some(tmp_path / "__MACOSX", size=(16, 16))
     (tmp_path / "empty").mkdir()
     folder = build(tmp_path)
-    assert folder.classes == ("cat", "dog") and len(folder) == 6 and "1 other files ignored" in folder.summary
+    assert folder.classes == ("cat", "dog") and len(folder) == 6
+    assert folder.notes[1:] == [
+        "left out, no images by their names: 1 (1 of .db)",
+        "left out, hidden files and folders: 3",
+        "folders without images: empty",
+    ]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
@@ -134,7 +147,8 @@ def test_the_centre_square_is_taken_and_resized(tmp_path):
     some(tmp_path, 1)
     folder = build(tmp_path, resolution=16)
     assert int(folder.image(1).min()) > 190 and folder.image(0).shape == (3, 16, 16)
-    assert "1 smaller than 32 pixels and enlarged" in build(tmp_path, resolution=32).summary
+    assert "smaller than 32 pixels and enlarged: 1 of 2 images" in build(tmp_path, resolution=32).notes
+    assert "not square: 2 of 2 images, their centre is used (fit=crop)" in folder.notes
 
 
 def test_an_animation_gives_its_first_frame(tmp_path):
@@ -192,7 +206,7 @@ def test_random_bytes(tmp_path):
 def test_a_float_tiff(tmp_path):
     file = io.BytesIO()
     Image.fromarray(np.random.rand(16, 16).astype(np.float32)).save(file, "TIFF")
-    assert "z.tif has floating-point values of unknown range" in bad_among(tmp_path, "z.tif", file.getvalue())
+    assert "z.tif has float32 values, unlike the others" in bad_among(tmp_path, "z.tif", file.getvalue())
 
 
 def test_a_single_pixel(tmp_path):
@@ -244,7 +258,7 @@ def test_a_file_that_breaks_later_is_one_line(tmp_path):
 
 def test_no_folder(tmp_path):
     (tmp_path / "pictures").mkdir()
-    assert refusal(None).startswith("dataset.path: not set, expected a folder of images")
+    assert refusal(None).startswith("dataset.path: not set, expected a folder or a ZIP archive of images")
     assert refusal(tmp_path / "picture").endswith(f"Try: dataset.path={tmp_path / 'pictures'}")
     assert f"no images in {tmp_path / 'pictures'}" in refusal(tmp_path / "pictures")
     (tmp_path / "pictures" / "list.csv").write_text("a")

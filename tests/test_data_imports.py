@@ -21,7 +21,7 @@ MAY_IMPORT = {  # rooms of ganrun/data, besides the core
     "datasets": {"datasets", "readers", "transforms"},
     "sources": {"sources", "datasets", "transforms"},
 }
-INSIDE = {"lmdb", "rich", "scipy", "torchvision"}  # optional or slow, so imported where they are used
+INSIDE = {"h5py", "lmdb", "rich", "scipy", "torchvision"}  # optional or slow, so imported where they are used
 
 
 def imported(tree: ast.AST) -> set[str]:

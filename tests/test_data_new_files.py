@@ -193,7 +193,7 @@ def test_files_come_in_the_order_of_their_folders(tmp_path):
     for name in names:
         write_image(tmp_path / name, size=(8, 8))
     folder = build("folder", path=str(tmp_path), labels=False)
-    assert list(folder.paths) == sorted(tmp_path / name for name in names)
+    assert list(folder.paths) == sorted(Path(name) for name in names)
 
 
 @pytest.mark.parametrize("name", ["imagefolder", "image_folder", "ImageFolder"])

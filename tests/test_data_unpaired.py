@@ -97,7 +97,7 @@ def test_two_folders(tmp_path):
 def test_channels_and_resolution_are_set_once_for_both_folders(tmp_path):
     paths = folders(tmp_path, b="L", size=(16, 12))
     with pytest.raises(
-        ConfigError, match=r"^dataset.b.resolution: images of 3 of 16x12 pixels.*dataset.b.resolution=8$"
+        ConfigError, match=r"^dataset.b.resolution: images of 3 of 16x12 pixels.*dataset.b.resolution=16$"
     ):
         unpaired_folders(paths)
     with pytest.raises(ConfigError, match=r"^dataset.channels: 3 in a \(Folder\) and 1 in b \(Folder\)"):
@@ -107,7 +107,9 @@ def test_channels_and_resolution_are_set_once_for_both_folders(tmp_path):
 
 
 def test_a_missing_folder_is_named_with_its_place():
-    assert refusal_of_files().startswith("dataset.a.path: not set, expected a folder of images. Try: dataset.a.path=")
+    assert refusal_of_files().startswith(
+        "dataset.a.path: not set, expected a folder or a ZIP archive of images. Try: dataset.a.path="
+    )
 
 
 def refusal_of_files() -> str:

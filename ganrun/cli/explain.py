@@ -181,7 +181,7 @@ class Explanation:
         rows = [
             (words[f.level], f"{f.sentence} (rule {f.id})")
             for f in sorted(self.run.diagnostics, key=lambda f: "EWI".index(f.level))
-        ]
+        ] + [("data", note) for note in self.run.dataset.notes]
         self._columns(rows) if rows else self._say("none")
 
 

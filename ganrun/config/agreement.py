@@ -48,6 +48,10 @@ def _check_classes(role: str, net: Any, dataset: Dataset) -> None:
         has = "no labels" if dataset.labels is None else f"{len(dataset.classes)} classes"
         found, remedy = f"{known}, but the data have {has} (rule C24)", f"model.{role}.classes=${{dataset.class_count}}"
         raise ConfigError(f"model.{role}.classes", found, "the same", remedy)
+    if known == 1:
+        found = f"1, as all images are of the class {dataset.classes[0]}"
+        remedy = "model=dcgan, or another model that reads no labels"
+        raise ConfigError(f"model.{role}.classes", found, "2 or more classes to tell apart", remedy)
 
 
 def _check_range(pair: Pair, dataset: Dataset) -> None:

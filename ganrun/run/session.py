@@ -125,6 +125,7 @@ class Session:
         """Train from here on; `states` are those of the callbacks, of a run that is resumed."""
         began = time.monotonic()
         self._describe(run, folder, overrides)
+        self._tell(run)
         with (
             closing(_recorder(run, folder, None if states is None else start.step)) as recorder,
             Display(steps=run.settings["steps"], console=self.console, start=start.step) as display,
@@ -147,6 +148,12 @@ class Session:
             checkpoint=checkpoints.latest(), best=saving.best.path,
         )  # fmt: skip
         return self._exit_code(now.step)
+
+    def _tell(self, run: Run) -> None:
+        """What was found in the data, what was done to them and what was left out: on screen and in run.log."""
+        for note in run.dataset.notes:
+            logger.info("data: %s", note)
+            say(self.console, f"data: {note}")
 
     def _loop(self, run: Run, callbacks: list[Any], start: Progress) -> Progress | None:
         """Train; None when a signal came in the midst of a step: what was saved last is what there is."""

@@ -1,4 +1,4 @@
-"""Arrays of images, in an .npy or .npz file, with labels or without."""
+"""Arrays of images, in an .npy, .npz or HDF5 file, with labels or without."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from torch import Tensor
 
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.base import Dataset
-from ganrun.data.readers.npy import existing_file, open_arrays
+from ganrun.data.readers.arrays import open_arrays
+from ganrun.data.readers.regular import printable
 from ganrun.data.transforms.classes import ClassSelection, select_classes
-from ganrun.data.transforms.resize import check_shape, to_shape
+from ganrun.data.transforms.labels import encode_labels, is_one_hot
+from ganrun.data.transforms.resize import check_fit, check_shape, to_shape
 from ganrun.data.transforms.value_range import choose_range, chunks, measure, scale
 
 CHANNELS = (1, 3)  # that images may have
@@ -27,26 +29,39 @@ class Array(Dataset):
         *,
         path: str | None,
         images: str | None,
-        labels: str | None,
+        labels: str | bool | None,
         layout: str | None,
         range: Sequence[float] | None,
+        fit: str,
         channels: int | None,
         resolution: int | None,
         classes: ClassSelection,
     ):
-        """`images` and `labels` name arrays of an .npz, null the usual ones; for an .npy, `labels` is another file.
+        """`images` and `labels` name arrays of the file, null the usual ones; for an .npy, `labels` is another file.
 
-        Raises ConfigError for a file that cannot be read, and where layout or value range are ambiguous.
+        `labels` is true to require some and false for none. Raises ConfigError for a file that cannot be read, and
+        where layout or value range are ambiguous.
         """
         check_shape(channels, resolution)
-        file = existing_file(path, ".path")
-        values, raw_labels = open_arrays(file, images, labels)
-        self._values = channels_first(values, layout, channels, str(file))  # [N, C, H, W], any dtype
-        self._ends = choose_range(values.dtype, measure(self._values, str(file)), range)
+        check_fit(fit)
+        values, raw_labels, notes = open_arrays(path, images, labels)
+        where = printable(str(path))
+        self._values = channels_first(values, layout, channels, where)  # [N, C, H, W], any dtype
+        self._ends = choose_range(values.dtype, measure(self._values, where), range)
         numbers, names = (None, ()) if raw_labels is None else encode_labels(raw_labels, len(values))
         self._rows, self.labels, self.classes = select_classes(classes, names, numbers)
         self.channels = channels or self._values.shape[1]
-        self.resolution = resolution or self._side(str(file))
+        self.resolution, self._fit = resolution or self._side(where), fit
+        self.notes = [*notes, *self._more_notes(raw_labels)]
+
+    def _more_notes(self, labels: np.ndarray | None) -> list[str]:
+        """What was done to images and labels, a sentence each."""
+        height, width = self._values.shape[2:]
+        one_hot = labels is not None and labels.ndim == 2 and is_one_hot(labels, len(labels))
+        found = [f"one-hot labels of {labels.shape[1]} numbers are read as classes"] if one_hot else []  # type: ignore[union-attr]
+        if height != width:
+            found.append(f"images of {height}x{width} pixels are made square: fit={self._fit}")
+        return found
 
     def __len__(self) -> int:
         return len(self._values) if self._rows is None else len(self._rows)
@@ -62,13 +77,13 @@ class Array(Dataset):
 
     def _converted(self, values: np.ndarray) -> Tensor:
         """Raw images as the data set has them. [N, C, H, W] -> [N, C', R, R]"""
-        return to_shape(scale(values, self._ends), channels=self.channels, resolution=self.resolution)
+        return to_shape(scale(values, self._ends), channels=self.channels, resolution=self.resolution, fit=self._fit)
 
     def _side(self, path: str) -> int:
         """Height and width of the images, which must be equal."""
         height, width = self._values.shape[2:]
         if height != width:
-            expected = "squares, or a resolution to crop and resize to"
+            expected = "squares, or a resolution to make them squares of"
             remedy = f".resolution={min(height, width)}"
             raise ConfigError(path, f"images of {height}x{width} pixels", expected, remedy)
         return height
@@ -107,24 +122,3 @@ def _checked_layout(shape: Sequence[int], layout: str, at: dict[str, int]) -> st
     other = next((name for name in LAYOUTS if at[name] in CHANNELS), None)
     found = f"{layout}, so {at[layout]} channels in {tuple(shape)}"
     raise ConfigError(".layout", found, "1 or 3 channels", f".layout={other}" if other else "saving the colours alone")
-
-
-def encode_labels(raw: np.ndarray, images: int) -> tuple[Tensor, tuple[str, ...]]:
-    """Labels [N] as 0..k-1, and the values that were found as names. Raises ConfigError for what is no label."""
-    where = ".labels"
-    if raw.shape == (images, 1):
-        raw = raw[:, 0]
-    if raw.shape != (images,):
-        found = f"labels of shape {raw.shape} for {images} images"
-        raise ConfigError(where, found, f"({images},)", "labels of these images")
-    if raw.dtype.kind == "f" and np.isfinite(raw).all() and (raw == np.round(raw)).all():
-        raw = raw.astype(np.int64)
-    if raw.dtype.kind not in "buiU":
-        expected = "whole numbers from 0 up, or names"
-        raise ConfigError(where, f"labels of type {raw.dtype}", expected, "saving them as int64")
-    if raw.dtype.kind == "i" and raw.min() < 0:
-        first = int((raw < 0).argmax())
-        raise ConfigError(where, f"the label {raw[first]} of image {first}", "whole numbers from 0 up",
-                          "leaving unlabelled images out")  # fmt: skip
-    values, numbers = np.unique(raw, return_inverse=True)
-    return torch.from_numpy(numbers.astype(np.int64)), tuple(str(value) for value in values)

@@ -29,6 +29,7 @@ class DataSets(ABC):
     classes: tuple[str, ...] = ()  # names; empty when unlabelled
     labels: Tensor | None = None  # [N] int64 in 0..len(classes)-1
     may_lack: bool = False  # whether the user said that files which cannot be read are to be left out
+    notes: Sequence[str] = ()  # sentences: what was found, changed or left out; whoever opens data tells them
 
     def file_names(self) -> list[str]:
         """The names of the files in use, for a resumed run to tell which are gone; none where that is not told."""
@@ -51,6 +52,7 @@ class Dataset(DataSets):
     """
 
     test: Dataset | None = None  # held-out images, which no run trains on
+    _fingerprint: str | None = None
 
     @property
     def streams(self) -> Mapping[str, Dataset]:
@@ -78,7 +80,15 @@ class Dataset(DataSets):
         return images, self.labels
 
     def fingerprint(self) -> str:
-        """A hash of the data, which a resumed run compares: count, shape, classes, and a sample of the content."""
+        """A hash of the data, which a resumed run compares: count, shape, classes, and a sample of the content.
+
+        Read once: a file that vanishes later must not keep a run from being saved.
+        """
+        if self._fingerprint is None:
+            self._fingerprint = self._read_fingerprint()
+        return self._fingerprint
+
+    def _read_fingerprint(self) -> str:
         digest = blake2b(repr((len(self), self.channels, self.resolution, self.classes)).encode(), digest_size=8)
         for index in evenly_spaced(len(self), 32):
             digest.update(self.image(index).contiguous().numpy().tobytes())

@@ -5,6 +5,7 @@ MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100 and SVHN; their sources are named in t
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor
 from ganrun.core.errors import ConfigError, nearest
 from ganrun.data.datasets.base import InMemory
 from ganrun.data.readers.benchmark_formats import read_idx, read_mat, read_pickle
+from ganrun.data.readers.regular import find, printable
 from ganrun.data.transforms.classes import ClassSelection
 from ganrun.data.transforms.resize import check_shape, to_shape
 
@@ -47,7 +49,7 @@ class Benchmark(InMemory):
             fetch(self.title, lambda: self._download(Path(root), split))
         images, labels, names = self._read(Path(root), split)
         _consistent(self.title, images, labels, names)
-        shape = {"channels": channels or images.shape[1], "resolution": resolution or images.shape[-1]}
+        shape: dict[str, Any] = {"channels": channels or images.shape[1], "resolution": resolution or images.shape[-1]}
         pieces = [to_shape(piece, **shape) for piece in images.split(4096)]  # floats of all at once would be large
         super().__init__(images=torch.cat(pieces), labels=labels, names=names, classes=classes)
         self._settings = {"root": root, "download": download, **shape, "classes": classes}
@@ -56,7 +58,7 @@ class Benchmark(InMemory):
     @property
     def test(self) -> Benchmark | None:  # type: ignore[override]
         """The test split of a training split, read on access."""
-        return type(self)(split="test", **self._settings) if self._split == "train" else None  # type: ignore[arg-type]
+        return type(self)(split="test", **self._settings) if self._split == "train" else None
 
     @abstractmethod
     def _read(self, root: Path, split: str) -> tuple[Tensor, Tensor, Sequence[str]]:
@@ -171,9 +173,10 @@ def check_split(split: str, splits: Sequence[str]) -> None:
 
 
 def existing(path: Path, title: str) -> Path:
-    """The path itself. Raises ConfigError when nothing is there."""
-    if not path.exists():
-        raise ConfigError(".root", f"{path} is missing", f"{title}'s files", ".download=true")
+    """The path itself. Raises ConfigError when nothing is there, or a pipe, a socket or a device."""
+    if not os.path.exists(path):
+        raise ConfigError(".root", f"{printable(path)} is missing", f"{title}'s files", ".download=true")
+    find(str(path), ".root", f"{title}'s files")
     return path
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from ganrun.core.errors import ConfigError
 from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Dataset, InMemory
+from ganrun.data.datasets.sizes import check_size
 from ganrun.data.transforms.classes import ClassSelection, select_classes
 from ganrun.data.transforms.resize import check_shape, convert_channels, resize
 
@@ -134,8 +135,7 @@ def sklearn_file(name: str) -> Path:
 
 
 def _check(size: int, share: float) -> None:
-    if size < 2:
-        raise ConfigError(".size", f"{size} crops", "at least 2", ".size=10000")
+    check_size(size, "crops", least=2, usual=10000)
     if not 0 < share <= 1:
         raise ConfigError(".share", f"{share}", "a part, above 0 and up to 1", ".share=0.5")
 

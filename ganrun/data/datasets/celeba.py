@@ -10,6 +10,7 @@ from ganrun.core.errors import ConfigError, nearest
 from ganrun.data.datasets.benchmarks import check_split, existing, fetch
 from ganrun.data.datasets.folder import ImageFiles
 from ganrun.data.readers.compact_paths import CompactPaths
+from ganrun.data.readers.image_root import FolderRoot
 from ganrun.data.transforms.classes import ClassSelection, select_classes
 from ganrun.data.transforms.resize import check_shape
 
@@ -42,8 +43,8 @@ class CelebA(ImageFiles):
         indices, self.labels, self.classes = select_classes(classes, names, labels)
         kept = files if indices is None else [files[index] for index in indices.tolist()]
         images = existing(self.folder / "img_align_celeba", "CelebA")
-        self.paths = CompactPaths(images / name for name in kept)
-        existing(self.paths[0], "CelebA")
+        self.root, self.paths = FolderRoot(str(images)), CompactPaths(kept)
+        existing(images / kept[0], "CelebA")
 
     def _files(self, split: str) -> list[str]:
         """The names of this split's files. Lines are `000001.jpg 0`."""

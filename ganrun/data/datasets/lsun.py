@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from torch import Tensor
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.base import Dataset
 from ganrun.data.datasets.benchmarks import check_split
-from ganrun.data.readers.image_file import UnreadableImage, decode_bytes
+from ganrun.data.readers.image_file import decode
 from ganrun.data.readers.progress_bar import track
+from ganrun.data.readers.regular import UnreadableImage, open_regular
 from ganrun.data.transforms.classes import ClassSelection, class_indices, select_classes
 from ganrun.data.transforms.resize import check_shape
 
@@ -52,7 +54,7 @@ class Lsun(Dataset):
         with open_database(self._paths[part]).begin() as transaction:
             raw = transaction.get(key)
         try:
-            return decode_bytes(raw or b"", channels=self.channels, resolution=self.resolution)
+            return decode(BytesIO(raw or b""), channels=self.channels, resolution=self.resolution)
         except UnreadableImage as problem:
             found = f"the image {key.decode('ascii', 'replace')} {problem}"
             raise ConfigError(self._paths[part], found, "a whole image", "unpacking the archive again") from problem
@@ -78,10 +80,11 @@ def open_database(path: str) -> Any:
         import lmdb
     except ImportError as problem:
         found = "the package lmdb, which reads LSUN's files, is not installed"
-        raise ConfigError(".", found, remedy="pip install lmdb") from problem
+        raise ConfigError(".", found, "the package lmdb", "pip install lmdb") from problem
     try:
+        open_regular(os.path.join(path, "data.mdb")).close()
         return lmdb.open(path, **READING)
-    except lmdb.Error as problem:
+    except (lmdb.Error, OSError) as problem:
         raise ConfigError(".root", f"{' '.join(str(problem).split())}", "an LMDB database of LSUN",
                       "unpacking the archive again") from problem  # fmt: skip
 

@@ -16,6 +16,7 @@ class Negative(Dataset):
         self._positives = dataset
         self.channels, self.resolution = dataset.channels, dataset.resolution
         self.classes, self.labels = dataset.classes, dataset.labels
+        self.notes = dataset.notes
 
     @property
     def test(self) -> Negative | None:  # type: ignore[override]

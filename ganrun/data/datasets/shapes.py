@@ -16,6 +16,7 @@ from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.base import Dataset
 from ganrun.data.datasets.counter_rng import uniform
 from ganrun.data.datasets.shapes_rendering import COLOURS, REACH, SHAPES, ShapeFactors, draw
+from ganrun.data.datasets.sizes import check_size
 from ganrun.data.transforms.classes import ClassSelection, select_classes
 from ganrun.data.transforms.resize import check_shape
 
@@ -105,8 +106,7 @@ def _third(value: float, low: float, high: float) -> int:
 
 
 def _check(size: int, scales: Sequence[float], resolution: int) -> None:
-    if size < 1:
-        raise ConfigError(".size", f"{size} images", "at least 1", ".size=10000")
+    check_size(size, "images", least=1, usual=10000)
     if resolution < LEAST:
         raise ConfigError(".resolution", f"{resolution}", f"at least {LEAST}", f".resolution={LEAST}")
     if len(scales) != 2 or not 0 < scales[0] <= scales[1] <= 0.5:

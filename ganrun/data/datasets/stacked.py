@@ -10,6 +10,7 @@ from ganrun.data.datasets.base import Dataset, InMemory
 from ganrun.data.datasets.benchmarks import Mnist
 from ganrun.data.datasets.bundled import Digits
 from ganrun.data.datasets.counter_rng import uniform
+from ganrun.data.datasets.sizes import check_size
 from ganrun.data.transforms.classes import ClassSelection, select_classes
 
 MODES = tuple(str(mode) for mode in range(1000))
@@ -69,7 +70,6 @@ class StackedMnist(Stacked):
 
 
 def _check(size: int, channels: int) -> None:
-    if size < 1:
-        raise ConfigError(".size", f"{size} images", "at least 1", ".size=60000")
+    check_size(size, "images", least=1, usual=60000)
     if channels != 3:
         raise ConfigError(".channels", f"{channels} for three stacked digits", "3", ".channels=3")

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from ganrun.core.errors import ConfigError
 from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import InMemory
+from ganrun.data.datasets.sizes import check_size
 from ganrun.data.transforms.classes import ClassSelection
 
 
@@ -53,7 +54,7 @@ class Gaussians(Points):
         classes: ClassSelection,
     ):
         """`centres` [K, 2] and `sigma` in the units of the data. Raises ConfigError for fewer points than centres."""
-        _check_size(size, len(centres))
+        check_size(size, "points", least=len(centres), usual=100000)
         random = generator(seed, type(self).__name__)
         labels = torch.arange(size) % len(centres)
         points = centres[labels] + sigma * torch.randn(size, 2, generator=random)
@@ -124,7 +125,7 @@ class SwissRoll(Points):
         resolution: int,
         classes: ClassSelection,
     ):
-        _check_size(size, 1)
+        check_size(size, "points", least=1, usual=100000)
         random = generator(seed, type(self).__name__)
         points = (spiral(size, random) + noise * torch.randn(size, 2, generator=random)) / divide
         super().__init__(
@@ -136,8 +137,3 @@ def spiral(size: int, random: Generator) -> Tensor:
     """The curve t (cos t, sin t), t uniform in [3/2 pi, 9/2 pi], as scikit-learn's make_swiss_roll. [N, 2]"""
     t = 1.5 * math.pi * (1 + 2 * torch.rand(size, generator=random))
     return torch.stack([t * t.cos(), t * t.sin()], 1)
-
-
-def _check_size(size: int, least: int) -> None:
-    if size < least:
-        raise ConfigError(".size", f"{size} points", f"at least {least}", ".size=100000")

@@ -24,6 +24,7 @@ class Unpaired(DataSets):
         self.a, self.b = a, b
         self.channels, self.resolution = a.channels, a.resolution
         self.may_lack = a.may_lack or b.may_lack
+        self.notes = [f"{name}: {note}" for name, data in self.streams.items() for note in data.notes]
 
     def file_names(self) -> list[str]:
         """The names of the files in use, each behind the name of its stream."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ganrun.core.errors import ConfigError
+from ganrun.data.readers.regular import open_regular, read_regular
 
 UBYTE = 0x08  # the idx format's code for unsigned bytes
 REMEDY = "deleting it, and .download=true"
@@ -41,7 +42,7 @@ def read_idx(path: Path, rank: int) -> np.ndarray:
 
 def _unzipped(path: Path) -> bytes:
     try:
-        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        return gzip.decompress(read_regular(path)) if path.suffix == ".gz" else read_regular(path)
     except (OSError, EOFError, zlib.error) as problem:
         raise ConfigError(str(path), f"cannot be read ({problem})", "a whole file", REMEDY) from problem
 
@@ -83,7 +84,7 @@ def _encode(text: str, encoding: str) -> bytes:
 def read_pickle(path: Path) -> dict[str, Any]:
     """A dictionary of arrays, lists and text, as CIFAR's batches are. Raises ConfigError for any other pickle."""
     try:
-        found = ArraysOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+        found = ArraysOnly(io.BytesIO(read_regular(path)), encoding="latin1").load()
     except Exception as problem:  # a damaged pickle raises nearly anything
         raise ConfigError(str(path), f"not a plain pickle ({problem})", "arrays and lists only", REMEDY) from problem
     if not isinstance(found, dict):
@@ -96,7 +97,8 @@ def read_mat(path: Path, names: tuple[str, ...]) -> list[np.ndarray]:
     from scipy.io import loadmat
 
     try:
-        found = loadmat(path, variable_names=names)
+        with open_regular(path) as file:
+            found = loadmat(file, variable_names=names)
         return [np.asarray(found[name]) for name in names]
     except Exception as problem:  # a damaged file raises nearly anything
         raise ConfigError(str(path), f"cannot be read ({problem})", f"a MATLAB file with {names}", REMEDY) from problem

@@ -1,20 +1,25 @@
-"""One image file: its header, whether it is complete, and its pixels as 8-bit grey or colour."""
+"""One image file: what its header says, whether it is complete, its raw values, and its pixels at the wanted size."""
 
 from __future__ import annotations
 
-from io import BytesIO
-from pathlib import Path
-from typing import NamedTuple
+import os
+from collections.abc import Sequence
+from typing import IO, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
-GREY = frozenset({"1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N"})
-DEEP = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})  # 16 bits, 0..65535
-TOO_DEEP = {"F": "floating-point", "I": "32-bit"}  # without a known range
+from ganrun.data.readers import array_file
+from ganrun.data.readers.regular import UnreadableImage, reason
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".gif", ".tif", ".tiff", ".webp",
+                      ".ppm", ".pgm", ".pbm", ".pnm", ".npy"})  # fmt: skip
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # whatever the name says; no EPS, which runs code
+GREY = frozenset({"1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N", "I", "F"})
+COLOUR = frozenset({"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
+DEEP = {"I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I;16N": "uint16", "I": "int32", "F": "float32"}
 LEAST = 4  # pixels of a side, below which nothing can be seen
 MOST = 89_478_485  # pixels beyond which Pillow too suspects a decompression bomb
 SUSPECT = 25_000_000, 2000  # pixels, and pixels for each byte of the file, beyond which a file is a bomb
@@ -22,121 +27,161 @@ ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 BACKGROUND = 255  # white, behind transparent pixels
 
 
-class UnreadableImage(ValueError):
-    """An image file that cannot be used; the text says why."""
-
-
 class Header(NamedTuple):
-    """Size and mode of an image, as its file states them."""
+    """An image as its file states it."""
 
     width: int
     height: int
-    mode: str
+    mode: str  # Pillow's name, or the shape of an array
+    channels: int  # 1 for grey, 3 for colour
+    dtype: str = "uint8"  # of the raw values
+    frames: int = 1  # of an animation, or pages
+    clear: bool = False  # whether pixels may be transparent
+    shortened: bool = False  # whether 16-bit colour is read at 8 bits
 
-    @property
-    def channels(self) -> int:
-        """1 for grey, 3 for colour."""
-        return 1 if self.mode in GREY else 3
 
+def inspect(file: IO[bytes], *, thoroughly: bool = False) -> Header:
+    """Read the header and check the file's end; decode it where there is no end mark, or to be thorough.
 
-def inspect(path: Path) -> Header:
-    """Read the header and check the file's end; decode it where there is no end mark. Raises UnreadableImage."""
+    Raises UnreadableImage.
+    """
     try:
-        with Image.open(path) as image:
-            header = Header(*image.size, image.mode)
-            _check(header, path.stat().st_size)
-            if not _ends_well(path, image.format):
-                image.load()
+        if array_file.is_array(file):
+            header = _checked(Header(*array_file.inspect(file)), _size(file))
+            if thoroughly:
+                array_file.read(file)
             return header
+        with Image.open(file, formats=FORMATS) as image:
+            header = _checked(_header(image), _size(file))
+            if thoroughly or not _ends_well(file, image.format):
+                image.load()
+            if thoroughly and header.dtype == "float32":
+                array_file.finite(np.asarray(image))
+            return header._replace(frames=getattr(image, "n_frames", 1))
     except UnreadableImage:
         raise
     except Exception as problem:  # decoders raise nearly anything on damaged files
-        raise UnreadableImage(reason(path, problem)) from problem
+        raise UnreadableImage(why(file, problem)) from problem
 
 
-def _check(header: Header, size: int) -> None:
-    """Refuses decompression bombs, tiny images, and values of unknown range."""
+def _header(image: Image.Image) -> Header:
+    clear = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+    shortened = image.mode not in DEEP and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    channels = 1 if image.mode in GREY else 3
+    return Header(*image.size, image.mode, channels, _dtype(image), 1, clear, shortened)
+
+
+def _dtype(image: Image.Image) -> str:
+    """The type of the raw values. Portable maps of 16 bits have a mode of 32, and values from 0 to 65535."""
+    return "uint16" if image.mode == "I" and image.format == "PPM" else DEEP.get(image.mode, "uint8")
+
+
+def _checked(header: Header, size: int) -> Header:
+    """The header. Refuses decompression bombs, tiny images, and modes that have no colours on a screen."""
     pixels = header.width * header.height
     if pixels > MOST or (pixels > SUSPECT[0] and pixels > SUSPECT[1] * size):
         raise UnreadableImage(f"declares {pixels / 1e6:.0f} megapixels in {size:,} bytes, a decompression bomb")
     if min(header.width, header.height) < LEAST:
         raise UnreadableImage(f"is {header.width}x{header.height} pixels")
-    if header.mode in TOO_DEEP:
-        raise UnreadableImage(f"has {TOO_DEEP[header.mode]} values of unknown range (dataset=array takes their range)")
+    if header.mode not in GREY | COLOUR and not header.mode.startswith("array"):
+        raise UnreadableImage(f"has colours of the kind {header.mode}")
+    return header
 
 
-def _ends_well(path: Path, format: str | None) -> bool:
+def _size(file: IO[bytes]) -> int:
+    """The file's size in bytes."""
+    return file.seek(0, os.SEEK_END)
+
+
+def _ends_well(file: IO[bytes], format: str | None) -> bool:
     """Whether the last bytes are the end mark of this format; False for formats without one."""
     end = ENDS.get(format or "")
-    if end is None:
+    if end is None or _size(file) < len(end):
         return False
-    with path.open("rb") as file:
-        file.seek(-len(end), 2)
-        return file.read() == end
+    file.seek(-len(end), os.SEEK_END)
+    return file.read() == end
 
 
-def reason(path: Path, problem: Exception) -> str:
+def why(file: IO[bytes], problem: Exception) -> str:
     """Why this file could not be read, in words."""
     if isinstance(problem, Image.DecompressionBombError):
-        return f"declares far too many pixels in {path.stat().st_size:,} bytes, a decompression bomb"
+        return f"declares far too many pixels in {_size(file):,} bytes, a decompression bomb"
     if isinstance(problem, UnidentifiedImageError):
-        size = path.stat().st_size
-        return "is empty" if not size else f"is no image (it begins with {_start(path)!r})"
-    if isinstance(problem, OSError) and problem.strerror:
-        return f"cannot be opened ({problem.strerror.lower()})"
-    return f"is cut or damaged ({problem})"
+        file.seek(0)
+        start = file.read(12).decode("ascii", "replace")
+        return f"is no image (it begins with {start!r})" if start else "is empty"
+    return f"is cut or damaged ({reason(problem)})"
 
 
-def _start(path: Path) -> str:
-    with path.open("rb") as file:
-        return file.read(12).decode("ascii", "replace")
+def decode(
+    file: IO[bytes],
+    *,
+    channels: int,
+    resolution: int,
+    fit: str = "crop",
+    ends: tuple[float, float] | None = None,
+) -> Tensor:
+    """An image, upright, of one size. [C, R, R] uint8. Raises UnreadableImage.
 
-
-def decode(path: Path, *, channels: int, resolution: int) -> Tensor:
-    """The centre square of an image file, upright and resized. [C, R, R] uint8. Raises UnreadableImage."""
-    try:
-        plain = _upright(path, channels)
-    except Exception as problem:  # decoders raise nearly anything on damaged files
-        raise UnreadableImage(reason(path, problem)) from problem
-    return _pixels(plain, channels, resolution)
-
-
-def decode_bytes(raw: bytes, *, channels: int, resolution: int) -> Tensor:
-    """The centre square of an image file in memory, upright and resized. [C, R, R] uint8. Raises UnreadableImage."""
-    try:
-        plain = _upright(BytesIO(raw), channels)
-    except UnidentifiedImageError as problem:
-        raise UnreadableImage(f"is no image (it begins with {raw[:12].decode('ascii', 'replace')!r})") from problem
-    except Exception as problem:  # decoders raise nearly anything on damaged files
-        raise UnreadableImage(f"is cut or damaged ({problem})") from problem
-    return _pixels(plain, channels, resolution)
-
-
-def _upright(source: Path | BytesIO, channels: int) -> Image.Image:
-    with Image.open(source) as image:
-        return eight_bits(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
-
-
-def _pixels(plain: Image.Image, channels: int, resolution: int) -> Tensor:
-    pixels = np.array(centre(plain, resolution))  # [R, R] or [R, R, 3]
+    `ends` are the raw values that become 0 and 255; without them those of the type: 0 and 255, or 0 and 65535.
+    """
+    plain = Image.fromarray(eight_bits(raw_values(file, channels), ends))
+    pixels = np.array(fitted(plain.convert("L" if channels == 1 else "RGB"), resolution, fit))  # [R, R] or [R, R, 3]
     return torch.from_numpy(pixels).reshape(resolution, resolution, channels).permute(2, 0, 1)
 
 
-def eight_bits(image: Image.Image, mode: str) -> Image.Image:
-    """Grey or RGB of 8 bits, from any mode: 16 bits are scaled, not clipped; transparent pixels become white."""
-    if image.mode in DEEP:
-        image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().astype(np.uint8))
+def raw_values(file: IO[bytes], channels: int) -> np.ndarray:
+    """The values as they are stored, upright. [H, W], or [H, W, 3] for colour of 8 bits. Raises UnreadableImage."""
+    try:
+        if array_file.is_array(file):
+            return array_file.read(file)
+        with Image.open(file, formats=FORMATS) as image:
+            deep, dtype = image.mode in DEEP, _dtype(image)
+            upright = ImageOps.exif_transpose(image)
+            if deep:
+                return array_file.finite(np.asarray(upright).astype(dtype))
+            return np.asarray(opaque(upright, "L" if channels == 1 else "RGB"))
+    except UnreadableImage:
+        raise
+    except Exception as problem:  # decoders raise nearly anything on damaged files
+        raise UnreadableImage(why(file, problem)) from problem
+
+
+def opaque(image: Image.Image, mode: str) -> Image.Image:
+    """Grey or RGB of 8 bits; transparent pixels become white."""
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (BACKGROUND,) * 3 + (255,)), image)
     return image if image.mode == mode else image.convert(mode)
 
 
-def centre(image: Image.Image, resolution: int) -> Image.Image:
-    """The centre square, resized; the pixels outside it are not resampled."""
+def eight_bits(values: np.ndarray, ends: Sequence[float] | None) -> np.ndarray:
+    """Raw values as 0..255: scaled from `ends`, or from 0..65535 when they have 16 bits. [H, W] or [H, W, 3] uint8"""
+    if ends is None and values.dtype == np.uint8:
+        return values
+    low, high = ends or (0.0, 65535.0)
+    scaled = (values.astype(np.float64) - low) * (255 / (high - low))
+    return scaled.round().clip(0, 255).astype(np.uint8)
+
+
+def fitted(image: Image.Image, resolution: int, fit: str) -> Image.Image:
+    """A square of this many pixels: the centre, all of it with black edges (`pad`), or all of it distorted."""
+    square = (resolution, resolution)
+    if image.size == square:
+        return image
+    if fit == "stretch":
+        return image.resize(square, Image.Resampling.BICUBIC)
+    if fit == "pad":
+        return _padded(image, resolution)
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    if image.size == (resolution, resolution):
-        return image
-    box = (left, top, left + side, top + side)
-    return image.resize((resolution, resolution), Image.Resampling.BICUBIC, box=box)
+    return image.resize(square, Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+
+
+def _padded(image: Image.Image, resolution: int) -> Image.Image:
+    width, height = (max(1, round(side * resolution / max(image.size))) for side in image.size)
+    square = Image.new(image.mode, (resolution, resolution))
+    square.paste(
+        image.resize((width, height), Image.Resampling.BICUBIC), ((resolution - width) // 2, (resolution - height) // 2)
+    )
+    return square

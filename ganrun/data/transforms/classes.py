@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -44,18 +45,20 @@ def class_indices(selection: Sequence[int | str] | int | str, names: Sequence[st
     items = [selection] if isinstance(selection, int | str) else list(selection)
     if not items:
         raise ConfigError(SETTING, "an empty list", "at least one class", f"{SETTING}=[{names[0]}]")
-    kept = [_index(item, names) for item in items]
-    twice = next((names[i] for i in kept if kept.count(i) > 1), None)
-    if twice is not None:
+    number = {name: index for index, name in reversed(list(enumerate(names)))}
+    numbers = all(name.lstrip("-").isdigit() for name in names)
+    kept = [_index(item, number, numbers) for item in items]
+    if len(set(kept)) < len(kept):
+        twice = names[Counter(kept).most_common(1)[0][0]]
         raise ConfigError(SETTING, f"{twice} is listed twice", "each class once", f"{SETTING}=[{names[kept[0]]}]")
     return kept
 
 
-def _index(item: int | str, names: Sequence[str]) -> int:
+def _index(item: int | str, number: Mapping[str, int], numbers: bool) -> int:
     """By name, or by number where the names are not numbers themselves."""
-    if str(item) in names:
-        return list(names).index(str(item))
-    numbers = all(name.lstrip("-").isdigit() for name in names)
+    if str(item) in number:
+        return number[str(item)]
+    names = list(number)[::-1]
     if not numbers and isinstance(item, int) and not isinstance(item, bool) and 0 <= item < len(names):
         return item
     close = nearest(str(item), names) or nearest(str(item).lower(), names) or names[0]

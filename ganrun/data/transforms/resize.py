@@ -6,14 +6,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganrun.core.errors import ConfigError
+from ganrun.core.errors import ConfigError, nearest
 
+FITS = ("crop", "pad", "stretch")  # what becomes of images that are not square
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
-def to_shape(images: Tensor, *, channels: int, resolution: int) -> Tensor:
-    """Centre crop, resize and convert channels, in the same dtype. [N, C, H, W] -> [N, channels, R, R]"""
-    return convert_channels(resize(centre_crop(images), resolution), channels)
+def to_shape(images: Tensor, *, channels: int, resolution: int, fit: str = "crop") -> Tensor:
+    """Make square, resize and convert channels, in the same dtype. [N, C, H, W] -> [N, channels, R, R]
+
+    `fit` is `crop` for the centre square, `pad` for black edges, `stretch` for other proportions.
+    """
+    square = {"crop": centre_crop, "pad": pad_to_square, "stretch": lambda images: images}[fit]
+    return convert_channels(resize(square(images), resolution), channels)
+
+
+def pad_to_square(images: Tensor) -> Tensor:
+    """Black on both sides of the shorter dimension. [N, C, H, W] -> [N, C, S, S]"""
+    height, width = images.shape[-2:]
+    down, right = max(width - height, 0), max(height - width, 0)
+    edges = (right // 2, right - right // 2, down // 2, down - down // 2)
+    return F.pad(images, edges, value=0 if images.dtype == torch.uint8 else -1)
 
 
 def centre_crop(images: Tensor) -> Tensor:
@@ -25,8 +38,8 @@ def centre_crop(images: Tensor) -> Tensor:
 
 
 def resize(images: Tensor, resolution: int, mode: str = "bilinear") -> Tensor:
-    """Antialiased interpolation. [N, C, S, S] -> [N, C, R, R]"""
-    if images.shape[-1] == resolution:
+    """Antialiased interpolation. [N, C, H, W] -> [N, C, R, R]"""
+    if images.shape[-2:] == (resolution, resolution):
         return images
     smooth = F.interpolate(images.float(), size=(resolution, resolution), mode=mode, antialias=True)
     return _to_dtype(smooth, images.dtype)
@@ -50,6 +63,12 @@ def convert_channels(images: Tensor, channels: int) -> Tensor:
 def _to_dtype(values: Tensor, dtype: torch.dtype) -> Tensor:
     """Rounded and clamped to 0..255 for 8-bit data, else clamped to [-1, 1]."""
     return values.round().clamp(0, 255).to(torch.uint8) if dtype == torch.uint8 else values.clamp(-1, 1)
+
+
+def check_fit(fit: str) -> None:
+    """Raises ConfigError for what is no way to make images square."""
+    if fit not in FITS:
+        raise ConfigError(".fit", repr(fit), ", ".join(FITS), f".fit={nearest(fit, FITS) or FITS[0]}")
 
 
 def check_shape(channels: int | None, resolution: int | None, *, most: int | None = None) -> None:

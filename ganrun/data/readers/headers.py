@@ -1,0 +1,96 @@
+"""Looking through image files: the header of each, and which are damaged."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ganrun.core.errors import ConfigError
+from ganrun.data.readers.image_file import Header, inspect
+from ganrun.data.readers.image_root import ImageRoot
+from ganrun.data.readers.listing import SHOWN
+from ganrun.data.readers.progress_bar import track
+from ganrun.data.readers.regular import UnreadableImage, reason
+
+T = TypeVar("T")
+THREADS, CHUNK = 8, 64  # that read headers, and the number of files that one reads at a time
+EIGHT_AND_SIXTEEN = frozenset({"uint8", "uint16"})  # types that say how bright a value is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headers:
+    """What was found: the indices of good files, their headers, and a line for each damaged file."""
+
+    good: list[int]
+    seen: list[Header]
+    bad: list[str]
+
+
+def read_headers(root: ImageRoot, names: Sequence[str], *, skip_bad: bool) -> Headers:
+    """The headers of these files. Raises ConfigError for damaged files.
+
+    To skip them, they are decoded, as a file may be damaged between its header and its end.
+    """
+    found = list(track(_all_headers(root, names, skip_bad), "looking through the images", len(names)))
+    odd = _odd(found)
+    found = [_of_one_kind(one, odd) if isinstance(one, Header) else one for one in found]
+    bad = [f"{root.place(name)} {one}" for name, one in zip(names, found, strict=True) if not isinstance(one, Header)]
+    seen = [one for one in found if isinstance(one, Header)]
+    if bad and (not skip_bad or not seen):
+        more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+        remedy = ".skip_bad=true, or deleting them" if seen else "another .path"
+        listed = "; ".join(bad[:SHOWN]) + more
+        raise ConfigError(".path", f"{len(bad)} of {len(names)} files: {listed}", "whole images", remedy)
+    good = [index for index, one in enumerate(found) if isinstance(one, Header)]
+    return Headers(good=good, seen=seen, bad=bad)
+
+
+def _odd(found: Sequence[Header | UnreadableImage]) -> frozenset[str]:
+    """Types of values that cannot be put beside the others, as they do not say how bright they are."""
+    types = Counter(one.dtype for one in found if isinstance(one, Header))
+    if len(types) < 2 or set(types) <= EIGHT_AND_SIXTEEN:
+        return frozenset()
+    usual = types.most_common(1)[0][0]
+    return frozenset(set(types) - {usual} - (EIGHT_AND_SIXTEEN if usual in EIGHT_AND_SIXTEEN else set()))
+
+
+def _of_one_kind(header: Header, odd: frozenset[str]) -> Header | UnreadableImage:
+    return UnreadableImage(f"has {header.dtype} values, unlike the others") if header.dtype in odd else header
+
+
+def _all_headers(root: ImageRoot, names: Sequence[str], thoroughly: bool) -> Iterator[Header | UnreadableImage]:
+    """The header of each file, or why it cannot be used."""
+    pieces = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
+    with warnings.catch_warnings():  # here, not in the threads: it is one setting of the process
+        warnings.simplefilter("ignore")
+        for some in in_threads(lambda piece: [_header(root, name, thoroughly) for name in piece], pieces):
+            yield from some
+
+
+def in_threads(function: Callable[..., T], items: Sequence[object]) -> Iterator[T]:
+    """The results in order. Disks and networks serve many at once, and decoders let other threads run."""
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        yield from pool.map(function, items)
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupt does not wait for the rest
+
+
+def _header(root: ImageRoot, name: str, thoroughly: bool) -> Header | UnreadableImage:
+    try:
+        with root.open(name) as file:
+            return inspect(file, thoroughly=thoroughly)
+    except UnreadableImage as problem:
+        return problem.with_traceback(None)
+    except Exception as problem:  # members of an archive raise nearly anything
+        return UnreadableImage(why_not_opened(problem))
+
+
+def why_not_opened(problem: Exception) -> str:
+    """Why this file could not be read, in words."""
+    opening = isinstance(problem, OSError) and problem.strerror
+    return f"cannot be opened ({reason(problem)})" if opening else f"is cut or damaged ({reason(problem)})"
