@@ -23,7 +23,8 @@ class Momentum:
 
     def __init__(self, settings: Mapping[str, Any]):
         self.title = str(settings["_target_"]).rpartition(".")[2]  # what messages call it
-        beta = settings["betas"][0] if "betas" in settings else settings.get("momentum", 0)
+        betas = settings.get("betas")
+        beta = betas[0] if isinstance(betas, list) and betas else settings.get("momentum", 0)
         self.traits = Traits(provides=facts(*[Fact.NO_MOMENTUM] * (beta == 0)))
 
 

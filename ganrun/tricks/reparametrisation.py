@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -56,7 +57,9 @@ class Reparametrisation(Trick):
             return net
         layers = [layer for _, layer in weighted(net)]
         if not layers:
-            raise ConfigError(".", f"{title(net, role)} has no dense layer or convolution", "", "model=dcgan")
+            raise ConfigError(
+                ".", f"{title(net, role)} has no dense layer or convolution", "one that has", "model=dcgan"
+            )
         self.can_divide(net, role)
         self.nets.append((title(net, role), net))
         for layer in layers:
@@ -70,9 +73,9 @@ class Reparametrisation(Trick):
             found = f"{', '.join(empty[:3])}{', ...' if empty[3:] else ''} of {title(net, role)} start at 0"
             raise ConfigError(".", found, "weights with a size to divide by", "leaving it out, or model=resnet")
 
+    @abstractmethod
     def reparametrise(self, layer: Layer, *, last: bool) -> None:
         """Give one layer its form; `last` is the layer that makes the image or the score."""
-        raise NotImplementedError
 
     def only_form(self, layer: Layer) -> None:
         """Raises ConfigError for networks whose weights are reparametrised already, as StyleGAN2's."""

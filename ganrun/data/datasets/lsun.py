@@ -78,7 +78,7 @@ def open_database(path: str) -> Any:
         import lmdb
     except ImportError as problem:
         found = "the package lmdb, which reads LSUN's files, is not installed"
-        raise ConfigError(".", found, remedy="pip install lmdb") from problem
+        raise ConfigError(".", found, "the package lmdb", "pip install lmdb") from problem
     try:
         return lmdb.open(path, **READING)
     except lmdb.Error as problem:
