@@ -133,8 +133,10 @@ def _check_package(options: Any, parsed: Sequence[Override], choices: Choices) -
     """Refuse to show a part of the configuration that is not there: Hydra would end and not say why."""
     place = options.package
     if options.cfg and place and not place.startswith(("hydra", "_")):
-        settings = OmegaConf.to_container(composed([str(one.input_line) for one in parsed], choices))
-        if find(settings, place) is None:  # type: ignore[arg-type]
+        settings: Any = {}
+        with suppress(HydraException, OmegaConfBaseException):  # Hydra will say so itself
+            settings = OmegaConf.to_container(composed([str(one.input_line) for one in parsed], choices))
+        if settings and find(settings, place) is None:
             raise ConfigError(
                 "--package", f"there is no {place}", "a place such as model.generator", "ganrun --cfg job"
             )

@@ -73,7 +73,8 @@ class Maker:
     def _find(self, target: str, where: str) -> type:
         if not any(target.startswith(f"{root}.") for root in self.roots):
             expected = "a class of ganrun, of torch.optim or of a plug-in"
-            remedy = f"plugins=[{target.split('.')[0]}] if that module is yours"
+            module = target.partition(".")[0]
+            remedy = f"plugins=[{module}] if that module is yours" if module.isidentifier() else ""
             raise ConfigError(where, f"{target} may not be built from a configuration", expected, remedy)
         module, _, name = target.rpartition(".")
         try:

@@ -14,6 +14,7 @@ from hydra.core.override_parser.types import Override, Sweep
 from hydra.errors import OverrideParseException
 
 from ganrun.config.groups import COMMANDS, Choices, at_home, own_folder, written
+from ganrun.config.types import fits, unfit
 from ganrun.core.errors import ConfigError, for_shell, literal, nearest, typed
 
 # `~` in what is typed: at the beginning of a value, or of one in a list, a mapping or a sweep.
@@ -96,6 +97,7 @@ def is_readable(argument: str) -> bool:
 def _unreadable(argument: str) -> ConfigError:
     """What cannot be read, and the nearest to it that can: without spaces, with its bracket closed, or in quotes."""
     key, equals, value = argument.partition("=")
+    argument = argument if argument.strip() else repr(argument)
     if not equals and not argument.startswith(("~", "+", "-")):
         close = nearest(argument, COMMANDS)
         expected = f"one of the commands {', '.join(COMMANDS)}, or KEY=VALUE"
@@ -122,6 +124,10 @@ def refuse_several(override: Override) -> None:
 def check(override: Override, choices: Choices) -> None:
     """Refuse what Hydra would accept silently, or refuse in many lines."""
     key, line = override.key_or_group, str(override.input_line)
+    if key == "hydra.searchpath" and not override.is_delete():
+        value = override.value()
+        if not fits(value, list[str]):
+            raise unfit(key, value, list[str]).trying("--config-dir FOLDER")
     trick = key.removeprefix("tricks.")
     if override.is_delete() and trick != key and choices.is_setting(trick):
         expected = "a trick that can be taken out of a list"

@@ -46,7 +46,7 @@ def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player
     rate = Product(_rate(node, where, make), decay)
     networks = game.networks(player)
     extra: dict[str, Any] = {"params": [p for net in networks.values() for p in net.parameters()]}
-    kind = make.part(node["_target_"], where)
+    kind = make.kind(torch.optim.Optimizer, node, where)
     if "fused" in inspect.signature(kind).parameters and "fused" not in node:
         extra["fused"] = True
     _check_steps_once(kind, where)
