@@ -41,7 +41,7 @@ def train(cfg: DictConfig, folder: str | Path | None = None) -> Path:
     """
     from ganrun.run.session import train_in
 
-    return train_in(cfg, None if folder is None else Path(folder))
+    return train_in(cfg, None if folder is None else Path(folder).expanduser())
 
 
 def load(run: str | Path, *, plugins: Sequence[str] = (), device: str = "auto") -> LoadedRun:

@@ -28,8 +28,8 @@ from support import (
 from torch._dynamo.exc import Unsupported
 
 from ganrun.config.build import build
-from ganrun.config.compose import flat
 from ganrun.config.instantiate import OWN, Maker, check_signature
+from ganrun.config.unknown import flat
 from ganrun.config.validate import resolve
 from ganrun.core.errors import ConfigError, ConfigErrors, Stopped
 

@@ -58,6 +58,7 @@ PAYLOADS = {
     "a rate": "optim: {decay: {_target_: ganrun.record.events.EventFile, folder: ., purge_step: 1}}",
     "a beta": "optim: {generator: {betas: [0.5, {_target_: ganrun.record.events.EventFile, folder: ., "
     "purge_step: 1}]}}",
+    "YAML's own": "name: !!python/object/apply:os.system ['touch MARK']",
 }
 WAYS = {
     "train": (),
@@ -110,7 +111,7 @@ def test_a_payload_in_an_experiment_is_refused(place: Path, payload: str, monkey
     assert marks(place) == []
 
 
-@pytest.mark.parametrize(("payload", "way"), [*zip([*PAYLOADS][::6], WAYS, strict=True)])
+@pytest.mark.parametrize(("payload", "way"), [*zip([*PAYLOADS][::7], WAYS, strict=True)])
 def test_a_payload_does_not_run_from_the_shell(nursery: Nursery, place: Path, payload: str, way: str) -> None:
     """A sample; the next test tries all."""
     put(place, payload)
@@ -206,6 +207,7 @@ def test_the_payloads_are_payloads(place: Path) -> None:
     """They parse, and the module that they name would leave a mark."""
     assert len(PAYLOADS) > 25
     for name, text in PAYLOADS.items():
-        assert isinstance(yaml.safe_load(text), dict), name
+        if "!!python" not in text:
+            assert isinstance(yaml.safe_load(text), dict), name
     exec((place / "evil.py").read_text())
     assert marks(place) == ["MARK"]

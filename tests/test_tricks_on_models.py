@@ -7,7 +7,7 @@ import pytest
 import torch
 from support import EAGER, MATES, built, family, play
 
-from ganrun.config.compose import flat
+from ganrun.config.unknown import flat
 from ganrun.core.errors import ConfigError
 from ganrun.record.grid import grid
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganrun.config.groups import CONF
+from ganrun.config.groups import CONF, own_folder
 from ganrun.core.errors import ConfigError, nearest
 
 KINDS = {
@@ -40,7 +40,7 @@ def entries(group: str, folders: Iterable[Path] = ()) -> list[Entry]:
     """Every choice of a group, by name; a user's file replaces one of ganrun with the same name."""
     found: dict[str, Entry] = {}
     for folder in (CONF, *folders):
-        for path in sorted((folder / group).rglob("*.yaml")):
+        for path in sorted(path for path in (folder / group).rglob("*.yaml") if path.is_file()):
             name = path.relative_to(folder / group).with_suffix("").as_posix()
             found[name] = read(path, name)
     return [found[name] for name in sorted(found)]
@@ -86,16 +86,10 @@ def _read_arguments(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:
     for word in words:
         option, equals, value = word.partition("=")
         if option in ("--config-dir", "-cd"):
-            folders.append(_folder(value if equals else next(words, "")))
+            folders.append(own_folder(value if equals else next(words, "")))
         else:
             kinds.append(_kind(word))
     return kinds or list(KINDS), folders
-
-
-def _folder(name: str) -> Path:
-    if not name or not Path(name).is_dir():
-        raise ConfigError("--config-dir", f"no folder {name}".strip(), "a folder that holds YAML files in groups")
-    return Path(name)
 
 
 def _kind(word: str) -> str:

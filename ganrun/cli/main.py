@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ganrun.config.groups import COMMANDS, at_home
 from ganrun.core.errors import (
     CONFIG_ERROR,
     ENVIRONMENT,
@@ -18,6 +19,7 @@ from ganrun.core.errors import (
     ConfigError,
     EnvironmentFailed,
     Stopped,
+    out_of_memory,
 )
 from ganrun.record.screen import check_told, unbreakable
 from ganrun.run.signals import Interrupted, Signals, behind
@@ -26,6 +28,8 @@ from ganrun.version import __version__
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+# The options of Hydra that take the next word as their value.
+WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p", "--cfg", "-c")
 ERASE = "\r\x1b[2K"  # the line that the cursor is in
 Play = Callable[["DictConfig", Any, Signals], tuple[int, float | None]]
 
@@ -41,7 +45,7 @@ def _code(arguments: list[str]) -> int:
     try:
         return _interruptible(arguments)
     except ConfigError as refusal:
-        complain(*refusal.lines)
+        complain(*_remedied(refusal, arguments).lines)
         return CONFIG_ERROR
     except Stopped as stop:
         complain(str(stop))
@@ -70,30 +74,59 @@ def _interruptible(arguments: list[str]) -> int:
 
 
 def complain(*lines: str) -> None:
-    """Print each message as one line on standard error."""
+    """Print each message as one line on standard error; what cannot be printed is shown as an escape."""
     for line in lines:
-        print(f"ganrun: error: {' '.join(line.split())}", file=sys.stderr)
+        line = " ".join(part.strip() for part in line.splitlines())
+        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        print(f"ganrun: error: {shown}", file=sys.stderr)
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out. On a CPU, PyTorch raises a plain RuntimeError for it."""
-    text = str(error)
-    return isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text
+def _remedied(refusal: ConfigError, arguments: list[str]) -> ConfigError:
+    """The refusal with something to try in every line."""
+    if refusal.complete:
+        return refusal
+    from ganrun.config.remedies import filled, remedied
+
+    match _in_order(arguments):
+        case ["resume", *rest]:
+            from ganrun.config.resume import recorded_settings
+
+            return filled(refusal, recorded_settings(_run_in(rest)))
+        case [command, *rest] if command in COMMANDS:
+            return remedied(refusal, rest)
+        case rest:
+            return remedied(refusal, rest)
+
+
+def _in_order(arguments: list[str]) -> list[str]:
+    """The command first, wherever it stands."""
+    for position, word in enumerate(arguments):
+        if word in COMMANDS and (position == 0 or arguments[position - 1] not in WITH_VALUE):
+            return [word, *arguments[position + 1 :], *arguments[:position]]
+    return arguments
+
+
+def _run_in(words: list[str]) -> Path:
+    """The run among the arguments of `resume`: the first that is not KEY=VALUE. Raises ConfigError without one."""
+    for word in words:
+        path = Path(at_home(word))
+        if "=" not in word or path.is_dir():
+            return path
+    raise ConfigError("resume", "no run named", "a run's folder", "ganrun resume outputs/DATE/TIME")
 
 
 def _command(arguments: list[str], signals: Signals) -> int:
-    match arguments:
-        case _ if (code := _answer(arguments)) is not None:
-            check_told()
-            return code
-        case ["resume", run, *overrides]:
-            return _resume(Path(run), overrides, signals)
-        case ["resume"]:
-            raise ConfigError("resume", "no run named", "a run's folder", "ganrun resume outputs/DATE/TIME")
+    if (code := _answer(arguments)) is not None:
+        check_told()
+        return code
+    match _in_order(arguments):
+        case ["resume", *words]:
+            run = _run_in(words)
+            return _resume(run, [word for word in words if Path(at_home(word)) != run], signals)
         case ["train", *overrides]:
             return train(overrides, signals)
-        case _:
-            return train(arguments, signals)
+        case overrides:
+            return train(overrides, signals)
 
 
 def _answer(arguments: list[str]) -> int | None:
@@ -101,16 +134,19 @@ def _answer(arguments: list[str]) -> int | None:
     if "--version" in arguments or arguments == ["-V"]:
         print(f"ganrun {__version__}")
         return 0
-    if {"--help", "-h"} & set(arguments) or arguments[:1] == ["help"]:
+    if {"--help", "-h"} & set(arguments) or _in_order(arguments)[:1] == ["help"]:
         from ganrun.cli.help import help_text
 
         print(help_text())
         return 0
-    if arguments[:1] == ["list"]:
-        from ganrun.cli.catalog import show
+    match _in_order(arguments):
+        case ["list", *rest]:
+            from ganrun.cli.catalog import show
 
-        return show(arguments[1:])
-    return _explain(arguments[1:]) if arguments[:1] == ["explain"] else None
+            return show(rest)
+        case ["explain", *overrides]:
+            return _explain(overrides)
+    return None
 
 
 def _resume(run: Path, overrides: list[str], signals: Signals) -> int:

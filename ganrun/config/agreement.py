@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from torch import nn
 
+from ganrun.core.context import BatchShape
 from ganrun.core.errors import ConfigError
 from ganrun.core.game import Game
 from ganrun.core.pair import Pair
 from ganrun.data.datasets.base import Dataset, DataSets
 
 ROLES = ("discriminator", "generator")
+COPIES = 4  # of a batch that every update holds at least: reals, fakes, and a gradient of each
 
 
 def check_streams(game: Game, data: DataSets) -> None:
@@ -33,6 +36,18 @@ def check_agreement(game: Game, data: DataSets) -> None:
             if game.shape.images == 1 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules()):
                 raise ConfigError("batch", f"1 image, and batch norm in model.{role}", "2 or more", "batch=2")
         _check_range(pair, dataset)
+
+
+def check_memory(shape: BatchShape, data: DataSets) -> None:
+    """Raises ConfigError for a batch that this machine cannot even hold."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    size = data.channels * data.resolution**2 * 4  # bytes of an image
+    most = memory // (size * COPIES)
+    if shape.images > most:
+        expected = (
+            f"at most {most:,}: images of {data.channels}x{data.resolution}x{data.resolution} in {memory >> 30} GiB"
+        )
+        raise ConfigError("batch", f"{shape.images}", expected)
 
 
 def _check_size(role: str, net: Any, dataset: Dataset) -> None:

@@ -11,17 +11,18 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from ganrun.config.agreement import check_agreement, check_streams
+from ganrun.config.agreement import check_agreement, check_memory, check_streams
 from ganrun.config.combination import between, diagnostics, set_twice
 from ganrun.config.instantiate import Maker
 from ganrun.config.players import Momentum, make_players
 from ganrun.config.rules import check_force
-from ganrun.config.validate import check_settings, find, resolve
+from ganrun.config.validate import check_settings, find, resolve, unresolved, value_of
 from ganrun.core.context import Batch, BatchShape, Condition, Role
 from ganrun.core.engine import Eager
-from ganrun.core.errors import ConfigError
+from ganrun.core.errors import ConfigError, beyond_memory
 from ganrun.core.game import Game, PairPlan
 from ganrun.core.loss import Loss
 from ganrun.core.pair import Pair
@@ -76,9 +77,21 @@ def build(cfg: DictConfig, rank: Rank = ALONE) -> Run:
     What is measured of the data is written into the configuration before it is resolved, once, for the networks to
     read.
     """
-    load_plugins(cfg.plugins)
-    make = Maker(cfg.plugins)
-    device = find_device(cfg.engine.device)
+    try:
+        return _build(cfg, rank)
+    except OmegaConfBaseException as error:
+        raise unresolved(error) from error
+    except (MemoryError, RuntimeError, OverflowError) as error:
+        if (refusal := beyond_memory(error)) is None:
+            raise
+        raise refusal from error
+
+
+def _build(cfg: DictConfig, rank: Rank) -> Run:
+    plugins = value_of(cfg, "plugins")
+    load_plugins(plugins)
+    make = Maker(plugins)
+    device = find_device(value_of(cfg, "engine.device"))
     dataset = open_data(cfg, make)
     settings = resolve(cfg)
     check_settings(settings)
@@ -86,6 +99,7 @@ def build(cfg: DictConfig, rank: Rank = ALONE) -> Run:
     parts = assemble(settings, make)
     check_streams(parts.game, dataset)
     check_agreement(parts.game, dataset)
+    check_memory(parts.game.shape, dataset)
     data = _streams(settings, dataset, device, rank)
     game = placed_on(parts.game, device)
     reseed(settings["seed"], "bind")
@@ -111,12 +125,13 @@ def load_plugins(plugins: list[str]) -> None:
     if plugins and "" not in sys.path:
         sys.path.append("")  # last: a file that lies there takes the place of no other module
     for name in plugins:
+        if not all(word.isidentifier() for word in name.split(".")):
+            raise ConfigError("plugins", repr(name), "the dotted name of a module", "'plugins=[my_module]'")
         try:
             importlib.import_module(name)
-        except ImportError as error:
-            raise ConfigError(
-                "plugins", f"{name} cannot be imported ({error})", "a module", f"PYTHONPATH=folder that holds {name}"
-            ) from error
+        except (ImportError, SyntaxError) as error:
+            found = f"{name!r} cannot be imported ({error})"
+            raise ConfigError("plugins", found, "a module", f"PYTHONPATH=folder that holds {name}") from error
 
 
 def open_data(cfg: DictConfig, make: Maker) -> DataSets:
@@ -189,7 +204,10 @@ def _check_selected(tricks: Mapping[str, Any]) -> None:
     if stray:
         chosen = ",".join([name for name in tricks if name not in stray] + stray)
         raise ConfigError(
-            "tricks", f"settings for tricks that are not selected: {', '.join(stray)}", "", f"'tricks=[{chosen}]'"
+            "tricks",
+            f"settings for tricks that are not selected: {', '.join(stray)}",
+            "tricks of the list",
+            f"'tricks=[{chosen}]'",
         )
 
 
@@ -216,7 +234,7 @@ def _pair(
         if name not in networks:
             place = name if name in settings["model"] else role
             networks[name] = make.a(nn.Module, settings["model"][place], f"model.{place}")
-    loss = make.a(Loss, settings["loss"], "loss")
+    loss = make.a(Loss, settings["loss"], "loss")  # type: ignore[type-abstract]
     pair = Pair(
         generator=networks[plan.generator],
         discriminator=networks[plan.discriminator],

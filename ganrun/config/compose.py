@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
@@ -18,10 +18,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ganrun.config.gate import check_plugins, gated
-from ganrun.config.groups import CONF, Choices, written
-from ganrun.config.overrides import check, hydras_order, own_folders, read_options, read_overrides
-from ganrun.config.validate import check_values
-from ganrun.core.errors import ConfigError, nearest
+from ganrun.config.groups import CONF, Choices, at_home
+from ganrun.config.overrides import check, hydras_order, own_folders, read_options, read_overrides, refuse_several
+from ganrun.config.unknown import flat, no_such_setting, not_chosen
+from ganrun.config.validate import check_values, find, unresolved
+from ganrun.config.yaml_files import check_files
+from ganrun.core.errors import ConfigError, literal
 
 
 class FolderMade(Callback):
@@ -32,10 +34,12 @@ class FolderMade(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Remember the folder of a single run."""
+        expand(config)
         self.remember(Path(config.hydra.run.dir).absolute())
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Remember the folder of a sweep."""
+        expand(config)
         self.remember(Path(config.hydra.sweep.dir).absolute())
 
     @classmethod
@@ -72,12 +76,14 @@ def compose(overrides: Sequence[str] = (), folders: Sequence[Path] = ()) -> Dict
 
     `folders` hold configuration of your own. Raises ConfigError for what cannot be composed.
     """
-    choices = Choices(folders)
-    parsed = _parsed(overrides, choices)
+    choices = Choices([Path(at_home(str(folder))) for folder in folders])
+    parsed = _parsed(overrides, choices, several=False)
     try:
-        cfg = _compose(overrides, choices)
+        cfg = composed([str(one.input_line) for one in parsed], choices)
     except (HydraException, OmegaConfBaseException) as error:
-        raise (_in_one_line(error, parsed, choices) or ConfigError("configuration", str(error))) from error
+        raise (
+            _in_one_line(error, parsed, choices) or ConfigError("configuration", str(error), "one that Hydra composes")
+        ) from error
     return _finished(cfg, parsed)
 
 
@@ -87,12 +93,15 @@ def hydra_run(arguments: list[str], task: Callable[[DictConfig], Any]) -> None:
 
     options = read_options(arguments)
     choices = Choices(own_folders(options))
-    parsed = _parsed(options.overrides, choices)
+    parsed = _parsed(options.overrides, choices, several=options.multirun)
 
+    _check_package(options, parsed, choices)
     refused: list[ConfigError] = []  # of a single run: raised within Hydra, it would come with two lines of Hydra's
+    begun: list[DictConfig] = []
 
     @wraps(task)
     def run(cfg: DictConfig) -> Any:
+        begun.append(cfg)
         try:
             finished = _finished(cfg, parsed)
         except ConfigError as error:
@@ -104,12 +113,14 @@ def hydra_run(arguments: list[str], task: Callable[[DictConfig], Any]) -> None:
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors here instead of printing them
     FolderMade.first = None
-    saved, sys.argv = sys.argv, [sys.argv[0], *hydras_order(arguments, options.overrides)]
+    check_files()
+    typed = hydras_order(arguments, options.overrides, [str(override.input_line) for override in parsed])
+    saved, sys.argv = sys.argv, [sys.argv[0], *typed]
     try:
         with gated():
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)()
-    except (HydraException, OmegaConfBaseException, OSError) as error:
-        refusal = _in_one_line(error, parsed, choices)
+    except Exception as error:
+        refusal = _in_one_line(error, parsed, choices) or (None if begun else _of_hydra(error, typed, choices))
         if refusal is None:
             raise
         raise refusal from error
@@ -120,6 +131,32 @@ def hydra_run(arguments: list[str], task: Callable[[DictConfig], Any]) -> None:
         raise refused[0]
 
 
+def _check_package(options: Any, parsed: Sequence[Override], choices: Choices) -> None:
+    """Refuse to show a part of the configuration that is not there: Hydra would end and not say why."""
+    place = options.package
+    if options.cfg and place and not place.startswith(("hydra", "_")):
+        settings: Any = {}
+        with suppress(HydraException, OmegaConfBaseException):  # Hydra will say so itself
+            settings = OmegaConf.to_container(composed([str(one.input_line) for one in parsed], choices))
+        if settings and find(settings, place) is None:
+            raise ConfigError(
+                "--package", f"there is no {place}", "a place such as model.generator", "ganrun --cfg job"
+            )
+
+
+def _of_hydra(error: Exception, arguments: list[str], choices: Choices) -> ConfigError | None:
+    """What Hydra raises over settings of its own, before any run of ours; None where nobody has changed those."""
+    own = [word for word in arguments if word.lstrip("+~").startswith("hydra") or word.startswith("-")]
+    if isinstance(error, ConfigError) or not (own or choices.folders[1:]):
+        return None
+    text = str(error).strip().splitlines() or [""]
+    place = own[0].partition("=")[0] if own else "hydra"
+    found = text[0] or type(error).__name__
+    return ConfigError(
+        place, found, "settings and options that Hydra can follow", "ganrun --cfg hydra, which lists them"
+    )
+
+
 def _is_single() -> bool:
     """Whether Hydra runs one job, not those of a sweep."""
     from hydra.core.hydra_config import HydraConfig
@@ -128,27 +165,42 @@ def _is_single() -> bool:
     return bool(HydraConfig.get().mode == RunMode.RUN)
 
 
-def _compose(overrides: Sequence[str], choices: Choices) -> DictConfig:
+def composed(overrides: Sequence[str], choices: Choices) -> DictConfig:
     """What Hydra composes, and raises."""
     import hydra
 
     os.environ.setdefault("GANRUN_TAG", "")
-    places = ",".join(f"file://{folder.absolute()}" for folder in choices.folders[1:])
+    check_files()
+    places = ",".join(literal(f"file://{folder.absolute()}") for folder in choices.folders[1:])
     with gated(), hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         return hydra.compose("config", [*overrides, f"hydra.searchpath=[{places}]"])
 
 
-def _parsed(overrides: Sequence[str], choices: Choices) -> list[Override]:
-    """The overrides, parsed and checked: once for all that follows."""
-    parsed = read_overrides(list(overrides))
+def _parsed(overrides: Sequence[str], choices: Choices, *, several: bool) -> list[Override]:
+    """The overrides, parsed and checked: once for all that follows. A sweep may give several values to a key."""
+    parsed = read_overrides(overrides)
+    several |= any(one.key_or_group == "hydra.mode" and one.value() == "MULTIRUN" for one in parsed)
     for override in parsed:
+        if not several:
+            refuse_several(override)
         check(override, choices)
     return parsed
+
+
+def expand(node: DictConfig) -> None:
+    """Let `~` stand for the user's own folder wherever a value begins with it, as it does in what is typed."""
+    for key in list(node.keys()):
+        value: Any = node._get_node(key)
+        if isinstance(value, DictConfig) and not value._is_none() and not value._is_missing():
+            expand(value)
+        elif isinstance(text := getattr(value, "_value", lambda: None)(), str) and at_home(text) != text:
+            value._set_value(at_home(text))
 
 
 def _finished(cfg: DictConfig, parsed: Sequence[Override]) -> DictConfig:
     """A composed configuration without what was left out, its plain values checked before anything imports torch."""
     leave_out(cfg, [override.key_or_group for override in parsed])
+    expand(cfg)
     check_values(cfg)
     check_plugins(cfg.plugins, parsed)
     return cfg
@@ -159,7 +211,7 @@ def leave_out(cfg: DictConfig, keys: Sequence[str]) -> None:
 
     `keys` are what was typed, without values.
     """
-    for name, node in list(cfg.tricks.items()) if "tricks" in keys else []:
+    for name, node in list(cfg.tricks.items()) if "tricks" in keys and OmegaConf.is_dict(cfg.tricks) else []:
         chosen = OmegaConf.is_dict(node) and "_target_" in node
         if not chosen and not any(f"{key}.".startswith(f"tricks.{name}.") for key in keys):
             with open_dict(cfg):
@@ -174,53 +226,50 @@ def _in_one_line(error: Exception, overrides: list[Override], choices: Choices) 
             remedy = "ganrun --info searchpath, which lists the folders"
             return ConfigError(place, "there is no such file", expected or "a YAML file of a group", remedy)
         case ConfigCompositionException():
+            if isinstance(error.__cause__, OmegaConfBaseException) and "Could not" not in str(error):
+                return unresolved(error.__cause__)
             return _no_such_key(error, overrides, choices)
+        case OmegaConfBaseException():
+            return unresolved(error)
         case OSError():
             if error.filename is None or not FolderMade.concerns(Path(os.fsdecode(error.filename))):
                 return None
             found = (error.strerror or str(error)).lower()
             return ConfigError(
-                str(error.filename), found, "a folder that can be written", "hydra.run.dir=another/folder"
+                os.fsdecode(error.filename), found, "a folder that can be written", "hydra.run.dir=another/folder"
             )
+        case HydraException():
+            return _as_hydra_says(error)
         case _:
-            return ConfigError("configuration", str(error))
+            return None
+
+
+def _as_hydra_says(error: Exception) -> ConfigError:
+    """The first line of an error about the whole configuration."""
+    text = (str(error).splitlines() or [type(error).__name__])[0]
+    return ConfigError("configuration", text, "one that Hydra can compose", "ganrun --cfg job, which shows one")
 
 
 def _no_such_key(error: ConfigCompositionException, overrides: list[Override], choices: Choices) -> ConfigError:
     """A key that the configuration does not have, with the most similar one that it has."""
     found = re.search(r"Could not (override|delete|append)[^']*'([^']+)'", str(error))
     if not found:
-        return ConfigError("configuration", str(error).split("\n")[0])
+        return _as_hydra_says(error)
     key = found[2].split("=")[0].lstrip("~+").split("@")[0]
     known = _known_keys(overrides, choices)
     if found[1] == "append" and key in known:
         return ConfigError(f"+{key}", "it is there already", "a new key", f"{key}=..., without the +")
     if key.startswith("hydra"):
-        return ConfigError(key, "there is no such setting", "", "ganrun --cfg hydra, which lists those of Hydra")
+        remedy = "ganrun --cfg hydra, which lists them"
+        return ConfigError(key, "there is no such setting", "one of Hydra's", remedy)
     chosen = list(dict.fromkeys(name.split(".")[1] for name in known if name.startswith("tricks.")))
     trick = key.split(".")[1] if key.startswith("tricks.") else ""
     if trick and trick not in chosen and found[1] == "delete":
         return ConfigError(f"~{key}", f"{trick} is not among the tricks", ", ".join(chosen), "the same without it")
     if trick and trick not in chosen:
-        return _not_chosen(key, trick, chosen, choices)
-    close = nearest(key, [*known, *choices.groups])
-    return ConfigError(
-        key, "there is no such setting", "", f"{close}=..." if close else "ganrun --cfg job, which lists all"
-    )
-
-
-def _not_chosen(key: str, trick: str, chosen: list[str], choices: Choices) -> ConfigError:
-    """A setting of a trick that is not selected."""
-    options = choices.options("tricks")
-    name = trick if trick in options else nearest(trick, options)
-    among = f"the tricks are {', '.join(chosen)}" if chosen else "there are no tricks"
-    if not name:
-        return ConfigError(
-            key, f"there is no trick {trick}", ", ".join(options), "ganrun --help, which lists the tricks"
-        )
-    return ConfigError(
-        key, f"{trick} is not among the tricks", f"one that is: {among}", written("tricks", [*chosen, name])
-    )
+        return not_chosen(key, trick, chosen, choices)
+    line = next((str(one.input_line) for one in overrides if one.key_or_group == key), key)
+    return no_such_setting(key, line, known, choices)
 
 
 def _known_keys(overrides: list[Override], choices: Choices) -> list[str]:
@@ -228,22 +277,7 @@ def _known_keys(overrides: list[Override], choices: Choices) -> list[str]:
     made = [o.input_line for o in overrides if o.key_or_group in choices.groups and not o.is_sweep_override()]
     for some in (made, []):
         try:
-            return list(flat(OmegaConf.to_container(_compose([*map(str, some)], choices))))
+            return list(flat(OmegaConf.to_container(composed([*map(str, some)], choices))))
         except HydraException:
             continue
     return []
-
-
-def leaves(node: Any, prefix: str = "") -> Iterator[str]:
-    """The dotted name of every key, inner ones too."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield f"{prefix}{key}"
-            yield from leaves(value, f"{prefix}{key}.")
-
-
-def flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted name -> value, for every value that is not itself a mapping with keys."""
-    if not isinstance(node, dict) or not node:
-        return {prefix.rstrip("."): node}
-    return {name: v for key, value in node.items() for name, v in flat(value, f"{prefix}{key}.").items()}

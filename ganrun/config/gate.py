@@ -17,7 +17,7 @@ from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ganrun.core.errors import ConfigError
+from ganrun.core.errors import ConfigError, typed
 
 OURS = frozenset({"ganrun.config.compose.FolderMade"})
 MOST = 10_000  # values below `hydra`; it has about 200
@@ -135,18 +135,14 @@ def _refused(place: str, found: Any, expected: str) -> ConfigError:
     return ConfigError(place, f"{found} may not come from a configuration", expected, "a configuration without it")
 
 
-def check_plugins(plugins: Iterable[str], typed: Iterable[Override]) -> None:
+def check_plugins(plugins: Iterable[str], overrides: Iterable[Override]) -> None:
     """Raises ConfigError for a module that only a file names: importing it would run code that nobody asked for."""
-    named = {name for override in typed if override.key_or_group == "plugins" for name in _names(override)}
+    named = {name for override in overrides if override.key_or_group == "plugins" for name in _names(override)}
     missing = [name for name in plugins if name not in named]
     if missing:
         found = f"{', '.join(missing)}, which only a file names"
-        raise ConfigError("plugins", found, "modules that are typed: a file makes no code run", typed_plugins(plugins))
-
-
-def typed_plugins(plugins: Iterable[str]) -> str:
-    """How modules are typed in a shell."""
-    return f"'plugins=[{','.join(plugins)}]'"
+        expected = "modules that are typed: a file makes no code run"
+        raise ConfigError("plugins", found, expected, typed("plugins", list(plugins)))
 
 
 def _names(override: Override) -> Iterator[str]:

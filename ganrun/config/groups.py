@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from ganrun.core.errors import ConfigError, nearest
+from ganrun.core.errors import ConfigError, for_shell, nearest
 
 
 def conf_folder() -> Path:
@@ -18,6 +19,29 @@ def conf_folder() -> Path:
 
 CONF = conf_folder()
 COMMANDS = ("train", "resume", "explain", "list", "help")
+HOME = re.compile(r"^~(?=/|$)|(?<=^file://)~(?=/)")  # where a value is a path below the user's own folder
+
+
+def at_home(text: str) -> str:
+    """A value in which `~` stands for the user's own folder, as in a shell. No setting but a path begins with `~/`."""
+    return HOME.sub(lambda _: os.path.expanduser("~"), text)
+
+
+def own_folder(name: str) -> Path:
+    """A folder of the user's with configuration. Raises ConfigError where there is none."""
+    folder = Path(at_home(name))
+    if not name or not folder.is_dir():
+        found, close = f"no folder {name}".strip(), nearest(folder.name, _folders(folder.parent))
+        remedy = f"--config-dir {for_shell(str(folder.parent / close))}" if close else "leaving --config-dir out"
+        raise ConfigError("--config-dir", found, "a folder that holds YAML files in groups", remedy)
+    return folder
+
+
+def _folders(place: Path) -> list[str]:
+    try:
+        return [path.name for path in place.iterdir() if path.is_dir()]
+    except OSError:
+        return []
 
 
 class Choices:
@@ -25,7 +49,7 @@ class Choices:
 
     def __init__(self, folders: Iterable[Path] = ()):
         self.folders = (CONF, *folders)
-        groups = {path.name for folder in self.folders if folder.is_dir() for path in folder.iterdir() if path.is_dir()}
+        groups = {name for folder in self.folders for name in _folders(folder)}
         self.groups = {name for name in groups if self.options(name)}
 
     def options(self, group: str) -> list[str]:
@@ -41,7 +65,11 @@ class Choices:
     def is_setting(self, trick: str) -> bool:
         """Whether this trick's file sets what belongs to other parts."""
         files = [folder / "tricks" / f"{trick}.yaml" for folder in self.folders]
-        return any("@package _global_" in path.read_text() for path in files if path.is_file())
+        return any(
+            "@package _global_" in path.read_text(encoding="utf-8", errors="replace")
+            for path in files
+            if path.is_file()
+        )
 
     def check(self, group: str, choice: object) -> None:
         """Refuse what is not an option of this group, or is one twice."""

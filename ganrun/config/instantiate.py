@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
-from torch import Tensor
-
+from ganrun.config.types import coerced, fits, unfit
 from ganrun.core.errors import ConfigError, nearest
 
 T = TypeVar("T")
 OWN = ("ganrun", "torch.optim")  # the roots from which a configuration may name a class
+# What a constructor raises for settings that it refuses: any part, and PyTorch's optimisers.
+REFUSALS = {False: (ValueError,), True: (ValueError, TypeError, RuntimeError)}
 
 
 class Maker:
@@ -64,13 +64,13 @@ class Maker:
         check_signature(part, given, where, known=set(extra))
         hints = hints_of(part)
         settings = {key: self(value, f"{where}.{key}", classes(hints.get(key))) for key, value in given.items()}
-        check_types(part, settings, where)
+        settings = check_types(part, settings, where)
         try:
             return part(**settings, **extra)
         except ConfigError as error:
             raise error.at(where) from error
-        except ValueError as error:
-            raise ConfigError(where, str(error)) from error
+        except REFUSALS[is_torchs(part)] as error:
+            raise _told(part, settings, extra, where, error) from error
 
     def part(self, target: Any, where: str) -> type:
         """The class that a dotted name stands for. Raises ConfigError when a configuration may not name it."""
@@ -82,7 +82,8 @@ class Maker:
     def _find(self, target: str, where: str) -> type:
         if not any(target.startswith(f"{root}.") for root in self.roots):
             expected = "a class of ganrun, of torch.optim or of a plug-in"
-            remedy = f"plugins=[{target.split('.')[0]}] if that module is yours"
+            module = target.partition(".")[0]
+            remedy = f"plugins=[{module}] if that module is yours" if module.isidentifier() else ""
             raise ConfigError(where, f"{target} may not be built from a configuration", expected, remedy)
         module, _, name = target.rpartition(".")
         try:
@@ -91,7 +92,10 @@ class Maker:
             raise ConfigError(where, f"{target} cannot be imported ({error})", "the dotted name of a class") from error
         home = getattr(part, "__module__", "")
         if not inspect.isclass(part) or not any(f"{home}.".startswith(f"{root}.") for root in self.roots):
-            raise ConfigError(where, f"{target} is not a class of ganrun, of torch.optim or of a plug-in")
+            found = f"{target} is not a class of ganrun, of torch.optim or of a plug-in"
+            raise ConfigError(where, found, "the dotted name of one")
+        if inspect.isabstract(part):
+            raise ConfigError(where, f"{target} is abstract", "a class that is made from it")
         return part
 
 
@@ -105,7 +109,8 @@ def check_signature(part: type, given: Mapping[str, Any], where: str, known: set
         if key not in names:
             close = nearest(key, names)
             remedy = f"{where}.{close}" if close else f"'~{where}.{key}', if another choice has left it there"
-            raise ConfigError(f"{where}.{key}", f"{part.__name__} has no such setting", ", ".join(names), remedy)
+            expected = ", ".join(names) or "no settings"
+            raise ConfigError(f"{where}.{key}", f"{part.__name__} has no such setting", expected, remedy)
     for name in names:
         if parameters[name].default is inspect.Parameter.empty and name not in given:
             raise ConfigError(f"{where}.{name}", "not set", f"a value: {part.__name__} needs it")
@@ -129,51 +134,28 @@ def classes(hint: Any) -> tuple[type, ...]:
     return () if plain or hint.__module__ in ("builtins", "collections.abc") else (hint,)
 
 
-def check_types(part: type, settings: Mapping[str, Any], where: str) -> None:
-    """Raises ConfigError for a value that does not fit the constructor's annotation."""
+def check_types(part: type, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The settings as the constructor takes them. Raises ConfigError for a value that does not fit its annotation."""
     hints = hints_of(part)
     for key, value in settings.items():
         if key in hints and not fits(value, hints[key]):
-            raise ConfigError(f"{where}.{key}", repr(value), in_words(hints[key]))
+            raise unfit(f"{where}.{key}", value, hints[key])
+    return {key: coerced(value, hints.get(key, Any)) if is_torchs(part) else value for key, value in settings.items()}
 
 
-WORDS = {
-    int: "a whole number",
-    float: "a number",
-    str: "a name",
-    bool: "true or false",
-    type(None): "null",
-    Mapping: "settings",
-}
+def is_torchs(part: type) -> bool:
+    """Whether this is one of PyTorch's optimisers, which tell whole numbers from real ones and refuse in own words."""
+    return part.__module__.startswith("torch.optim")
 
 
-def in_words(hint: Any) -> str:
-    """What a user may write where this annotation stands."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        words = " or ".join(in_words(arg) for arg in args if arg is not Tensor)
-        return " or ".join(dict.fromkeys(words.split(" or ")))
-    if origin is typing.Literal:
-        return " or ".join(map(str, args))
-    if origin in (list, tuple, Sequence):
-        return f"a list, each {in_words(args[0])}"
-    return WORDS.get(origin or hint) or f"a {getattr(hint, '__name__', str(hint))}"
-
-
-def fits(value: Any, hint: Any) -> bool:
-    """Whether a plain YAML value, or an object made of one, may stand where this annotation is."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(fits(value, arg) for arg in args)
-    if origin is typing.Literal:
-        return value in args
-    if origin in (list, tuple, Sequence):
-        inner = [arg for arg in args if arg is not Ellipsis]
-        return isinstance(value, (list, tuple)) and all(any(fits(v, arg) for arg in inner) for v in value)
-    if hint is bool or isinstance(value, bool):
-        return isinstance(value, bool) and hint not in (int, float, str)
-    if hint is float:
-        return isinstance(value, (int, float))
-    if isinstance(origin or hint, type) and hint is not Any:
-        return isinstance(value, origin or hint)
-    return True
+def _told(part: type, settings: dict[str, Any], extra: dict[str, Any], where: str, error: Exception) -> ConfigError:
+    """What a constructor refuses in its own words, at the setting without which it would not."""
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    for key, value in settings.items():
+        try:
+            part(**{name: other for name, other in settings.items() if name != key}, **extra)
+        except Exception:
+            continue
+        shown = list(value) if isinstance(value, tuple) else value
+        return ConfigError(f"{where}.{key}", repr(shown), f"what {part.__name__} takes ({text})")
+    return ConfigError(where, text, f"settings that {part.__name__} takes")

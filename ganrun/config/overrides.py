@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,16 +13,28 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Sweep
 from hydra.errors import OverrideParseException
 
-from ganrun.config.groups import COMMANDS, Choices, written
-from ganrun.core.errors import ConfigError, nearest
+from ganrun.config.groups import COMMANDS, Choices, at_home, own_folder, written
+from ganrun.config.types import fits, unfit
+from ganrun.core.errors import ConfigError, for_shell, literal, nearest, typed
+
+# `~` in what is typed: at the beginning of a value, or of one in a list, a mapping or a sweep.
+TYPED_HOME = re.compile(r"(^|(?:^|[\[(,:])\s*['\"]?(?:file://)?)~(?=/|$)")
 
 
-def hydras_order(arguments: list[str], overrides: list[str]) -> list[str]:
-    """The options first: Hydra's parser gives up when they stand between overrides."""
+def _typed_at_home(argument: str) -> str:
+    """An option or KEY=VALUE with `~` expanded in its value."""
+    key, equals, value = argument.partition("=")
+    if not equals:
+        return argument if argument.startswith("~") and not argument.startswith("~/") else at_home(argument)
+    return f"{key}={TYPED_HOME.sub(lambda found: found[1] + os.path.expanduser('~'), value)}"
+
+
+def hydras_order(arguments: Sequence[str], typed: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """The options first: Hydra's parser gives up when they stand between overrides, here as typed and as read."""
     options = list(arguments)
-    for override in overrides:
+    for override in typed:
         options.remove(override)
-    return [*options, *overrides]
+    return [*map(_typed_at_home, options), *overrides]
 
 
 def read_options(arguments: list[str]) -> argparse.Namespace:
@@ -39,8 +53,11 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_intermixed_args(arguments)
     if options.experimental_rerun is not None:
         raise ConfigError("--experimental-rerun", "a pickle may run any code", "a run's folder", "ganrun resume RUN")
-    if options.config_dir is not None and not Path(options.config_dir).is_dir():
-        raise ConfigError("--config-dir", f"no folder {options.config_dir}", "a folder that holds YAML files in groups")
+    if options.cfg and options.multirun:
+        expected = "one of the two: to show the configuration, or to train"
+        raise ConfigError("--cfg", "together with -m", expected, "--cfg without -m")
+    if options.config_dir is not None:
+        options.config_dir = str(own_folder(options.config_dir))
     return options
 
 
@@ -50,37 +67,73 @@ def own_folders(options: argparse.Namespace) -> list[Path]:
     for override in options.overrides:
         if override.lstrip("+").startswith("hydra.searchpath="):
             folders += override.split("=", 1)[1].strip("[]").split(",")
-    return [Path(str(folder).strip("'\" ").removeprefix("file://")) for folder in folders]
+    return [Path(at_home(str(folder).strip("'\" ").removeprefix("file://"))) for folder in folders]
 
 
-def read_overrides(arguments: list[str]) -> list[Override]:
-    """What is to be changed; refused when it is not KEY=VALUE."""
+def read_overrides(arguments: Sequence[str]) -> list[Override]:
+    """What is to be changed, with `~` expanded in every value. Raises ConfigError for what is not KEY=VALUE."""
     try:
-        overrides = OverridesParser.create().parse_overrides(arguments)
+        overrides = OverridesParser.create().parse_overrides([*map(_typed_at_home, arguments)])
     except OverrideParseException as error:
         raise _unreadable(error.override) from error
+    except (ValueError, RecursionError) as error:  # such as a number of more digits than Python reads
+        raise ConfigError(
+            "ganrun", f"an argument that cannot be read ({error})", "KEY=VALUE", "a shorter one"
+        ) from error
     for override in overrides:
         if not override.key_or_group:
             raise _unreadable(str(override.input_line))
     return overrides
 
 
+def is_readable(argument: str) -> bool:
+    """Whether Hydra's parser reads this as KEY=VALUE."""
+    try:
+        return bool(OverridesParser.create().parse_overrides([argument])[0].key_or_group)
+    except (OverrideParseException, ValueError, RecursionError):
+        return False
+
+
 def _unreadable(argument: str) -> ConfigError:
+    """What cannot be read, and the nearest to it that can: without spaces, with its bracket closed, or in quotes."""
     key, equals, value = argument.partition("=")
+    argument = argument if argument.strip() else repr(argument)
     if not equals and not argument.startswith(("~", "+", "-")):
         close = nearest(argument, COMMANDS)
         expected = f"one of the commands {', '.join(COMMANDS)}, or KEY=VALUE"
         return ConfigError(argument, "neither a command nor KEY=VALUE", expected, f"ganrun {close or '--help'}")
-    quoted = f"'{key}=\"{value}\"'" if value and not set(value) & set("'\"[]{}(),") else "'tricks=[soft_labels,flip]'"
-    return ConfigError(argument, "cannot be read", "KEY=VALUE", f"quotes, as in {quoted}")
+    key, value = key.strip(), value.strip()
+    close = {"[": "]", "{": "}"}.get(value[:1], "")
+    candidates = [f"{key}={value}", *([f"{key}={value}{close}"] if close else []), f"{key}={literal(value)}"]
+    remedy = next((for_shell(one) for one in candidates if equals and is_readable(one)), "ganrun --help")
+    return ConfigError(argument, "cannot be read", "KEY=VALUE", remedy)
+
+
+def refuse_several(override: Override) -> None:
+    """Raises ConfigError for several values where one run is to have one."""
+    key, line = override.get_key_element(), str(override.input_line)
+    if override.is_sweep_override():
+        value = line.partition("=")[2]
+        ways = [f"ganrun -m {for_shell(line)} for a run each"]
+        if is_readable(f"{key}=[{value}]") and "(" not in value:
+            ways.append(f"{for_shell(f'{key}=[{value}]')} for a list")
+        ways.append(f"{typed(key, value)} for text")
+        raise ConfigError(key, f"{value}, which is several values", "one", ", ".join(ways[:-1]) + f" or {ways[-1]}")
 
 
 def check(override: Override, choices: Choices) -> None:
     """Refuse what Hydra would accept silently, or refuse in many lines."""
     key, line = override.key_or_group, str(override.input_line)
+    if key == "hydra.searchpath" and not override.is_delete():
+        value = override.value()
+        if not fits(value, list[str]):
+            raise unfit(key, value, list[str]).trying("--config-dir FOLDER")
     trick = key.removeprefix("tricks.")
     if override.is_delete() and trick != key and choices.is_setting(trick):
-        raise ConfigError(line, f"{trick} is a setting; what it has set would stay", "", "'tricks=[...]' without it")
+        expected = "a trick that can be taken out of a list"
+        raise ConfigError(
+            line, f"{trick} is a setting; what it has set would stay", expected, "tricks=[...] without it"
+        )
     if key not in choices.groups:
         return
     options = choices.options(key)

@@ -23,7 +23,8 @@ class Momentum:
 
     def __init__(self, settings: Mapping[str, Any]):
         self.title = str(settings["_target_"]).rpartition(".")[2]  # what messages call it
-        beta = settings["betas"][0] if "betas" in settings else settings.get("momentum", 0)
+        betas = settings.get("betas")
+        beta = betas[0] if isinstance(betas, list) and betas else settings.get("momentum", 0)
         self.traits = Traits(provides=facts(*[Fact.NO_MOMENTUM] * (beta == 0)))
 
 
@@ -45,7 +46,7 @@ def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player
     rate = Product(_rate(node, where, make), decay)
     networks = game.networks(player)
     extra: dict[str, Any] = {"params": [p for net in networks.values() for p in net.parameters()]}
-    kind = make.part(node["_target_"], where)
+    kind = make.kind(torch.optim.Optimizer, node, where)
     if "fused" in inspect.signature(kind).parameters and "fused" not in node:
         extra["fused"] = True
     _check_steps_once(kind, where)

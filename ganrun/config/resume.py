@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ganrun.config.compose import flat, leaves
-from ganrun.config.gate import typed_plugins
 from ganrun.config.overrides import read_overrides
+from ganrun.config.unknown import flat, leaves, no_such_setting
 from ganrun.config.validate import check_values
-from ganrun.core.errors import ConfigError, nearest
+from ganrun.config.yaml_files import load
+from ganrun.core.errors import ConfigError, for_shell, typed
 from ganrun.record.folder import OLD, RunFolder, is_run
-from ganrun.record.stored import check_kinds, record, text
+from ganrun.record.stored import check_kinds, record
 from ganrun.version import __version__
 
 # Settings that may change on resume. Data may be elsewhere: their content is compared with the checkpoint's.
@@ -41,7 +39,7 @@ def reopen(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]
     missing = [name for name in wanted if name not in cfg.plugins]
     if missing:
         found, expected = f"this run used {', '.join(missing)}", "them to be listed again: a file makes no code run"
-        raise ConfigError("plugins", found, expected, f"ganrun resume {run} {typed_plugins(wanted)}")
+        raise ConfigError("plugins", found, expected, f"ganrun resume {for_shell(str(run))} {typed('plugins', wanted)}")
     changes = _changes(before, flat(OmegaConf.to_container(cfg)))
     check_values(cfg)
     return cfg, changes
@@ -53,23 +51,27 @@ def earlier_overrides(run: Path) -> list[str]:
     return typed
 
 
+def recorded_settings(run: Path) -> Any:
+    """The recorded settings as plain data; empty where they cannot be read."""
+    try:
+        return OmegaConf.to_container(_read(run))
+    except ConfigError:
+        return {}
+
+
 def _read(run: Path) -> DictConfig:
     if not is_run(run):
         RunFolder.open(run).close()  # its error suggests what may have been meant
     check_kinds(run)
     _check_version(run)
     path = run / "config.yaml"
-    found = text(path)
-    if found is None:
+    if not path.exists():
         raise ConfigError(str(path), "is not there", "the YAML of a run", "a copy of it")
-    try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(found)):
-            raise ValueError("it has aliases, which no run writes")
-        cfg = OmegaConf.load(io.StringIO(found))
-    except Exception as error:  # whatever YAML makes of a damaged file
-        raise ConfigError(str(path), f"cannot be read ({str(error).splitlines()[0]})", "the YAML of a run") from error
-    if not isinstance(cfg, DictConfig) or "model" not in cfg:
-        raise ConfigError(str(path), "not a run's configuration", "the YAML that a run wrote")
+    cfg = load(path)
+    if not {"model", "steps", "dataset", "tricks"} <= set(cfg):
+        raise ConfigError(
+            str(path), "not a run's configuration", "the YAML that a run wrote", f"the copy in {run}/checkpoints"
+        )
     return cfg
 
 
@@ -84,10 +86,11 @@ def _apply(cfg: DictConfig, overrides: list[str]) -> None:
     for override in read_overrides(overrides):
         key, known = override.key_or_group, list(leaves(OmegaConf.to_container(cfg)))
         if key not in known:
-            close = nearest(key, known)
-            raise ConfigError(key, "there is no such setting in this run", "", f"{close}=..." if close else "")
+            raise no_such_setting(key, str(override.input_line), known)
         if override.is_delete() or override.is_sweep_override():
-            raise ConfigError(str(override.input_line), "a resumed run takes one value for each key", f"{key}=VALUE")
+            raise ConfigError(
+                str(override.input_line), "a change of the run's shape", "one value for each key", f"{key}=VALUE"
+            )
         if OmegaConf.is_dict(OmegaConf.select(cfg, key)) and not below(key, WARNED):
             raise ConfigError(
                 "resume", f"{override.input_line} would make it another run", CHANGEABLE, "a new run with ganrun"

@@ -78,7 +78,9 @@ def check_force(force: Any) -> None:
                 "force", f"there is no rule {rule}", "rules of docs/compatibility.md", f"'force=[{close or 'C1'}]'"
             )
         if not RULES[rule].forcible:
-            raise ConfigError("force", f"{rule} cannot be forced: no run could be made", "", "leaving it out")
+            raise ConfigError(
+                "force", f"{rule} cannot be forced: no run could be made", "a rule that can", "leaving it out"
+            )
 
 
 def recorded(found: Iterable[Diagnostic]) -> dict[str, Any]:

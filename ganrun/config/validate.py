@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
-from ganrun.core.errors import ConfigError, ConfigErrors
+from ganrun.config.types import Called, Within, fits, unfit
+from ganrun.core.errors import ConfigError, ConfigErrors, nearest
 
 PARTS = ("model.generator", "model.discriminator", "loss", "dataset", "game", "updates",
          "optim.generator", "optim.discriminator")  # fmt: skip
-WHOLE = {"steps": 1, "batch": 1, "seed": 0, "log.every": 1, "log.samples": 1, "log.checkpoint": 1, "log.keep": 2,
-         "engine.workers": 0, "game.grid": 1}  # fmt: skip
-NUMBERS = ("log.minutes", "engine.memory", "engine.data_timeout")
-NAMES = {"engine.precision": "auto, bf16 or fp32", "engine.device": "auto, cpu, cuda or cuda:N", "name": "a name"}
+METRIC = Annotated[str | None, Called("the name of a metric, or null")]
+RATE = Annotated[float, Within(0)] | Mapping
+# What no part checks: the settings of the run itself, each with its kind and range.
+SETTINGS: dict[str, Any] = {
+    "steps": Annotated[int, Within(1)],
+    "batch": Annotated[int, Within(1)],
+    "seed": Annotated[int, Within(0, 10**30)],
+    "name": Annotated[str | int | float, Called("a name")],
+    "objective": METRIC,
+    "plugins": Annotated[list[str], Called("a list of modules")],
+    "force": Annotated[list[str], Called("a list of rules")],
+    "log.every": Annotated[int, Within(1)],
+    "log.samples": Annotated[int, Within(1)],
+    "log.checkpoint": Annotated[int, Within(1)],
+    "log.minutes": Annotated[float, Within(0)],
+    "log.keep": Annotated[int, Within(2)],
+    "log.best": METRIC,
+    "engine.device": Annotated[str, Called("auto, cpu, cuda or cuda:N")],
+    "engine.precision": Literal["auto", "bf16", "fp32"],
+    "engine.workers": Annotated[int, Within(0, 256)],
+    "engine.memory": Annotated[float, Within(0)],
+    "engine.data_timeout": Annotated[float, Within(0)],
+    "optim.generator.lr": Annotated[RATE, Called("a number from 0 up, or a schedule")],
+    "optim.discriminator.lr": Annotated[RATE, Called("a number from 0 up, or a schedule")],
+    "optim.decay": Annotated[RATE, Called("a number from 0 up, or a schedule")],
+    "game.grid": Annotated[int, Within(1, 4096)],
+}
+CLOSED = ("log", "engine")  # groups of numbers: what is not above is no setting
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:
@@ -25,23 +49,43 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
         settings = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         raise ConfigError(str(error.full_key or "configuration"), "no value", "one") from error
-    except OmegaConfBaseException as error:
-        raise ConfigError(str(error.full_key or "configuration"), str(error).splitlines()[0]) from error
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise unresolved(error) from error
     assert isinstance(settings, dict)
     settings.pop("hydra", None)
     return settings  # type: ignore[return-value]
 
 
+def unresolved(error: Exception) -> ConfigError:
+    """The refusal of a value that refers to what is not there."""
+    where, found = (
+        str(getattr(error, "full_key", None) or "configuration"),
+        (str(error).splitlines() or ["no value"])[0],
+    )
+    refers = isinstance(error, (InterpolationResolutionError, RecursionError))
+    expected = "a value, or a reference to one such as ${steps}" if refers else "a value that this setting can have"
+    return ConfigError(where, found, expected)
+
+
 def check_values(cfg: DictConfig) -> None:
-    """Raises ConfigError unless every part is there and the numbers that no part checks can be those of a run."""
+    """Raises ConfigError unless every part is there and the settings that no part checks can be those of a run."""
     check_settings(OmegaConf.to_container(cfg))  # as written; references are checked once they are resolved
 
 
 def check_settings(settings: Any) -> None:
     """Raises ConfigError as `check_values` does, of plain data."""
-    refusals = [*_parts(settings), *_numbers(settings), *_names(settings)]
+    refusals = [*_parts(settings), *_values(settings), *_strangers(settings)]
     if refusals:
-        raise refusals[0] if len(refusals) == 1 else ConfigErrors(map(str, refusals))
+        raise refusals[0] if len(refusals) == 1 else ConfigErrors(refusals)
+
+
+def value_of(cfg: DictConfig, key: str) -> Any:
+    """One setting of `SETTINGS`, resolved. Raises ConfigError for a value that does not fit."""
+    node = OmegaConf.select(cfg, key)
+    value = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    if not fits(value, SETTINGS[key]):
+        raise unfit(key, value, SETTINGS[key])
+    return value
 
 
 def _parts(settings: Mapping[str, Any]) -> Iterator[ConfigError]:
@@ -52,52 +96,29 @@ def _parts(settings: Mapping[str, Any]) -> Iterator[ConfigError]:
             yield ConfigError(
                 place, found, "_target_ and settings", f"ganrun --cfg job --package {place}, which shows it"
             )
-    for place in PARTS[-2:]:
-        node = find(settings, place)
-        rate = find(node, "lr") if isinstance(node, Mapping) else 0.0
-        if not isinstance(rate, Mapping) and not _is_number(rate, 0):
-            yield ConfigError(f"{place}.lr", repr(rate), "a number from 0 up, or a schedule")
-    decay = find(settings, "optim.decay")
-    if not isinstance(decay, Mapping) and not _is_number(decay, 0):
-        yield ConfigError("optim.decay", repr(decay), "a number from 0 up, or a schedule")
-
-
-def _numbers(settings: Mapping[str, Any]) -> Iterator[ConfigError]:
-    for key, least in WHOLE.items():
-        value = find(settings, key)
-        if not (isinstance(value, int) or _refers(value)) or not _is_number(value, least):
-            yield ConfigError(key, repr(value), f"a whole number from {least} up")
-    for key in NUMBERS:
-        if not _is_number(find(settings, key), 0):
-            yield ConfigError(key, repr(find(settings, key)), "a number from 0 up")
-
-
-def _names(settings: Mapping[str, Any]) -> Iterator[ConfigError]:
-    for key, expected in NAMES.items():
-        value = find(settings, key)
-        if not isinstance(value, str) and not (key == "name" and _is_number(value, -math.inf)):
-            yield ConfigError(key, repr(value), expected)
-    if not isinstance(settings.get("objective"), (str, type(None))):
-        yield ConfigError("objective", repr(settings["objective"]), "the name of a metric", "objective=balance/D(x)")
-    best = find(settings, "log.best")
-    if not isinstance(best, (str, type(None))):
-        yield ConfigError("log.best", repr(best), "the name of a metric, or null", "log.best=loss/convergence")
     if not isinstance(settings.get("tricks"), Mapping):
-        yield ConfigError("tricks", repr(settings.get("tricks")), "settings by name", "'tricks=[]'")
-    plugins = settings.get("plugins")
-    if not isinstance(plugins, list) or not all(isinstance(name, str) for name in plugins):
-        yield ConfigError("plugins", repr(plugins), "a list of modules", f"'plugins=[{plugins}]'")
+        yield ConfigError("tricks", repr(settings.get("tricks")), "a list of tricks", "tricks=[]")
 
 
-def _refers(value: Any) -> bool:
-    """Whether this is the value of another key, such as ${steps}."""
-    return isinstance(value, str) and "${" in value
+def _values(settings: Mapping[str, Any]) -> Iterator[ConfigError]:
+    for key, hint in SETTINGS.items():
+        value, place = find(settings, key), key.rpartition(".")[0]
+        if (isinstance(value, str) and "${" in value) or (place in PARTS and not find(settings, place)):
+            continue  # it refers to another key, or `_parts` tells of the part
+        if not fits(value, hint):
+            yield unfit(key, value, hint)
 
 
-def _is_number(value: Any, least: float) -> bool:
-    return _refers(value) or (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < math.inf
-    )
+def _strangers(settings: Mapping[str, Any]) -> Iterator[ConfigError]:
+    """Keys in a group of numbers that nothing reads."""
+    for group in CLOSED:
+        node = settings.get(group)
+        known = [key.removeprefix(f"{group}.") for key in SETTINGS if key.startswith(f"{group}.")]
+        for key in node if isinstance(node, Mapping) else ():
+            if key not in known:
+                close = nearest(str(key), known)
+                remedy = f"{group}.{close}=..." if close else f"leaving {group}.{key} out"
+                yield ConfigError(f"{group}.{key}", "there is no such setting", ", ".join(known), remedy)
 
 
 def find(settings: Mapping[str, Any], key: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from ganrun.core.context import Targets
 from ganrun.core.traits import Traits
 
 
-class Loss(nn.Module):
+class Loss(nn.Module, ABC):
     """An adversarial loss. State that it needs, such as BEGAN's k, is a buffer."""
 
     traits: Traits = Traits()
@@ -21,13 +22,13 @@ class Loss(nn.Module):
         """Takes nothing: without this, torch's own constructor would seem to take any setting."""
         super().__init__()
 
+    @abstractmethod
     def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
         """The discriminator's loss, from scores [B] and [B] and the targets as tricks left them. Returns []."""
-        raise NotImplementedError
 
+    @abstractmethod
     def generator(self, fake: Tensor, real: Tensor | None, targets: Targets) -> Tensor:
         """The generator's loss, from scores [B] and hard targets: the numbers for real and fake. Returns []."""
-        raise NotImplementedError
 
     def probability(self, score: Tensor) -> Tensor | None:
         """The probability of being real that a score stands for, where the loss has targets. [B] -> [B]"""

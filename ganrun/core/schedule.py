@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ganrun.core import limits
+from ganrun.core.errors import ConfigError
+
 FOREVER = 10**12  # steps or images, more than any run has
 
 
@@ -49,9 +52,8 @@ class Linear(Schedule):
     """A straight line from `start` to `end` over `steps` steps, after `delay` steps at `start`; then `end`."""
 
     def __init__(self, *, start: float, end: float, steps: int, delay: int = 0):
-        """Raises ValueError for a line over no step."""
-        if steps < 1:
-            raise ValueError(f"a schedule over {steps} steps, expected at least 1")
+        """Raises ConfigError for a line over no step."""
+        limits.whole(".steps", steps, 1)
         self.start, self.end, self.steps, self.delay = start, end, steps, delay
 
     def fraction(self, step: int) -> float:
@@ -73,11 +75,10 @@ class Staircase(Schedule):
     """`start`, multiplied by `factor` at every `every`-th step, but never below `least`."""
 
     def __init__(self, *, start: float, factor: float, every: int, least: float):
-        """Raises ValueError for a factor outside (0, 1] or steps of no width."""
-        if every < 1:
-            raise ValueError(f"a fall every {every} steps, expected at least 1")
+        """Raises ConfigError for a factor outside (0, 1] or steps of no width."""
+        limits.whole(".every", every, 1)
         if not 0 < factor <= 1:
-            raise ValueError(f"a factor of {factor}, expected above 0 and at most 1")
+            raise ConfigError(".factor", f"{factor}", "a number above 0 and at most 1", ".factor=0.5")
         self.start, self.factor, self.every, self.least = start, factor, every, least
 
     def __call__(self, step: int, images: int = 0) -> float:
@@ -102,9 +103,8 @@ class Exponential(Schedule):
     """Divided by `factor` at every step from `start` on, never below `end`. Goodfellow et al. 2014, published code."""
 
     def __init__(self, *, start: float, end: float, factor: float):
-        """Raises ValueError for a factor below 1, which would let the number grow."""
-        if factor < 1:
-            raise ValueError(f"a schedule that is divided by {factor} at every step would grow, expected at least 1")
+        """Raises ConfigError for a factor below 1, which would let the number grow."""
+        limits.number(".factor", factor, 1)
         self.start, self.end, self.factor = start, end, factor
 
     def __call__(self, step: int, images: int = 0) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from ganrun.core.errors import ConfigError
 from ganrun.core.traits import Diagnostic, Traits
 
 
-class Trick(nn.Module):
+class Trick(nn.Module, ABC):
     """A stabilisation trick: override the hooks you need; every other hook does nothing.
 
     Hooks between `latent` and `after` run inside an update, which may be compiled or captured:

@@ -4,6 +4,7 @@ Reals and fakes are scored in separate calls (`core/pair.py`), so these layers n
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -15,12 +16,12 @@ from ganrun.core.traits import Diagnostic, Level
 from ganrun.models.layers import Fold, precise
 
 
-class Epilogue(nn.Module):
+class Epilogue(nn.Module, ABC):
     """Turns features [B, C, H, W] or [B, N] into vectors that also measure how alike the images of the batch are."""
 
+    @abstractmethod
     def fit(self, shape: Sequence[int]) -> int:
         """Allocate for features of this shape, without the batch. Returns the length of the vectors to come."""
-        raise NotImplementedError
 
     def calibrate(self, features: Tensor) -> None:
         """Set what depends on the features of one batch of reals, [B, C, H, W] or [B, N]. Without gradients."""

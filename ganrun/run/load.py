@@ -84,7 +84,7 @@ def load(path: str | Path, *, plugins: Sequence[str] = (), device: str = "auto")
     `plugins` are the modules of yours that the run used: a file alone never makes code run. Raises ConfigError for a
     folder that is not a run, or holds no checkpoint.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     cfg, _ = reopen(path, [f"plugins=[{','.join(plugins)}]"] if plugins else [])
     load_plugins(list(cfg.plugins))
     settings = resolve(cfg)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -25,9 +27,9 @@ class Initialisation(Trick):
 
     traits = Traits(sets=keys(INITIALISATION))
 
+    @abstractmethod
     def draw(self, weight: Tensor) -> None:
         """Fill a weight in place. [outputs, inputs, ...]"""
-        raise NotImplementedError
 
     @torch.no_grad()
     def modify(self, net: nn.Module, role: Role) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -64,9 +65,9 @@ class TargetedPenalty(SlopePenalty):
         limits.number(".target", target, 0)
         self.target, self.one_sided = target, one_sided
 
+    @abstractmethod
     def points(self, context: Context) -> Tensor:
         """The images at which the gradient is taken. [B, C, H, W]"""
-        raise NotImplementedError
 
     def discriminator_term(self, context: Context) -> Tensor:
         norms = torch.linalg.vector_norm(gradients(context, self.points(context)), dim=(1, 2, 3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -70,7 +71,9 @@ class Reparametrisation(Trick):
             return net
         layers = [layer for _, layer in weighted(net)]
         if not layers:
-            raise ConfigError(".", f"{title(net, role)} has no dense layer or convolution", "", "model=dcgan")
+            raise ConfigError(
+                ".", f"{title(net, role)} has no dense layer or convolution", "one that has", "model=dcgan"
+            )
         self.can_divide(net, role)
         self.nets.append((title(net, role), net))
         for layer in layers:
@@ -84,9 +87,9 @@ class Reparametrisation(Trick):
             found = f"{', '.join(empty[:3])}{', ...' if empty[3:] else ''} of {title(net, role)} start at 0"
             raise ConfigError(".", found, "weights with a size to divide by", "leaving it out, or model=resnet")
 
+    @abstractmethod
     def reparametrise(self, layer: Layer) -> None:
         """Give one layer its form."""
-        raise NotImplementedError
 
     def only_form(self, layer: Layer) -> None:
         """Raises ConfigError for networks whose weights are reparametrised already, as StyleGAN2's."""

@@ -187,7 +187,7 @@ def fetch(title: str, download: Callable[[], None]) -> None:
     except (OSError, RuntimeError, ImportError) as problem:  # no network, a wrong digest, no gdown
         reason = " ".join(str(problem).split())
         found, remedy = f"fetching {title} failed: {reason}", "again later, or by hand"
-        raise ConfigError(".download", found, "", remedy) from problem
+        raise ConfigError(".download", found, "a network, or the files", remedy) from problem
 
 
 def _entry(found: dict[str, Any], key: str, path: Path) -> Any:
