@@ -13,8 +13,9 @@ from ganrun.core.errors import ConfigError, ConfigErrors
 
 PARTS = ("model.generator", "model.discriminator", "loss", "dataset", "game", "updates",
          "optim.generator", "optim.discriminator")  # fmt: skip
-WHOLE = {"steps": 1, "batch": 1, "seed": 0, "log.every": 1, "log.samples": 1, "log.checkpoint": 1, "log.keep": 2,
-         "engine.workers": 0, "game.grid": 1}  # fmt: skip
+WHOLE = {"steps": 1, "batch": 1, "seed": 0, "log.every": 1, "log.full": 0, "log.samples": 1, "log.checkpoint": 1,
+         "log.keep": 2, "engine.workers": 0, "game.grid": 1}  # fmt: skip
+GRADIENTS = ("layers", "networks", "none")  # of which log.gradients has the norms recorded
 NUMBERS = ("log.minutes", "engine.memory")
 NAMES = {"engine.precision": "auto, bf16 or fp32", "engine.device": "auto, cpu, cuda or cuda:N", "name": "a name"}
 
@@ -78,7 +79,12 @@ def _names(settings: Mapping[str, Any]) -> Iterator[ConfigError]:
         if not isinstance(value, str) and not (key == "name" and _is_number(value, -math.inf)):
             yield ConfigError(key, repr(value), expected)
     if not isinstance(settings.get("objective"), (str, type(None))):
-        yield ConfigError("objective", repr(settings["objective"]), "the name of a metric", "objective=balance/D(x)")
+        yield ConfigError(
+            "objective", repr(settings["objective"]), "the name of a metric", "objective=probability/real"
+        )
+    if find(settings, "log.gradients") not in GRADIENTS:
+        found = repr(find(settings, "log.gradients"))
+        yield ConfigError("log.gradients", found, " or ".join(GRADIENTS), f"log.gradients={GRADIENTS[0]}")
     best = find(settings, "log.best")
     if not isinstance(best, (str, type(None))):
         yield ConfigError("log.best", repr(best), "the name of a metric, or null", "log.best=loss/convergence")
