@@ -60,7 +60,7 @@ OFTEN = (f"steps={STEPS}", "log.every=7", "log.checkpoint=10", "log.samples=25",
 PATIENCE = 120.0  # seconds in which every process must have ended that was told to
 CHAIN = 4  # kills of one run
 GENTLE = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-CLOCK = ("speed/", "time")
+CLOCK = ("training/images_per_second", "time")
 
 
 @dataclass(frozen=True)

@@ -258,7 +258,7 @@ def _same(one: Any, other: Any) -> bool:
 def lines_of(run: Path) -> list[dict]:
     """metrics.jsonl without what depends on the clock."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("time", "speed/images_per_second")} for line in lines]
+    return [{k: v for k, v in line.items() if k not in ("time", "training/images_per_second")} for line in lines]
 
 
 def points_of(run: Path) -> dict[str, list[tuple[int, float]]]:

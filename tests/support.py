@@ -1,6 +1,7 @@
 """Tiny real runs: the shipped configuration composed by Hydra, with networks small enough for a test."""
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
@@ -31,6 +32,7 @@ torch.set_num_threads(1)  # tiny networks are slower on several, above all where
 
 CONF = Path(__file__).parents[1] / "conf"
 NORMS = ("batch", "layer", "none")
+PLAIN = re.compile(r"[\w./]+")  # a name of a metric that shells and `objective=NAME` take, and TensorBoard draws
 TINY = ("batch=4", "steps=6", "game.grid=4", "engine.device=cpu", "engine.precision=fp32", "engine.workers=0")
 SIZES = {  # networks of the usual shape, small
     "dcgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),

@@ -243,7 +243,7 @@ def early(loss: str, head_start: int) -> tuple[float, float]:
     rows = play(run, 0, head_start + 1).rows
     (metrics,) = [row for _, player, row in rows if player == "generator"]
     norms = [value for name, value in metrics.items() if name.startswith("gradient/generator/")]
-    answer = [row["balance/D(G(z))"] for _, player, row in rows if player == "discriminator"][-1]
+    answer = [row["probability/fake"] for _, player, row in rows if player == "discriminator"][-1]
     return torch.stack(norms).norm().item(), answer.item()
 
 

@@ -1,24 +1,30 @@
 """The callbacks of a run: which process writes, and searches of networks that are kept."""
 
 import io
+import json
 from contextlib import closing
 from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from support import composed, loop, tiny
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from ganrun.config.build import build
 from ganrun.core.context import Progress
+from ganrun.core.errors import ConfigError
 from ganrun.core.found import Found, parameters
 from ganrun.core.ranks import ALONE, Rank
 from ganrun.record.checkpoint import Checkpoints
 from ganrun.record.folder import RunFolder
 from ganrun.record.progress import Display
 from ganrun.record.recorder import Recorder
-from ganrun.run.callbacks import Checkpointing, Grids, Record
+from ganrun.run.callbacks import Checkpointing, Grids, Record, on_the_board
+from ganrun.run.session import Session
+from ganrun.run.signals import Signals
 
 
 @pytest.mark.parametrize("rank", [ALONE, Rank(1, 2)], ids=["alone", "second of two"])
@@ -37,6 +43,34 @@ def test_of_several_processes_the_first_writes(tmp_path: Path, rank: Rank) -> No
         assert recorder.means["loss/discriminator/adversarial"] > 0 and run.source.seen == 8 * rank.world
         written = {path.suffix for path in folder.path.rglob("*") if path.is_file() and path not in before}
     assert bool(written) == rank.writes and ({".png", ".pt", ".jsonl"} <= written) == rank.writes
+
+
+def test_a_long_run_leaves_few_of_its_grids_on_the_board() -> None:
+    """A grid of the default run has 60 KB: two thousand of them would have 120 MB."""
+    kept = [number for number in range(1, 2001) if on_the_board(number)]
+    assert kept[:50] == list(range(1, 51)) and kept[50:53] == [52, 54, 56] and len(kept) < 200
+    assert max(later - earlier for earlier, later in pairwise(kept)) <= 2000 / 25
+    assert on_the_board(0), "the grid of a run that ends before its first is due"
+
+
+def test_how_much_is_recorded_is_a_setting(tmp_path: Path) -> None:
+    """A norm for each network, points for three updates, grids in files alone; others are refused."""
+    cfg = composed(*tiny("steps=52", "log.every=13", "log.samples=1", "log.full=3", "log.gradients=networks"))
+    assert Session(signals=Signals(), console=Console(file=io.StringIO())).start(cfg, tmp_path, overrides=[]) == 0
+    events = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0, "images": 0})
+    events.Reload()
+    norms = [tag for tag in events.Tags()["scalars"] if tag.startswith("weight_gradient/")]
+    assert norms == ["weight_gradient/discriminator/00_discriminator", "weight_gradient/generator/00_generator"]
+    for tag in (*norms, "loss/generator/total", "probability/real"):
+        assert [point.step for point in events.Scalars(tag)] == [1, 2, 3, 13, 26, 39, 52], tag
+        assert [point.step for point in events.Scalars(f"window/least/{tag}")] == [13, 26, 39, 52]
+    assert [picture.step for picture in events.Images("samples")] == [*range(1, 51), 52]
+    assert len(list((tmp_path / "samples").glob("step_*.png"))) == 52
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["final"].keys() >= {"loss/discriminator/total", "loss/generator/total"}
+    for override, message in (("log.gradients=all", "layers or networks or none"), ("log.full=-1", "from 0 up")):
+        with pytest.raises(ConfigError, match=message):
+            composed(override)
 
 
 def test_a_search_is_made_once_and_a_copy_makes_its_own() -> None:

@@ -176,10 +176,12 @@ def test_two_runs_of_one_second_get_two_folders(nursery: Nursery, tmp_path):
 
 
 def test_the_kinds_of_name_that_people_give(nursery: Nursery, tmp_path):
-    for name in ("2024", "my_run", "3.5", "a/b", "'two words'"):
+    """The run's folder ends in it, made safe for a path, as that is what TensorBoard calls the run."""
+    endings = {"2024": "-2024", "my_run": "-my_run", "3.5": "-3.5", "a/b": "-a_b", "'two words'": "-two_words"}
+    for name, ending in endings.items():
         ended = nursery.run("steps=1", f"name={name}", *TINY, folder=tmp_path)
         assert ended.code == 0, ended
-        assert str(config(tmp_path / ended.run)["name"]) == name.strip("'")
+        assert str(config(tmp_path / ended.run)["name"]) == name.strip("'") and ended.run.name[13:] == ending
 
 
 def test_a_terminal_gets_a_live_display(nursery: Nursery, tmp_path):

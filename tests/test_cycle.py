@@ -192,8 +192,8 @@ def test_a_run_leaves_grids_of_both_directions_and_curves_of_each_pair(tmp_path:
     line = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     for name in FROM:
         assert {f"loss/{player}/{name}/adversarial" for player in ("discriminator", "generator")} <= line.keys()
-        assert {f"balance/{name}/D(x)", f"score/{name}/fake"} <= line.keys()
-        assert any(key.startswith("gradient_generator/") and f"_{name}." in key for key in line)
+        assert {f"probability/{name}/real", f"score/{name}/fake"} <= line.keys()
+        assert any(key.startswith("weight_gradient/generator/") and f"_{name}." in key for key in line)
     assert {"loss/generator/cycle", "loss/generator/identity", "loss/generator/total"} <= line.keys()
     loaded = ganrun.load(folder)
     images = loaded.sample(3, seed=1)

@@ -96,7 +96,7 @@ def test_a_run_moves_k_once_for_each_update_of_d_by_what_it_logs() -> None:
     k, rows = 0.0, [m for _, player, m in play(run, 0, 3).rows if player == "discriminator"]
     assert len(rows) == 6
     for metrics in rows:
-        real, fake = metrics["score/real"].item(), metrics["score/fake"].item()
+        real, fake = metrics["energy/real"].item(), metrics["energy/fake"].item()
         k = min(max(k + 0.05 * (0.5 * real - fake), 0), 1)
         assert metrics["loss/k"].item() == pytest.approx(k, abs=1e-6)
         assert metrics["loss/convergence"].item() == pytest.approx(real + abs(0.5 * real - fake), rel=1e-5)

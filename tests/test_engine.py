@@ -47,7 +47,7 @@ def test_the_terms_of_an_update_add_up() -> None:
     run = built("model.discriminator.norm=layer", tricks=["gp"])
     rows = play(run, 0, 1).rows
     metrics = next(metrics for _, player, metrics in rows if player == "discriminator")
-    assert {"loss/discriminator/adversarial", "loss/discriminator/gp", "gp/slope"} <= set(metrics)
+    assert {"loss/discriminator/adversarial", "loss/discriminator/gp", "tricks/gp/slope"} <= set(metrics)
     assert all(value.ndim == 0 and not value.requires_grad for value in metrics.values())
 
 

@@ -13,6 +13,7 @@ import torch
 from omegaconf import OmegaConf
 from support import (
     CONF,
+    PLAIN,
     built,
     command_of,
     composed,
@@ -201,6 +202,7 @@ def test_every_experiment_plays(name: str) -> None:
     rows = play(run, 0, 2).rows
     assert {player for _, player, _ in rows} == {"generator", "discriminator"}
     assert all(torch.isfinite(value) for _, _, metrics in rows for value in metrics.values())
+    assert all(PLAIN.fullmatch(name) for _, _, metrics in rows for name in [*metrics, *run.game.log_metrics()])
 
 
 def test_known_company() -> None:

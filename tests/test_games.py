@@ -109,7 +109,7 @@ def test_each_pair_network_and_term_has_a_name_of_its_own() -> None:
     found = dict(zip(result.names, result.values.tolist(), strict=True))
     assert found["score/left/real"] == pytest.approx(7 * 0.5) and found["score/right/real"] == pytest.approx(-0.5)
     assert {"loss/discriminator/left/adversarial", "loss/discriminator/right/adversarial"} <= found.keys()
-    assert {"balance/left/D(x)", "balance/right/D(G(z))", "loss/discriminator/extra"} <= found.keys()
+    assert {"probability/left/real", "probability/right/fake", "loss/discriminator/extra"} <= found.keys()
     assert {"gradient/discriminator/left.weight", "gradient/discriminator/right.weight"} <= found.keys()
     assert len(found) == len(result.names), "no name twice"
     assert set(result.observed) == {"left", "right"}

@@ -46,7 +46,7 @@ def figures(recipe: str) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for _, _, metrics in play(run, 0, STEPS).rows:
         for name, value in metrics.items():
-            if name.startswith(("loss/", "balance/", "score/", "gp/")):
+            if name.startswith(("loss/", "probability/", "score/", "tricks/")):
                 found.setdefault(name, []).append(value.item())
     for role, net in nets.items():
         way = torch.cat([p.detach().flatten() for p in net.parameters()]) - start[role]
@@ -71,7 +71,7 @@ def test_the_goldens_are_of_these_recipes_and_are_all_there() -> None:
     for recipe, golden in goldens.items():
         assert len(golden["loss/discriminator/adversarial"]) == STEPS * updates[recipe]
         assert len(golden["loss/generator/adversarial"]) == STEPS
-    assert "loss/discriminator/gp" in goldens["wgan_gp_ring"] and "balance/D(x)" not in goldens["wgan_gp_ring"]
+    assert "loss/discriminator/gp" in goldens["wgan_gp_ring"] and "probability/real" not in goldens["wgan_gp_ring"]
 
 
 def exactly() -> dict:

@@ -163,10 +163,12 @@ def test_terms_are_minus_the_weighted_bound_and_gauges_the_bound() -> None:
     run = run_of("tricks.info_codes.weight_categorical=3", "tricks.info_codes.weight_continuous=0.1")
     rows = play(run, 0, 1).rows
     metrics = rows[0][2]
-    bound = 3 * metrics["info_codes/bound_categorical"] + 0.1 * metrics["info_codes/bound_continuous"]
+    bound = 3 * metrics["tricks/info_codes/bound_categorical"] + 0.1 * metrics["tricks/info_codes/bound_continuous"]
     assert metrics["loss/discriminator/info_codes"].item() == pytest.approx(-bound.item(), abs=1e-5)
     assert "loss/generator/info_codes" in rows[1][2]
-    assert abs(metrics["info_codes/bound_categorical"].item()) < 1  # Q knows nothing yet: near 0, far from log 10
+    assert (
+        abs(metrics["tricks/info_codes/bound_categorical"].item()) < 1
+    )  # Q knows nothing yet: near 0, far from log 10
 
 
 def test_no_category_or_no_continuous_code() -> None:

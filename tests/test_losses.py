@@ -168,21 +168,21 @@ def metrics(loss: Loss, real: float, fake: float, **tricks: object) -> dict[str,
 
 @pytest.mark.parametrize("loss", [Minimax(), NonSaturating()], ids=lambda loss: type(loss).__name__)
 @pytest.mark.parametrize("soft", [False, True])
-def test_balance_is_the_probability_of_being_real(loss: Loss, soft: bool) -> None:
+def test_scores_and_probabilities_rise_with_being_real(loss: Loss, soft: bool) -> None:
     """Whatever number stands for real, and however soft the targets are."""
     tricks = {"soft_labels": SoftLabels(real=[0.7, 1.2], fake=[0.0, 0.3])} if soft else {}
     plain, flipped = metrics(loss, 2.0, -3.0, **tricks), metrics(loss, -2.0, 3.0, flip=Flip(), **tricks)
     for found in (plain, flipped):
-        assert found["balance/D(x)"] == pytest.approx(1 / (1 + math.exp(-2)), rel=1e-5)
-        assert found["balance/D(G(z))"] == pytest.approx(1 / (1 + math.exp(3)), rel=1e-5)
-    assert plain["score/real"] == pytest.approx(2.0) and flipped["score/real"] == pytest.approx(-2.0)
+        assert found["probability/real"] == pytest.approx(1 / (1 + math.exp(-2)), rel=1e-5)
+        assert found["probability/fake"] == pytest.approx(1 / (1 + math.exp(3)), rel=1e-5)
+    assert plain["score/real"] == pytest.approx(2.0) and flipped["score/real"] == pytest.approx(2.0)
 
 
-def test_balance_of_least_squares_is_the_value_itself_within_0_and_1() -> None:
+def test_the_probability_of_least_squares_is_the_value_itself_within_0_and_1() -> None:
     for found in (metrics(LeastSquares(), 0.8, 0.3), metrics(LeastSquares(), 0.2, 0.7, flip=Flip())):
-        assert found["balance/D(x)"] == pytest.approx(0.8) and found["balance/D(G(z))"] == pytest.approx(0.3)
+        assert found["probability/real"] == pytest.approx(0.8) and found["probability/fake"] == pytest.approx(0.3)
     beyond = metrics(LeastSquares(), 3.0, -2.0)
-    assert (beyond["balance/D(x)"], beyond["balance/D(G(z))"]) == (1.0, 0.0)
+    assert (beyond["probability/real"], beyond["probability/fake"]) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize("loss", [Wasserstein(), Hinge()], ids=lambda loss: type(loss).__name__)

@@ -49,7 +49,7 @@ def test_a_trick_in_the_current_folder(nursery: Nursery, place: Path):
     ended = nursery.run("steps=2", *TINY, *USE, "tricks.my_trick.by=0.5", folder=place)
     assert ended.code == 0 and ended.err == "", ended
     assert config(place / ended.run)["tricks"] == {"my_trick": {"_target_": "my_package.shifts.Shift", "by": 0.5}}
-    assert '"my_trick/seen": ' in (place / ended.run / "metrics.jsonl").read_text()
+    assert '"tricks/my_trick/seen": ' in (place / ended.run / "metrics.jsonl").read_text()
 
 
 def test_a_trick_on_the_path_of_python(nursery: Nursery, place: Path, tmp_path_factory):

@@ -16,8 +16,9 @@ MEANS = {
     "loss/discriminator/gp": 0.5,
     "loss/discriminator/total": 1.75,
     "loss/generator/adversarial": 0.5,
-    "balance/D(x)": 0.75,
-    "balance/D(G(z))": 0.125,
+    "loss/generator/total": 0.5,
+    "probability/real": 0.75,
+    "probability/fake": 0.125,
     "score/real": 2.0,
     "score/fake": -3.0,
 }
@@ -62,7 +63,7 @@ def test_a_run_that_is_cut_short_still_says_where_it_was():
 def test_losses_without_probabilities_show_scores():
     console = plain()
     with Display(steps=2, console=console, start=1) as display:
-        display.update(2, {key: value for key, value in MEANS.items() if not key.startswith("balance")}, 1.0)
+        display.update(2, {key: value for key, value in MEANS.items() if not key.startswith("probability")}, 1.0)
     assert "score of reals 2  of fakes -3" in printed(console)[-1] and "D(x)" not in printed(console)[-1]
 
 
@@ -110,7 +111,8 @@ def test_the_display_does_without_torch():
 
 
 def test_of_several_pairs_the_mean_is_shown() -> None:
-    means = {"balance/a_to_b/D(x)": 0.5, "balance/b_to_a/D(x)": 0.75, "balance/a_to_b/D(G(z))": 0.25,
-             "balance/b_to_a/D(G(z))": 0.5, "loss/generator/total": 2.0, "loss/generator/cycle": 1.0}  # fmt: skip
+    means = {"probability/a_to_b/real": 0.5, "probability/b_to_a/real": 0.75, "probability/a_to_b/fake": 0.25,
+             "probability/b_to_a/fake": 0.5, "loss/generator/total": 2.0, "loss/generator/cycle": 1.0}  # fmt: skip
     assert metrics(means) == ["loss G 2", "D(x) 0.625", "D(G(z)) 0.375"]
     assert metrics({"score/left/real": 1.0, "score/right/real": 3.0}) == ["loss ", "score of reals 2"]
+    assert metrics({"energy/real": 1.0, "energy/fake": 3.0}) == ["loss ", "energy of reals 1", "of fakes 3"]

@@ -13,8 +13,9 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import crc32c as refer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ganrun.core.errors import EnvironmentFailed, Stopped
+from ganrun.record.columns import summed, tagged
 from ganrun.record.crc import crc32c
-from ganrun.record.events import layout, thirds
+from ganrun.record.events import exactly, layout, thirds
 from ganrun.record.folder import RunFolder
 from ganrun.record.recorder import Recorder
 
@@ -43,7 +44,7 @@ def discriminator(number: float, **more: float) -> dict[str, torch.Tensor]:
         {
             "loss/discriminator/adversarial": number,
             **{f"loss/discriminator/{name}": value for name, value in more.items()},
-            "balance/D(x)": 0.75,
+            "probability/real": 0.75,
             "gradient/discriminator/0.weight": number,
             "gradient/discriminator/head.weight": 3 * number,
             "gradient/discriminator/head.bias": 4 * number,
@@ -86,23 +87,22 @@ def test_every_update_has_a_point_and_the_norms_are_those_of_layers(folder):
         for repeat in (0.0, 0.5):
             add(recorder, step, "discriminator", discriminator(step + repeat, gp=0.25))
         add(recorder, step, "generator", generator(step))
-    means = recorder.flush(2, {"learning_rate/generator": 0.5, "images": 128.0})
+    means = recorder.flush(2, {"training/learning_rate/generator": 0.5, "training/images": 128.0})
     recorder.close()
     updates = [(1, 1.0), (1, 1.5), (2, 2.0), (2, 2.5)]
-    assert series(folder, "gradient_discriminator/00_0") == updates
-    assert series(folder, "gradient_discriminator/01_head") == [(step, 5 * value) for step, value in updates]
-    assert series(folder, "gradient_generator/00_project") == [(1, 13.0), (2, 26.0)]
+    assert series(folder, "weight_gradient/discriminator/00_0") == updates
+    assert series(folder, "weight_gradient/discriminator/01_head") == [(step, 5 * value) for step, value in updates]
+    assert series(folder, "weight_gradient/generator/00_project") == [(1, 13.0), (2, 26.0)]
     assert series(folder, "loss/discriminator/total") == [(step, value + 0.25) for step, value in updates]
     assert series(folder, "loss/generator/adversarial") == [(1, 1.0), (2, 2.0)]
-    assert series(folder, "learning_rate/generator") == [(2, 0.5)]
-    assert series(folder, "balance/D(x)") == series(folder, "probability/real") == [(s, 0.75) for s in (1, 1, 2, 2)]
-    assert "probability/real" not in means
-    tags = read(folder).Tags()["scalars"]
-    assert "loss/generator/total" not in tags and not [tag for tag in tags if tag.startswith("gradient/")]
-    assert means["loss/discriminator/total"] == 2.0 and means["gradient_discriminator/01_head"] == 8.75
-    assert means["loss/generator/adversarial"] == 1.5 and means["learning_rate/generator"] == 0.5
+    assert series(folder, "training/learning_rate/generator") == [(2, 0.5)]
+    assert series(folder, "loss/generator/total") == [(1, 1.0), (2, 2.0)]
+    assert series(folder, "probability/real") == [(s, 0.75) for s in (1, 1, 2, 2)]
+    assert not [tag for tag in read(folder).Tags()["scalars"] if tag.startswith(("gradient/", "window/"))]
+    assert means["loss/discriminator/total"] == 2.0 and means["weight_gradient/discriminator/01_head"] == 8.75
+    assert means["loss/generator/adversarial"] == 1.5 and means["training/learning_rate/generator"] == 0.5
     (line,) = lines(folder)
-    assert line["step"] == 2 and line["images"] == 128 and line["time"] > 1e9
+    assert line["step"] == 2 and line["training/images"] == 128 and line["time"] > 1e9
     assert {key: line[key] for key in means} == means
 
 
@@ -117,13 +117,13 @@ def test_lazy_terms_are_averaged_where_they_are_and_the_total_is_never_broken(fo
     assert means["loss/discriminator/r1"] == 16.0 and means["loss/discriminator/total"] == 5.0
 
 
-def test_a_layer_that_is_not_there_yet_and_a_metric_without_layer_are_no_trouble(folder):
+def test_a_layer_that_is_not_there_yet_and_a_norm_of_no_layer_are_no_trouble(folder):
     recorder = Recorder(folder, every=1, layers=LAYERS)
-    add(recorder, 1, "discriminator", tensors({"gradient/discriminator/head.bias": 2.0, "ada/p": 0.5}))
+    add(recorder, 1, "discriminator", tensors({"gradient/discriminator/head.bias": 2.0, "tricks/ada/p": 0.5}))
     add(recorder, 1, "stranger", tensors({"gradient/stranger/x": 3.0}))
     means = recorder.flush(1, {})
     recorder.close()
-    assert means == {"gradient_discriminator/01_head": 2.0, "ada/p": 0.5, "gradient/stranger/x": 3.0}
+    assert means == {"weight_gradient/discriminator/01_head": 2.0, "tricks/ada/p": 0.5}
 
 
 def test_writing_before_a_checkpoint_keeps_the_window(folder):
@@ -140,23 +140,55 @@ def test_writing_before_a_checkpoint_keeps_the_window(folder):
 
 
 def test_a_window_goes_on_in_another_recorder(folder):
-    """Even one that has not met a lazy term yet: the total is written from there on."""
-    first = Recorder(folder, every=4, layers=LAYERS)
+    """Its means, its bounds, and which updates have points of their own."""
+    first = Recorder(folder, every=4, layers=LAYERS, full=1)
     add(first, 1, "discriminator", discriminator(1.0, r1=16.0))
     add(first, 2, "discriminator", discriminator(2.0))
     first.write()
-    first.means = {"speed/images_per_second": 123.0, "score/real": 1.0}
+    first.means = {"training/images_per_second": 123.0, "score/real": 1.0}
     state = json.loads(json.dumps(first.state_dict()))  # plain values
     assert state["means"] == {"score/real": 1.0}  # nothing that depends on the clock
     first.close()
-    second = Recorder(folder, every=4, layers=LAYERS, purge_step=3)
+    second = Recorder(folder, every=4, layers=LAYERS, full=1, purge_step=3)
     second.load_state_dict(state)
     add(second, 3, "discriminator", discriminator(6.0))
     means = second.flush(4, {})
     second.close()
     assert means["loss/discriminator/r1"] == 16.0 and means["loss/discriminator/adversarial"] == 3.0
     assert means["loss/discriminator/total"] == (17 + 2 + 6) / 3
-    assert series(folder, "loss/discriminator/total") == [(1, 17.0), (2, 2.0), (3, 6.0)]
+    assert series(folder, "loss/discriminator/total") == [(1, 17.0), (4, np.float32(25 / 3))]
+    assert series(folder, "window/least/loss/discriminator/total") == [(4, 2.0)]
+    assert series(folder, "window/largest/loss/discriminator/total") == [(4, 17.0)]
+    assert series(folder, "loss/discriminator/r1") == [(1, 16.0)], "its only update has a point"
+
+
+def test_after_its_first_updates_a_player_has_the_mean_and_the_bounds_of_each_window(folder):
+    """D has three updates in a step, so its first six end within a window of two steps, and G's with step 6."""
+    recorder = Recorder(folder, every=2, layers=LAYERS, full=6)
+    for step in range(1, 9):
+        for repeat in (0.0, 0.25, 0.5):
+            add(recorder, step, "discriminator", discriminator(step + repeat))
+        add(recorder, step, "generator", generator(step))
+        if recorder.due(step):
+            recorder.flush(step, {"training/images": 64.0 * step})
+    recorder.close()
+    each = [(step, step + repeat) for step in (1, 2) for repeat in (0.0, 0.25, 0.5)]
+    assert series(folder, "loss/discriminator/adversarial") == [*each, (4, 3.75), (6, 5.75), (8, 7.75)]
+    assert series(folder, "window/least/loss/discriminator/adversarial") == [(4, 3.0), (6, 5.0), (8, 7.0)]
+    assert series(folder, "window/largest/weight_gradient/discriminator/01_head") == [(4, 22.5), (6, 32.5), (8, 42.5)]
+    assert series(folder, "loss/generator/total") == [*((step, step) for step in range(1, 7)), (8, 7.5)]
+    assert series(folder, "training/images") == [(step, 64.0 * step) for step in (2, 4, 6, 8)]
+    assert [line["loss/generator/total"] for line in lines(folder)] == [1.5, 3.5, 5.5, 7.5]
+    assert not [key for line in lines(folder) for key in line if key.startswith("window/")]
+
+
+def test_norms_are_recorded_as_finely_as_is_asked():
+    one = {"blocks.0.conv": ["w", "b"], "head": ["h"]}
+    assert summed(one, ["discriminator"], "layers") == one
+    assert summed(one, ["discriminator"], "networks") == {"discriminator": ["w", "b", "h"]}
+    assert summed(one, ["discriminator"], "none") == {}
+    two = {"ab.blocks.0.conv": ["w"], "ab.head": ["h"], "ba.head": ["k"]}
+    assert summed(two, ["ab", "ba"], "networks") == {"ab": ["w", "h"], "ba": ["k"]}
 
 
 @pytest.mark.parametrize("cuts", [(), (1,), (2, 5), (1, 2, 3, 4, 5, 6)])
@@ -171,7 +203,7 @@ def test_means_do_not_depend_on_where_a_window_was_written(folder, cuts):
     means = recorder.flush(7, {})
     recorder.close()
     norms = [float(np.float32(np.hypot(np.float32(3 * v), np.float32(4 * v)))) for v in random_values]
-    assert means["gradient_discriminator/01_head"] == pytest.approx(sum(norms) / 7, rel=1e-6)
+    assert means["weight_gradient/discriminator/01_head"] == pytest.approx(sum(norms) / 7, rel=1e-6)
     shown = Recorder(folder, every=7, layers=LAYERS)
     for step, value in enumerate(random_values, start=1):
         add(shown, step, "discriminator", discriminator(value, **({"r1": value / 3} if step % 3 == 1 else {})))
@@ -216,8 +248,8 @@ def test_a_number_that_is_not_finite_ends_the_run_after_it_was_written(folder, k
         recorder.flush(3, {})
     recorder.close()
     (line,) = [json.loads(line, parse_constant=pytest.fail) for line in folder.metrics.read_text().splitlines()]
-    tag = key if key.startswith("loss") else "gradient_discriminator/01_head"
-    assert line[tag] is None and line["balance/D(x)"] == 0.75
+    tag = key if key.startswith("loss") else "weight_gradient/discriminator/01_head"
+    assert line[tag] is None and line["probability/real"] == 0.75
     values = series(folder, tag)
     assert values[0][1] == (1.0 if key.startswith("loss") else 5.0) and math.isnan(values[1][1]) and len(values) == 3
 
@@ -261,23 +293,34 @@ def test_a_disk_without_room_is_a_failure_of_the_machine(folder):
 
 
 def test_the_dashboard_opens_on_losses_balance_and_gradients_by_depth():
-    tags = ["loss/generator/a", "loss/discriminator/a", "probability/real", "probability/fake", "score/real"]
-    layers = {"discriminator": ["d0", "d1", "d2"], "generator": ["g0", "g1", "g2", "g3"]}
-    page = layout(tags, layers)
+    tags = ["loss/generator/a", "loss/discriminator/a", "loss/k", "probability/real", "probability/fake", "score/real"]
+    names = [f"weight_gradient/generator/{depth:02d}_blocks.{depth}.conv" for depth in range(4)]
+    page = layout(tags, {"discriminator": ["d/00_0", "d/01_1", "d/02_head"], "generator": names})
     assert list(page) == ["losses", "balance", "gradients of the generator", "gradients of the discriminator"]
-    assert list(page["losses"]) == ["discriminator", "generator"]
+    assert list(page["losses"]) == ["discriminator", "generator"], "BEGAN's k is no player"
     assert page["balance"]["D(x) and D(G(z))"] == ["^probability/real$", "^probability/fake$"]
-    assert page["gradients of the generator"] == {"bottom": ["^g0$"], "middle": ["^g1$", "^g2$"], "top": ["^g3$"]}
-    assert "D(x) and D(G(z))" not in layout(["score/real"], {})["balance"]
+    parts = page["gradients of the generator"]
+    assert parts == {"bottom": [exactly(names[0])], "middle": [*map(exactly, names[1:3])], "top": [exactly(names[3])]}
+    assert list(layout(["energy/real"], {})["balance"]) == ["energies: the lower, the more real"]
 
 
 @pytest.mark.parametrize("count", range(1, 20))
-def test_thirds_hold_every_layer_once_in_order(count):
-    layers = [str(number) for number in range(count)]
+def test_thirds_hold_every_layer_once_in_order_and_part_no_block(count):
+    """A block is a convolution and its norm, and the last is a head of several layers."""
+    names = [f"blocks.{block}.{layer}" for block in range(count - 1) for layer in ("conv", "norm")]
+    names += ["head.conv", "head.dense"]
+    layers = list(tagged("generator", {name: [] for name in names}))
     parts = thirds(layers)
-    assert list(parts) == ["bottom", "middle", "top"] and [name for part in parts.values() for name in part] == layers
-    assert max(map(len, parts.values())) - min(map(len, parts.values())) <= 1
-    assert count < 2 or (parts["bottom"] and parts["top"])
+    assert [tag for part in parts.values() for tag in part] == layers
+    assert list(parts) == (["whole"], ["bottom", "top"], ["bottom", "middle", "top"])[min(count, 3) - 1]
+    assert not any(len(part) % 2 for part in parts.values())
+    assert count == 2 or max(map(len, parts.values())) - min(map(len, parts.values())) <= 2
+
+
+def test_of_several_networks_each_has_a_bottom_and_a_top():
+    layers = [f"{block:02d}_{net}.blocks.{block}" for net in ("ab", "ba") for block in range(3)]
+    assert thirds(layers, ["ab", "ba"])["bottom"] == ["00_ab.blocks.0", "00_ba.blocks.0"]
+    assert thirds(["00_ab", "01_ba"], ["ab", "ba"]) == {"whole": ["00_ab", "01_ba"]}
 
 
 def test_checksums_are_those_of_crc32c():

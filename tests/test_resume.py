@@ -107,8 +107,11 @@ def test_killed_outright_it_goes_on_from_the_last_checkpoint(nursery: Nursery, s
 
 
 def test_killed_between_two_logs_it_records_what_it_would_have_without(nursery: Nursery, start, tmp_path: Path):
-    """Logs come every 7 steps and checkpoints every 20, so a window is open at most of them; one penalty is lazy."""
-    often = ("log.every=7", "log.checkpoint=20", "log.samples=100000", "log.minutes=1000")
+    """Logs come every 7 steps and checkpoints every 20, so a window is open at most of them; one penalty is lazy.
+
+    The kill comes after step 40, about where updates cease to have points of their own.
+    """
+    often = ("log.every=7", "log.full=45", "log.checkpoint=20", "log.samples=100000", "log.minutes=1000")
     penalty = ("model.discriminator.norm=none", "tricks.r1.every=5")
     tricks = "tricks=[ema,r1]"
     process = start(*often, *penalty, tricks=tricks)
@@ -126,7 +129,8 @@ def test_killed_between_two_logs_it_records_what_it_would_have_without(nursery: 
     found, expected = points_of(tmp_path / "run"), points_of(tmp_path / "whole")
     assert found == expected
     steps_of_loss = [step for step, _ in found["loss/discriminator/total"]]
-    assert steps_of_loss == list(range(1, steps + 1)) and "loss/discriminator/r1" in found
+    assert steps_of_loss == [*range(1, 46), *range(49, steps, 7), steps] and "loss/discriminator/r1" in found
+    assert [step for step, _ in found["window/largest/loss/generator/total"]] == [*range(49, steps, 7), steps]
 
 
 def reached_any(run: Path) -> int:

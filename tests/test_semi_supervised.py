@@ -109,7 +109,7 @@ def test_the_test_error_is_measured_where_the_host_waits() -> None:
     test = run.dataset.test
     _, logits = logits_of(run, test.bulk()[0].float() / 127.5 - 1)
     wrong = (logits.argmax(1) != test.labels).float().mean().item()
-    assert found == {"semi_supervised/test_error": pytest.approx(wrong, abs=1e-6)}
+    assert found == {"tricks/semi_supervised/test_error": pytest.approx(wrong, abs=1e-6)}
     assert pair_in(run).discriminator.training is False  # as the line above left it
     pair_in(run).discriminator.train()
     run.game.log_metrics()
@@ -132,11 +132,12 @@ def test_the_figure_reaches_the_summary(tmp_path: Any) -> None:
     from ganrun.run.signals import Signals
 
     cfg = composed(*tiny("loss=minimax", model="improved", tricks=("semi_supervised",)), *SEMI, "dataset.held_out=50",
-                   "steps=2", "log.every=1", "objective=semi_supervised/test_error")  # fmt: skip
+                   "steps=2", "log.every=1", "objective=tricks/semi_supervised/test_error")  # fmt: skip
     session = Session(signals=Signals())
     assert session.start(cfg, tmp_path / "run", overrides=[]) == 0
     final = json.loads((tmp_path / "run" / "summary.json").read_text())["final"]
-    assert 0 <= final["semi_supervised/test_error"] <= 1 and session.objective == final["semi_supervised/test_error"]
+    found = final["tricks/semi_supervised/test_error"]
+    assert 0 <= found <= 1 and session.objective == found
 
 
 # Refusals
@@ -204,7 +205,7 @@ def test_ten_labels_a_class_teach_digits() -> None:
     run = build(composed("experiment=semi_supervised", "steps=200", "engine.device=cpu", "engine.precision=fp32",
                          "engine.workers=0", "optim.decay.delay=200"))  # fmt: skip
     play(run, 0, 200)
-    assert run.game.log_metrics()["semi_supervised/test_error"] < 0.6
+    assert run.game.log_metrics()["tricks/semi_supervised/test_error"] < 0.6
 
 
 def test_a_known_data_set_tests_on_its_own_test_split(tmp_path: Any) -> None:

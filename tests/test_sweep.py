@@ -222,9 +222,9 @@ def test_odd_overrides_and_folders_survive_the_way_to_a_job(nursery: Nursery, tm
 
 
 def test_the_launcher_of_hydra_still_works(nursery: Nursery, tmp_path: Path):
-    ended = nursery.run(*SWEEP, "steps=1", "seed=1,2", "hydra/launcher=basic", folder=tmp_path)
+    ended = nursery.run(*SWEEP, "steps=1", "seed=1,2", "name=mine", "hydra/launcher=basic", folder=tmp_path)
     assert ended.code == 0, ended
-    assert [config(path)["seed"] for path in folders(tmp_path)] == [1, 2]
+    assert [(path.name, config(path)["seed"]) for path in folders(tmp_path)] == [("0-mine", 1), ("1-mine", 2)]
     assert yaml.safe_load((folders(tmp_path)[0].parent / "multirun.yaml").read_text())["hydra"]["mode"] == "MULTIRUN"
 
 

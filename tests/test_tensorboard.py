@@ -15,7 +15,6 @@ from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -33,33 +32,38 @@ LAYERS = {
     }
     for player in ("discriminator", "generator")
 }
+OTHERS = {"training/learning_rate/generator": 2e-4, "training/images_per_second": 500.0}
 TERMS = {"discriminator": ["adversarial", "gp"], "generator": ["adversarial", "feature_matching"]}
 
 
 def metrics(player: str, step: int) -> dict[str, torch.Tensor]:
     terms = {f"loss/{player}/{term}": torch.tensor(1.0 / step + i) for i, term in enumerate(TERMS[player])}
     norms = {key: torch.tensor(float(step)) for keys in LAYERS[player].values() for key in keys}
-    watched = {"balance/D(x)": 0.5 + 0.4 / step, "balance/D(G(z))": 0.5 - 0.4 / step, "score/real": 1.0, "ada/p": 0.25}
+    watched = {"probability/real": 0.5 + 0.4 / step, "probability/fake": 0.5 - 0.4 / step, "score/real": 1.0}
+    watched["tricks/ada/p"] = 0.25
     return terms | norms | {k: torch.tensor(v) for k, v in watched.items() if player == "discriminator"}
 
 
-def leave(path: Path, seed: int) -> None:
-    """What a run leaves: two parts, the first killed at step 25, the second resumed from its checkpoint of step 20."""
+def leave(path: Path, seed: int, **own: Any) -> None:
+    """What a run leaves: two parts, the first killed at step 25, the second resumed from its checkpoint of step 20.
+
+    `own` are hyperparameters that other runs may lack.
+    """
     for first, last, make in ((1, 25, RunFolder.create), (21, STEPS, RunFolder.open)):
         folder = make(path)
         folder.describe(config="steps: 30\n", overrides=[], seed=seed, command=[])
         recorder = Recorder(folder, every=5, layers=LAYERS, purge_step=first if first > 1 else None)
         recorder.text("configuration", "```yaml\nsteps: 30\n```")
+        recorder.hparams(
+            {"batch": 8, "ema": True, "loss": "hinge", "model": "mlp", "optim": "adam", "seed": seed} | own
+        )
         for step in range(first, last + 1):
             for player in LAYERS:
                 values = metrics(player, step)
                 recorder.add(step, player, tuple(values), torch.stack(list(values.values())))
             if recorder.due(step):
-                means = recorder.flush(step, {"learning_rate/generator": 2e-4, "speed/images_per_second": 500.0})
+                recorder.flush(step, OTHERS)
         recorder.image("samples", last, grid(torch.rand(16, 1, 32, 32) * 2 - 1))
-        if last == STEPS:
-            final = {tag: value for tag, value in means.items() if tag.startswith("loss")}
-            recorder.hparams({"loss": "hinge", "optim.lr": 1e-4 * seed, "ema": True, "seed": seed}, final)
         recorder.close()
         folder.close()
 
@@ -86,18 +90,18 @@ class Server:
             content = response.read()
         return json.loads(content) if response.headers["Content-Type"].startswith("application/json") else content
 
-    def wait(self, tag: str, runs: int) -> None:
-        """Until the last thing that each run wrote has been read."""
+    def wait(self, *runs: str) -> None:
+        """Until the last thing that each run wrote has been read: its second picture."""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:
-                found = self.get("plugin/scalars/tags")
-                if sum(tag in tags for tags in found.values()) == runs:
+                pictures = [self.get("plugin/images/images", run=run, tag="samples", sample="0") for run in runs]
+                if all(some and some[-1]["step"] == STEPS for some in pictures):
                     return
             except (URLError, ConnectionError, TimeoutError):
                 assert self.process.poll() is None, "the server ended"
             time.sleep(0.1)
-        raise AssertionError(f"TensorBoard did not show {tag} in {runs} runs")
+        raise AssertionError(f"TensorBoard did not show all of {runs}")
 
     def series(self, run: str, tag: str) -> list[tuple[int, float]]:
         return [(step, value) for _, step, value in self.get("plugin/scalars/scalars", run=run, tag=tag)]
@@ -110,11 +114,11 @@ class Server:
 @pytest.fixture(scope="module", params=["data server", "python reader"])
 def server(request, tmp_path_factory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("runs")
-    for name, seed in (("a", 1), ("b", 2)):
-        leave(folder / name, seed)
+    leave(folder / "a", 1, tricks="ema")
+    leave(folder / "b", 2, tricks="soft_labels ema", **{"tricks.ema.half_life": "500"})
     server = Server(folder, "--load_fast=auto" if request.param == "data server" else "--load_fast=false")
     try:
-        server.wait("final/loss/generator/total", runs=2)
+        server.wait("a", "b")
         yield server
     finally:
         server.end()
@@ -123,16 +127,15 @@ def server(request, tmp_path_factory) -> Iterator[Server]:
 def test_every_curve_is_there(server):
     tags = set(server.get("plugin/scalars/tags")["a"])
     losses = {f"loss/{player}/{term}" for player, terms in TERMS.items() for term in [*terms, "total"]}
-    others = {"balance/D(x)", "balance/D(G(z))", "ada/p", "learning_rate/generator", "speed/images_per_second"}
-    assert losses | others <= tags
-    assert server.series("a", "learning_rate/generator")[-1] == (STEPS, pytest.approx(2e-4))
+    assert losses | OTHERS.keys() | {"probability/real", "probability/fake", "tricks/ada/p"} <= tags
+    assert server.series("a", "training/learning_rate/generator")[-1] == (STEPS, pytest.approx(2e-4))
 
 
 def test_every_layer_has_one_point_for_every_update_across_the_resume(server):
     shown = server.get("plugin/scalars/tags")["a"]
     for player in LAYERS:
-        tags = sorted(tag for tag in shown if tag.startswith(f"gradient_{player}/"))
-        assert tags == [f"gradient_{player}/{depth:02d}_layers.{depth}" for depth in range(DEPTH)]
+        tags = sorted(tag for tag in shown if tag.startswith(f"weight_gradient/{player}/"))
+        assert tags == [f"weight_gradient/{player}/{depth:02d}_layers.{depth}" for depth in range(DEPTH)]
         for tag in tags:
             expected = [(step, pytest.approx(step * 2**0.5)) for step in range(1, STEPS + 1)]
             assert server.series("a", tag) == expected
@@ -165,20 +168,31 @@ def test_pictures_and_the_configuration_are_there(server):
     assert "steps: 30" in server.get("plugin/text/text", run="a", tag="configuration/text_summary")[-1]["text"]
 
 
-def test_two_runs_fill_the_hyperparameters_page(server):
+def test_the_page_that_opens_begins_with_what_is_read_first(server):
+    """Its groups are in alphabetical order."""
+    groups = sorted({tag.partition("/")[0] for tag in server.get("plugin/scalars/tags")["a"]})
+    assert groups == ["loss", "probability", "score", "training", "tricks", "weight_gradient"]
+
+
+def test_the_hyperparameters_page_shows_the_columns_that_differ_and_the_curves_own_metrics(server):
+    """It ticks the first five hyperparameters, those that differ first, and the first five metrics."""
     experiment = server.get("plugin/hparams/experiment", {"experimentName": ""})
-    assert {info["name"] for info in experiment["hparamInfos"]} == {"loss", "optim.lr", "ema", "seed"}
+    differing = [info["name"] for info in experiment["hparamInfos"] if info.get("differs")]
+    assert set(differing) == {"seed", "tricks"} and len(experiment["hparamInfos"]) == 8
+    metrics = [info["name"]["tag"] for info in experiment["metricInfos"]]
+    assert set(metrics) == set(server.get("plugin/scalars/tags")["a"])
+    assert metrics[:2] == ["loss/discriminator/adversarial", "loss/discriminator/gp"]
     query = {
         "experimentName": "",
         "allowedStatuses": ["STATUS_SUCCESS", "STATUS_UNKNOWN", "STATUS_RUNNING"],
-        "colParams": [{"metric": {"tag": "final/loss/generator/total", "group": ""}}],
+        "colParams": [{"metric": {"tag": "loss/generator/total", "group": ""}}],
         "startIndex": 0,
         "sliceSize": 10,
     }
     groups = server.get("plugin/hparams/session_groups", query)["sessionGroups"]
     assert sorted(group["hparams"]["seed"] for group in groups) == [1, 2]
     assert [group["hparams"]["ema"] for group in groups] == ["True", "True"]
-    expected = float(np.mean([2 / step + 1 for step in range(STEPS - 4, STEPS + 1)]))
+    assert sorted(len(group["hparams"]) for group in groups) == [7, 8]
     for group in groups:
         values = {metric["name"]["tag"]: metric["value"] for metric in group["metricValues"]}
-        assert values["final/loss/generator/total"] == pytest.approx(expected)
+        assert values["loss/generator/total"] == pytest.approx(2 / STEPS + 1)

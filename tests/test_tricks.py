@@ -230,7 +230,7 @@ def test_the_penalty_of_a_linear_discriminator(weight: float, target: float) -> 
     pair = pair_of(gp=GradientPenalty(weight=weight, target=target, one_sided=False, every=1))
     found = penalty(pair, torch.rand(4, 1, 2, 2), torch.rand(4, 1, 2, 2))
     assert found.item() == pytest.approx(weight * (5 - target) ** 2, rel=1e-6)
-    assert trick_gauge(pair, "gp/slope") == pytest.approx(5)
+    assert trick_gauge(pair, "tricks/gp/slope") == pytest.approx(5)
     w = pair.discriminator.weight
     (gradient,) = torch.autograd.grad(found, w)  # type: ignore[arg-type]
     torch.testing.assert_close(gradient, 2 * weight * (5 - target) * w.detach() / 5)  # type: ignore[union-attr, operator]

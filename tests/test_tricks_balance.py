@@ -188,7 +188,7 @@ def test_accuracy_by_hand(loss: type, flip: bool, sign: int, middle: float) -> N
     pair = pair_of(loss(), throttle=trick, **({"flip": Flip()} if flip else {}))
     real, fake = [0.2, 1.0, 3.0, -0.1], [0.3, 0.1, 2.0, -5.0]
     shown(pair, [middle + sign * x for x in real], [middle + sign * x for x in fake])
-    assert pair.metrics()["throttle/accuracy"].item() == pytest.approx(0.5)
+    assert pair.metrics()["tricks/throttle/accuracy"].item() == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(("right", "rests"), [(True, True), (False, False)])

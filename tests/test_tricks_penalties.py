@@ -116,7 +116,7 @@ def test_the_penalty_of_a_linear_critic(trick: Any, one_sided: bool, target: flo
     excess = max(excess, 0) if one_sided else excess
     assert found.item() == pytest.approx(10 * excess**2, rel=1e-5)
     torch.testing.assert_close(by_weight(pair, found), 20 * excess * WEIGHT / 5)
-    assert metric_of(pair, "mine/slope") == pytest.approx(5 * size)
+    assert metric_of(pair, "tricks/mine/slope") == pytest.approx(5 * size)
 
 
 def test_the_one_sided_penalty_leaves_gentle_slopes_alone_image_by_image() -> None:
@@ -156,7 +156,8 @@ def test_r1_and_r2_by_hand() -> None:
     pair = pair_of(bowl(), r1=R1(gamma=10.0, every=1), r2=R2(gamma=10.0, every=1))
     found = terms(pair, norms(0, 2), norms(1, 3))
     assert found["r1"].item() == pytest.approx(10) and found["r2"].item() == pytest.approx(25)
-    assert metric_of(pair, "r1/slope") == pytest.approx(1) and metric_of(pair, "r2/slope") == pytest.approx(2)
+    assert metric_of(pair, "tricks/r1/slope") == pytest.approx(1)
+    assert metric_of(pair, "tricks/r2/slope") == pytest.approx(2)
     assert by_weight(pair, found["r1"]).item() == pytest.approx(20), "the penalty is w^2 times that: twice it by w"
     assert by_weight(pair, found["r2"]).item() == pytest.approx(50)
 
@@ -351,7 +352,10 @@ def test_clipping_shortens_all_tensors_together_and_keeps_their_addresses() -> N
     assert {p.grad.data_ptr() for p in pair.generator.parameters() if p.grad is not None} == set(before)
     torch.testing.assert_close(weight, torch.full((4, 2), 1 / math.sqrt(24)), rtol=1e-5, atol=0)
     torch.testing.assert_close(bias, torch.full((4,), 2 / math.sqrt(24)), rtol=1e-5, atol=0)
-    assert metric_of(pair, "c/generator") == pytest.approx(math.sqrt(24)) and metric_of(pair, "c/discriminator") == 0
+    assert (
+        metric_of(pair, "tricks/c/generator") == pytest.approx(math.sqrt(24))
+        and metric_of(pair, "tricks/c/discriminator") == 0
+    )
 
 
 def test_a_short_gradient_is_left_as_it_is_and_so_is_the_other_player() -> None:
@@ -359,7 +363,7 @@ def test_a_short_gradient_is_left_as_it_is_and_so_is_the_other_player() -> None:
     with_gradients(pair, "generator")
     pair.tricks.each(Trick.before, pair, "generator")
     assert [p.grad.unique().tolist() for p in pair.generator.parameters() if p.grad is not None] == [[1.0], [2.0]]
-    assert set(pair.tricks.metrics()) == {"c/generator", "c/discriminator", "d/discriminator"}
+    assert set(pair.tricks.metrics()) == {"tricks/c/generator", "tricks/c/discriminator", "tricks/d/discriminator"}
 
 
 def test_weight_decay_adds_its_share_of_every_parameter_to_the_gradient() -> None:
@@ -411,10 +415,11 @@ def test_lecam_over_three_updates_by_hand(rectified: bool) -> None:
     pair = pair_of(sums(), lecam=LeCam(weight=0.3, decay=0.9, rectified=rectified, start=1))
     turn(pair, 0)
     assert terms(pair, scores(1, 3), scores(-1, -1))["lecam"].item() == 0
-    assert (metric_of(pair, "lecam/real"), metric_of(pair, "lecam/fake")) == (2, -1)
+    assert (metric_of(pair, "tricks/lecam/real"), metric_of(pair, "tricks/lecam/fake")) == (2, -1)
     turn(pair, 1)
     found = terms(pair, scores(4, -2), scores(1, 3))["lecam"].item()
-    assert metric_of(pair, "lecam/real") == pytest.approx(1.9) and metric_of(pair, "lecam/fake") == pytest.approx(-0.7)
+    assert metric_of(pair, "tricks/lecam/real") == pytest.approx(1.9)
+    assert metric_of(pair, "tricks/lecam/fake") == pytest.approx(-0.7)
     below = 0 if rectified else 1
     assert found == pytest.approx(0.3 * ((4.7**2 + below * 1.3**2) / 2 + (0.9**2 + below * 1.1**2) / 2), rel=1e-5)
     turn(pair, 2)
@@ -435,10 +440,10 @@ def test_lecam_waits_for_its_start_following_the_scores_of_now() -> None:
     for step in range(5):
         turn(pair, step)
         assert terms(pair, scores(step), scores(-step))["lecam"].item() == 0
-        assert (metric_of(pair, "lecam/real"), metric_of(pair, "lecam/fake")) == (step, -step)
+        assert (metric_of(pair, "tricks/lecam/real"), metric_of(pair, "tricks/lecam/fake")) == (step, -step)
     turn(pair, 5)
     assert terms(pair, scores(5), scores(-5))["lecam"].item() > 0
-    assert metric_of(pair, "lecam/real") == pytest.approx(4.01)
+    assert metric_of(pair, "tricks/lecam/real") == pytest.approx(4.01)
 
 
 def test_lecam_keeps_its_anchors_in_the_checkpoint() -> None:
@@ -544,8 +549,8 @@ def test_adaptive_smoothing_by_hand_over_steps() -> None:
         kept = (kept + hard_loss(real, fake)) / 2
         smooth = 0.3 * min(max(1 - kept / math.log(4), 0), 1)
         found = terms(pair, scores(real), scores(fake))["adversarial"].item()
-        assert metric_of(pair, "a/loss") == pytest.approx(kept, rel=1e-5)
-        assert metric_of(pair, "a/smooth") == pytest.approx(smooth, rel=1e-4, abs=1e-6)
+        assert metric_of(pair, "tricks/a/loss") == pytest.approx(kept, rel=1e-5)
+        assert metric_of(pair, "tricks/a/smooth") == pytest.approx(smooth, rel=1e-4, abs=1e-6)
         target = torch.tensor([1 - smooth])
         asked = F.binary_cross_entropy_with_logits(torch.tensor([real]), target).item()
         assert found == pytest.approx(asked + math.log1p(math.exp(fake)), rel=1e-5), "only reals are asked for less"
@@ -555,7 +560,7 @@ def test_adaptive_smoothing_by_hand_over_steps() -> None:
 def test_adaptive_smoothing_reaches_its_largest_and_no_more() -> None:
     pair = pair_of(sums(), a=adaptive(decay=0.0))
     terms(pair, scores(90), scores(-90))
-    assert metric_of(pair, "a/smooth") == pytest.approx(0.3)
+    assert metric_of(pair, "tricks/a/smooth") == pytest.approx(0.3)
 
 
 def test_adaptive_smoothing_judges_alike_under_flip() -> None:
@@ -564,8 +569,8 @@ def test_adaptive_smoothing_judges_alike_under_flip() -> None:
     terms(plain, scores(3), scores(-2))
     terms(flipped, scores(-3), scores(2))
     assert (
-        metric_of(plain, "a/loss") == pytest.approx(metric_of(flipped, "a/loss"))
-        and metric_of(plain, "a/smooth") > 0.05
+        metric_of(plain, "tricks/a/loss") == pytest.approx(metric_of(flipped, "tricks/a/loss"))
+        and metric_of(plain, "tricks/a/smooth") > 0.05
     )
 
 

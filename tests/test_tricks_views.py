@@ -538,7 +538,8 @@ def test_p_changes_by_exactly_its_step_every_fourth_update() -> None:
     for _ in range(4):
         shown(pair, [1.0] * 5)
     assert trick.r_t.item() == 1 and trick.p.item() == pytest.approx(before + 0.02)
-    assert {key: value.item() for key, value in pair.metrics().items()} == {"ada/p": trick.p.item(), "ada/r_t": 1}
+    found = {key: value.item() for key, value in pair.metrics().items()}
+    assert found == {"tricks/ada/p": trick.p.item(), "tricks/ada/r_t": 1}
 
 
 @pytest.mark.parametrize(("score", "end"), [(2.0, 1.0), (-2.0, 0.0)])

@@ -25,6 +25,9 @@ from ganrun.config.validate import check_values, find, unresolved
 from ganrun.config.yaml_files import check_files
 from ganrun.core.errors import ConfigError, literal
 
+DEFAULT_NAME = "ganrun"  # of a run, in conf/config.yaml
+LONGEST_NAME = 60  # characters of a run's name in that of its folder
+
 
 class FolderMade(Callback):
     """Remembers the folder that Hydra is about to make, so that what was refused leaves nothing behind."""
@@ -111,6 +114,7 @@ def hydra_run(arguments: list[str], task: Callable[[DictConfig], Any]) -> None:
             return None
         return task(finished)
 
+    OmegaConf.register_new_resolver("ending", ending, replace=True)  # of the folders in conf/config.yaml
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors here instead of printing them
     FolderMade.first = None
     check_files()
@@ -155,6 +159,15 @@ def _of_hydra(error: Exception, arguments: list[str], choices: Choices) -> Confi
     return ConfigError(
         place, found, "settings and options that Hydra can follow", "ganrun --cfg hydra, which lists them"
     )
+
+
+def ending(_root_: DictConfig) -> str:
+    """A dash and the name of a run as its folder ends in it: nothing for the default, or for what is refused later."""
+    name = None
+    with suppress(OmegaConfBaseException):
+        name = OmegaConf.select(_root_, "name")
+    words = re.sub(r"[^\w.-]+", "_", "" if name is None else str(name)).strip("_")[:LONGEST_NAME]
+    return f"-{words}" if words and words != DEFAULT_NAME else ""
 
 
 def _is_single() -> bool:

@@ -25,6 +25,8 @@ SETTINGS: dict[str, Any] = {
     "plugins": Annotated[list[str], Called("a list of modules")],
     "force": Annotated[list[str], Called("a list of rules")],
     "log.every": Annotated[int, Within(1)],
+    "log.full": Annotated[int, Within(0)],
+    "log.gradients": Literal["layers", "networks", "none"],
     "log.samples": Annotated[int, Within(1)],
     "log.checkpoint": Annotated[int, Within(1)],
     "log.minutes": Annotated[float, Within(0)],

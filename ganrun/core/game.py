@@ -141,10 +141,10 @@ class Game(nn.Module, ABC):
 
     @torch.no_grad()
     def log_metrics(self) -> dict[str, float]:
-        """What tricks measure at each log, under the trick's name."""
+        """What tricks measure at each log, under tricks/<name>."""
         found = {
             name: {
-                f"{trick}/{key}": value
+                f"tricks/{trick}/{key}": value
                 for trick, measure in pair.tricks.at(Trick.log_metrics)
                 for key, value in measure(pair).items()
             }
@@ -168,7 +168,7 @@ class Game(nn.Module, ABC):
         return dict(self.pairs.items())  # type: ignore[arg-type]
 
     def qualified(self, by_pair: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """Metrics under names that tell the pairs apart where there are several: gp/slope -> gp/<pair>/slope."""
+        """Metrics under names that tell the pairs apart where there are several: score/real -> score/<pair>/real."""
         if len(self.plans) == 1:
             return dict(next(iter(by_pair.values()), {}))
         return {_qualify(key, name): v for name, metrics in by_pair.items() for key, v in metrics.items()}

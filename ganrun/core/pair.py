@@ -140,16 +140,19 @@ class Pair(nn.Module):
 
     @torch.no_grad()
     def _score_metrics(self, real: Tensor, fake: Tensor, hard: Targets) -> Metrics:
-        """Mean scores and, where the loss has targets, D(x) and D(G(z)): always the probability of being real."""
-        metrics = {"score/real": real.mean(), "score/fake": fake.mean()}
-        code = self.tricks.fold(Trick.encode, hard)
+        """Mean scores [] of reals and fakes, and where the loss has targets, D(x) and D(G(z)) as probabilities.
+
+        Scores and probabilities rise with being real, whichever number a trick made stand for it. Energies fall.
+        """
+        code, metrics = self.tricks.fold(Trick.encode, hard), {}
         for name, score, one, zero in (
-            ("balance/D(x)", real, code.real, 1 - code.real),
-            ("balance/D(G(z))", fake, 1 - code.fake, code.fake),
+            ("real", real, code.real, 1 - code.real),
+            ("fake", fake, 1 - code.fake, code.fake),
         ):
+            metrics[f"{self.loss.reads}/{name}"] = (score * (one - zero)).mean()
             probability = self.loss.probability(score)
             if probability is not None:
-                metrics[name] = ((probability - zero) / (one - zero)).clamp(0, 1).mean()
+                metrics[f"probability/{name}"] = ((probability - zero) / (one - zero)).clamp(0, 1).mean()
         return metrics
 
 

@@ -170,8 +170,8 @@ class Tricks(nn.ModuleDict):
 
     @torch.no_grad()
     def metrics(self) -> Metrics:
-        """Every trick's metrics, under the trick's name. Each []"""
-        return {f"{name}/{key}": v for name, measure in self.at(Trick.metrics) for key, v in measure().items()}
+        """Every trick's metrics, under tricks/<name>. Each []"""
+        return {f"tricks/{name}/{key}": v for name, measure in self.at(Trick.metrics) for key, v in measure().items()}
 
     def differentiate(self, due: frozenset[str]) -> bool:
         """Whether a due trick wants gradients with respect to images."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from os import getpid
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
 
 from ganrun.record.crc import RecordWriter
 from ganrun.record.grid import png
@@ -69,14 +71,24 @@ class EventFile:
         content = shown.SerializeToString()
         self.summary(0, _tensor("custom_scalars__config__", "custom_scalars", content, TensorShapeProto()))
 
-    def hparams(self, step: int, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """A row of the HParams page: the settings of this run and its final metrics."""
-        # Imported at the end of a run only: it takes half a second.
-        from torch.utils.tensorboard.summary import hparams
+    def hparams(self, settings: Mapping[str, Any]) -> None:
+        """A row of the HParams page: the settings of this run.
 
-        for summary in hparams({key: _plain(value) for key, value in settings.items()}, dict(metrics)):
-            self.summary(step, summary)
-        self.scalars(step, metrics, metrics.values())
+        Without the list of columns that PyTorch writes too: TensorBoard would take that of one run for all runs, and
+        not look for the columns that differ, which it shows first.
+        """
+        start = HParamsPluginData(session_start_info=SessionStartInfo(start_time_secs=time.time()))
+        for name, value in settings.items():
+            entry = start.session_start_info.hparams[name]
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                entry.number_value = value
+            else:
+                entry.string_value = str(value)
+        plugin = SummaryMetadata.PluginData(plugin_name="hparams", content=start.SerializeToString())
+        metadata = SummaryMetadata(plugin_data=plugin)
+        nothing = TensorProto(dtype="DT_FLOAT", float_val=[0.0], tensor_shape=TensorShapeProto())
+        row = Summary.Value(tag="_hparams_/session_start_info", metadata=metadata, tensor=nothing)
+        self.summary(0, Summary(value=[row]))
 
     def summary(self, step: int, summary: Summary) -> None:
         """One event with this summary."""
@@ -128,55 +140,75 @@ def _tensor(tag: str, plugin: str, content: bytes, shape: TensorShapeProto) -> S
     return Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)])
 
 
-def _plain(value: Any) -> str | int | float:
-    """A setting as the HParams page can hold it; torch would turn a truth value into a number."""
-    return value if type(value) in (str, int, float) else str(value)
-
-
 _ORDER = {"generator": 0, "discriminator": 1}
+_CHARTS = {  # of D's outputs, by the group of their metrics
+    "probability": "D(x) and D(G(z))",
+    "score": "scores: the higher, the more real",
+    "energy": "energies: the lower, the more real",
+}
 
 
-def layout(tags: Iterable[str], layers: Mapping[str, list[str]]) -> dict[str, dict[str, Tags]]:
-    """Losses, balance, then each player's gradients by depth. `layers` holds the tags of each player, bottom first."""
-    tags = list(tags)
-    losses = {player: [f"^loss/{re.escape(player)}/.*$"] for player in _players(tags)}
-    balance = {
-        title: [exactly(tag) for tag in tags if tag.startswith(prefix)]
-        for title, prefix in (("D(x) and D(G(z))", "probability/"), ("scores", "score/"))
+def layout(
+    tags: Iterable[str], layers: Mapping[str, Tags], networks: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, dict[str, Tags]]:
+    """Losses, balance, then each player's gradients by depth. `layers` holds the tags of each player, bottom first.
+
+    `networks` are the names of each player's networks.
+    """
+    tags, networks = list(tags), networks or {}
+    players = sorted(layers, key=lambda player: _ORDER.get(player, 2))
+    losses = {
+        player: [f"^loss/{re.escape(player)}/.*$"]
+        for player in sorted(layers)
+        if any(tag.startswith(f"loss/{player}/") for tag in tags)
     }
-    categories = {"losses": losses, "balance": balance} | {
-        f"gradients of the {player}": {part: [exactly(tag) for tag in some] for part, some in thirds(own).items()}
-        for player, own in sorted(layers.items(), key=lambda item: _ORDER.get(item[0], 2))
-    }
+    balance = {title: [exactly(tag) for tag in tags if tag.startswith(f"{kind}/")] for kind, title in _CHARTS.items()}
+    categories = {"losses": losses, "balance": balance}
+    for player in players:
+        parts = thirds(layers[player], networks.get(player, ()))
+        charts = {part: [exactly(tag) for tag in some] for part, some in parts.items()}
+        categories[f"gradients of the {player}"] = charts
     shown = {title: {name: some for name, some in charts.items() if some} for title, charts in categories.items()}
     return {title: charts for title, charts in shown.items() if charts}
 
 
-def drawable(tag: str) -> str:
-    """The name under which the custom-scalars page can draw this curve.
+def thirds(layers: Sequence[str], networks: Sequence[str] = ()) -> dict[str, Tags]:
+    """Tags of layers in depth order as bottom, middle and top of their network, cut between blocks only.
 
-    It takes all that follows a tag's first parenthesis for the name of the run, finds no such run, and gives no colour.
+    So a norm stands beside its convolution. A network of one block is whole.
     """
-    return tag.replace("balance/", "probability/", 1).replace("D(x)", "real").replace("D(G(z))", "fake")
+    parts: dict[str, Tags] = {"whole": [], "bottom": [], "middle": [], "top": []}
+    for _, own in groupby(layers, lambda tag: network(layer(tag), networks)):
+        blocks = [list(some) for _, some in groupby(own, lambda tag: block(layer(tag)))]
+        for index, some in enumerate(blocks):
+            parts[_third(index, len(blocks))] += some
+    return {part: some for part, some in parts.items() if some}
 
 
-def with_twins(tags: list[str], table: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Tags [T] and numbers [N, T], with a copy of each column that cannot be drawn under its own name."""
-    undrawn = [index for index, tag in enumerate(tags) if "(" in tag]
-    return [*tags, *(drawable(tags[index]) for index in undrawn)], np.hstack([table, table[:, undrawn]])
+def _third(index: int, count: int) -> str:
+    """The part that this one of `count` blocks belongs to."""
+    if count == 1:
+        return "whole"
+    return "bottom" if index < round(count / 3) else "middle" if index < round(count * 2 / 3) else "top"
 
 
-def thirds(layers: list[str]) -> dict[str, list[str]]:
-    """Layers in depth order as bottom, middle and top."""
-    low, high = round(len(layers) / 3), round(len(layers) * 2 / 3)
-    return {"bottom": layers[:low], "middle": layers[low:high], "top": layers[high:]}
+def layer(tag: str) -> str:
+    """The name of the layer in a tag such as weight_gradient/generator/03_blocks.1.conv."""
+    return tag.rpartition("/")[2].partition("_")[2]
+
+
+def block(layer: str) -> str:
+    """The block that a layer belongs to: its name up to the first number, or its first word where there is none."""
+    words = layer.split(".")
+    end = next((index for index, word in enumerate(words) if word.isdigit()), 0)
+    return ".".join(words[: end + 1])
+
+
+def network(layer: str, networks: Sequence[str]) -> str:
+    """The network that a layer belongs to, where its player has several: layers then begin with its name."""
+    return layer.partition(".")[0] if len(networks) > 1 else ""
 
 
 def exactly(tag: str) -> str:
     """The regular expression that only this tag matches."""
     return f"^{re.escape(tag)}$"
-
-
-def _players(tags: list[str]) -> list[str]:
-    """The players that have losses, in alphabetical order."""
-    return sorted({tag.split("/")[1] for tag in tags if tag.startswith("loss/")})

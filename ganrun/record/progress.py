@@ -20,6 +20,12 @@ from rich.text import Text
 logger = logging.getLogger(__name__)
 
 EVERY = 10.0  # seconds between plain lines
+PLAYERS = (("D", "discriminator"), ("G", "generator"))  # whose total is shown, and as what
+OUTPUTS = (  # of D, by the group of their metrics: what is shown first comes first
+    ("probability", "D(x)", "D(G(z))"),
+    ("score", "score of reals", "of fakes"),
+    ("energy", "energy of reals", "of fakes"),
+)
 
 
 class Display:
@@ -85,29 +91,26 @@ class Display:
 
 
 def metrics(means: Mapping[str, float]) -> list[str]:
-    """The losses, and the discriminator's mean outputs: as probabilities where the loss has them, else as scores.
+    """The losses, and the discriminator's mean outputs: as probabilities where the loss has them, else as they are.
 
     Of several pairs the mean.
     """
-    losses = [(name, loss(means, player)) for name, player in (("D", "discriminator"), ("G", "generator"))]
+    losses = [(name, means.get(f"loss/{player}/total")) for name, player in PLAYERS]
     text = "loss " + " ".join(f"{name} {value:.4g}" for name, value in losses if value is not None)
-    named = [("D(x)", over_pairs(means, "balance", "D(x)")), ("D(G(z))", over_pairs(means, "balance", "D(G(z))"))]
-    if named[0][1] is None:
-        scores = (over_pairs(means, "score", kind) for kind in ("real", "fake"))
-        named = list(zip(("score of reals", "of fakes"), scores, strict=True))
-    return [text, *(f"{name} {value:.3g}" for name, value in named if value is not None)]
+    for kind, *names in OUTPUTS:
+        values = [over_pairs(means, kind, side) for side in ("real", "fake")]
+        if values[0] is not None:
+            return [
+                text,
+                *(f"{name} {value:.3g}" for name, value in zip(names, values, strict=True) if value is not None),
+            ]
+    return [text]
 
 
 def over_pairs(means: Mapping[str, float], head: str, tail: str) -> float | None:
     """The mean of head/tail, or of head/<pair>/tail over the pairs; None where there is none."""
     values = [v for key, v in means.items() if key.startswith(f"{head}/") and key.rpartition("/")[2] == tail]
     return fmean(values) if values else None
-
-
-def loss(means: Mapping[str, float], player: str) -> float | None:
-    """What a player minimises: its total, or its only term."""
-    terms = {key: value for key, value in means.items() if key.startswith(f"loss/{player}/")}
-    return terms.get(f"loss/{player}/total", sum(terms.values()) if terms else None)
 
 
 def duration(seconds: float) -> str:

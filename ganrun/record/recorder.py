@@ -6,8 +6,7 @@ import json
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,11 +16,14 @@ from torch import Tensor
 
 from ganrun.core.errors import Stopped
 from ganrun.record.atomic import environment, write_atomically
-from ganrun.record.events import EventFile, NoEvents, layout, with_twins
+from ganrun.record.columns import Columns, Table, Window, tagged
+from ganrun.record.events import EventFile, NoEvents, layout
 from ganrun.record.folder import RunFolder
 
-STATE = {"window": dict[str, list[float]], "means": dict[str, float], "several": list[str]}  # the form of a state
+STATE = {"window": dict[str, list[float]], "means": dict[str, float], "updates": dict[str, int]}  # the form of a state
 Layers = Mapping[str, Mapping[str, list[str]]]  # player -> layer -> the keys of its gradient norms, in depth order
+Networks = Mapping[str, Sequence[str]]  # player -> the names of its networks
+SPEED = "training/images_per_second"  # the one metric that depends on the clock
 
 
 class Pending(NamedTuple):
@@ -31,69 +33,42 @@ class Pending(NamedTuple):
     wall_time: float  # seconds since 1970
     columns: Columns
     values: Tensor  # [K] on the device
-
-
-@dataclass(frozen=True)
-class Columns:
-    """What the K values of an update mean. Updates of a player with the same keys share one."""
-
-    player: str
-    keys: tuple[str, ...]
-    plain: list[int] = field(repr=False)  # the keys that are written as they are
-    terms: list[int] = field(repr=False)  # the keys that add up to the player's loss
-    members: np.ndarray = field(repr=False)  # [K, L] 1.0 where the norm at this key is of this layer
-    tags: list[str] = field(repr=False)  # of the plain keys, then of the layers
-
-    @classmethod
-    def of(cls, player: str, keys: tuple[str, ...], layers: Mapping[str, list[str]]) -> Columns:
-        """Columns for these keys; `layers` holds the keys of the gradient norms of each layer, by tag."""
-        own = {tag: set(names) & set(keys) for tag, names in layers.items()}
-        present = [tag for tag, names in own.items() if names]
-        covered = set().union(*own.values())
-        plain = [index for index, key in enumerate(keys) if key not in covered]
-        terms = [index for index, key in enumerate(keys) if key.startswith(f"loss/{player}/")]
-        members = np.array([[float(key in own[tag]) for tag in present] for key in keys]).reshape(len(keys), -1)
-        return cls(player, keys, plain, terms, members, [keys[index] for index in plain] + present)
-
-    @property
-    def total(self) -> str:
-        """The tag of the sum of the player's terms."""
-        return f"loss/{self.player}/total"
-
-    def table(self, values: np.ndarray, *, total: bool) -> tuple[list[str], np.ndarray]:
-        """Tags [T] and what to write under them [N, T], from the values of N updates [N, K]."""
-        # A layer's norm is that of all its parameters together. In float32, as every other value: float64 holds the sum
-        # of a window of them exactly, so that its mean does not depend on where checkpoints have cut the window.
-        norms = np.sqrt(values**2 @ self.members).astype(np.float32).astype(np.float64)
-        parts = [values[:, self.plain], norms]
-        if total and self.total not in self.keys:
-            return [*self.tags, self.total], np.hstack([*parts, values[:, self.terms].sum(1, keepdims=True)])
-        return self.tags, np.hstack(parts)
+    shown: bool  # whether it has a point of its own
 
 
 class Recorder:
     """Keeps the metrics of every update on the device; one copy to the host for many steps.
 
-    Each update becomes one event at its step. When a player has several updates in a step, the event file holds
-    them all in order; TensorBoard's default reader shows the last of them, `--load_fast=false` shows each.
+    Each of a player's first `full` updates becomes one event at its step; later ones are folded into log windows, of
+    which the event file holds the mean, the least and the largest. When a player has several updates in a step, the
+    event file holds them all in order; TensorBoard's default reader shows the last, `--load_fast=false` shows each.
     """
 
     def __init__(
-        self, folder: RunFolder, *, every: int, layers: Layers, purge_step: int | None = None, writes: bool = True
+        self,
+        folder: RunFolder,
+        *,
+        every: int,
+        layers: Layers,
+        networks: Networks | None = None,
+        full: float = math.inf,
+        purge_step: int | None = None,
+        writes: bool = True,
     ):
         """`purge_step` is the first step that will be recorded anew: earlier records from there on are dropped.
 
-        Without `writes` only means are kept: of several processes one writes.
+        `networks` tells the layers of a player's several networks apart, which begin with their names. Without
+        `writes` only means are kept: of several processes one writes.
         """
-        self.every, self._writes = every, writes
+        self.every, self.full, self._writes = every, full, writes
         self._layers = {player: tagged(player, own) for player, own in layers.items()}
+        self._networks = networks or {}
         self._columns: dict[tuple[str, tuple[str, ...]], Columns] = {}
         self._pending: list[Pending] = []
-        self._several: set[str] = set()  # the players whose loss has more than one term
+        self._updates: dict[str, int] = {}  # of each player, so far
         self.means: dict[str, float] = {}  # as of the last flush
-        self._window: dict[str, tuple[float, int]] = {}  # tag -> sum and count since the last flush
+        self._window: dict[str, Window] = {}  # tag -> since the last flush
         self._laid_out = False
-        self._step = 0
         self._lines = folder.metrics
         with environment(f"cannot write what the run records in {folder.path}"):
             if purge_step is not None and writes:
@@ -109,7 +84,8 @@ class Recorder:
         columns = self._columns.get((player, names))
         if columns is None:
             columns = self._columns[player, names] = Columns.of(player, names, self._layers.get(player, {}))
-        self._pending.append(Pending(step, time.time(), columns, values))
+        count = self._updates[player] = self._updates.get(player, 0) + 1
+        self._pending.append(Pending(step, time.time(), columns, values, count <= self.full))
 
     def flush(self, step: int, extra: Mapping[str, float]) -> dict[str, float]:
         """Write all that was kept; return the mean of each metric since the last flush, and `extra` with them.
@@ -119,14 +95,16 @@ class Recorder:
         try:
             self.write()
         finally:  # also when a value is not finite: what came before it is worth keeping
-            means = {tag: total / count for tag, (total, count) in self._window.items()} | dict(extra)
-            self.means, self._window, self._step = means, {}, step
+            window, self._window = self._window, {}
+            self.means = {tag: one.mean for tag, one in window.items()} | dict(extra)
+            folded = [one.points(tag) for tag, one in window.items() if one.hidden]
+            points = {tag: value for some in (*folded, extra) for tag, value in some.items()}
             with environment("cannot write what the run records"):
-                if extra:
-                    self._events.scalars(step, extra, extra.values())
+                if points:
+                    self._events.scalars(step, points, points.values())
                     self._events.flush()
-                self._append({"step": step, "time": round(time.time(), 3)} | means)
-        return means
+                self._append({"step": step, "time": round(time.time(), 3)} | self.means)
+        return self.means
 
     def write(self) -> None:
         """Write the events of the updates so far, by one copy to the host; the means go on.
@@ -143,21 +121,21 @@ class Recorder:
         stop_if_not_finite(pending, rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """The sums of the window that is open, and the means of the last one, as plain values.
+        """The window that is open, the means of the last one and the number of updates, as plain values.
 
         Without those that depend on the clock: equal runs have equal checkpoints.
         """
         return {
-            "window": {tag: list(sums) for tag, sums in self._window.items()},
-            "means": {tag: mean for tag, mean in self.means.items() if not tag.startswith("speed/")},
-            "several": sorted(self._several),
+            "window": {tag: list(window) for tag, window in self._window.items()},
+            "means": {tag: mean for tag, mean in self.means.items() if tag != SPEED},
+            "updates": dict(self._updates),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue the window that was open."""
-        self._window = {tag: (float(total), int(count)) for tag, (total, count) in state.get("window", {}).items()}
+        self._window = {tag: Window(*values) for tag, values in state.get("window", {}).items()}
         self.means = dict(state.get("means", {}))
-        self._several = set(state.get("several", ()))
+        self._updates = dict(state.get("updates", {}))
 
     def text(self, tag: str, markdown: str) -> None:
         """Show a text in Markdown."""
@@ -170,14 +148,10 @@ class Recorder:
             self._events.image(step, tag, array)
             self._events.flush()
 
-    def hparams(self, hparams: Mapping[str, Any], metrics: Mapping[str, float], *, step: int | None = None) -> None:
-        """Enter this run into the HParams page. Runs that are to share columns must give the same names.
-
-        Metrics are shown under `final/<name>`, apart from the curves of the same name.
-        """
-        final = {f"final/{name}": value for name, value in metrics.items()}
+    def hparams(self, settings: Mapping[str, Any]) -> None:
+        """Enter this run into the HParams page, whose metrics are the last points of the run's curves."""
         with environment("cannot write what the run records"):
-            self._events.hparams(self._step if step is None else step, hparams, final)
+            self._events.hparams(settings)
             self._events.flush()
 
     def close(self) -> None:
@@ -187,32 +161,34 @@ class Recorder:
 
     def _tables(self, pending: list[Pending], rows: list[np.ndarray]) -> Tables:
         """For each kind of update, its tags and numbers."""
-        grouped: dict[int, tuple[Columns, list[np.ndarray]]] = OrderedDict()
+        grouped: dict[int, tuple[Columns, list[np.ndarray], list[bool]]] = OrderedDict()
         for update, row in zip(pending, rows, strict=True):
-            grouped.setdefault(id(update.columns), (update.columns, []))[1].append(row)
-        self._several |= {columns.player for columns, _ in grouped.values() if len(columns.terms) > 1}
+            _, values, shown = grouped.setdefault(id(update.columns), (update.columns, [], []))
+            values.append(row)
+            shown.append(update.shown)
         return {
-            key: columns.table(np.stack(values), total=columns.player in self._several)
-            for key, (columns, values) in grouped.items()
+            key: Table(columns.tags, columns.table(np.stack(values)), shown)
+            for key, (columns, values, shown) in grouped.items()
         }
 
-    def _accumulate(self, tables: Iterable[tuple[list[str], np.ndarray]]) -> None:
-        """Add to the sums under each tag, over all updates that have it."""
-        for tags, table in tables:
-            for tag, column in zip(tags, table.sum(0).tolist(), strict=True):
-                total, count = self._window.get(tag, (0.0, 0))
-                self._window[tag] = (total + column, count + len(table))
+    def _accumulate(self, tables: Iterable[Table]) -> None:
+        """Add to the window under each tag, over all updates that have it."""
+        for table in tables:
+            for tag, window in zip(table.tags, Window.over(table), strict=True):
+                before = self._window.get(tag)
+                self._window[tag] = window if before is None else before.joined(window)
 
     def _write(self, pending: list[Pending], tables: Tables) -> None:
-        tables = {key: with_twins(*table) for key, table in tables.items()}
         if tables and not self._laid_out:
             self._laid_out = True
-            tags = dict.fromkeys(tag for some, _ in tables.values() for tag in some)
-            self._events.layout(layout(tags, {player: list(own) for player, own in self._layers.items()}))
-        numbers = {key: iter(table.tolist()) for key, (_, table) in tables.items()}
+            tags = dict.fromkeys(tag for table in tables.values() for tag in table.tags)
+            self._events.layout(layout(tags, {name: list(own) for name, own in self._layers.items()}, self._networks))
+        numbers = {key: iter(table.numbers.tolist()) for key, table in tables.items()}
         for update in pending:
             key = id(update.columns)
-            self._events.scalars(update.step, tables[key][0], next(numbers[key]), update.wall_time)
+            row = next(numbers[key])
+            if update.shown:
+                self._events.scalars(update.step, update.columns.tags, row, update.wall_time)
         self._events.flush()
 
     def _append(self, line: Mapping[str, Any]) -> None:
@@ -224,13 +200,7 @@ class Recorder:
             file.write(json.dumps(clean, allow_nan=False) + "\n")
 
 
-Tables = dict[int, tuple[list[str], np.ndarray]]
-
-
-def tagged(player: str, layers: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """A player's layers by the tag they are shown under, numbered by depth so that they sort."""
-    digits = max(2, len(str(len(layers) - 1)))
-    return {f"gradient_{player}/{depth:0{digits}d}_{name}": keys for depth, (name, keys) in enumerate(layers.items())}
+Tables = dict[int, Table]
 
 
 def fetch(values: list[Tensor]) -> list[np.ndarray]:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ganrun.config.build import Run
 from ganrun.core.callbacks import Callback
 from ganrun.core.context import Progress, UpdateResult
@@ -14,8 +16,10 @@ from ganrun.record.checkpoint import Checkpoints
 from ganrun.record.folder import RunFolder
 from ganrun.record.grid import grid, save_png
 from ganrun.record.progress import Display
-from ganrun.record.recorder import STATE, Recorder
+from ganrun.record.recorder import SPEED, STATE, Recorder
 from ganrun.run.state import state_of
+
+FIRST = 50  # grids that TensorBoard gets, before it gets ever fewer
 
 
 class Record(Callback):
@@ -47,9 +51,10 @@ class Record(Callback):
         speed = (now.images - self.since.images) / max(clock - self.clock, 1e-9)  # images a second
         before = Progress(now.step - 1, now.images - self.run.game.shape.images)  # of the last update
         players = self.run.engine.players
-        rates = {f"learning_rate/{name}": player.rate(*before) for name, player in players.items()}
+        rates = {f"training/learning_rate/{name}": player.rate(*before) for name, player in players.items()}
         seen = sum(self.run.data.seen.values())
-        extra = {"speed/images_per_second": speed, "images": seen, **rates, **self.run.game.log_metrics()}
+        progress = {SPEED: speed, "training/images": seen}
+        extra = progress | rates | self.run.game.log_metrics()
         means = self.recorder.flush(now.step, extra)
         self.display.update(now.step, means, speed)
         self.since, self.clock = now, time.monotonic()
@@ -70,20 +75,26 @@ class Grids(Callback):
 
     def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
         if now.step % self.every == 0 or last:
-            self.write(now.step)
+            self.write(now.step, shown=last or on_the_board(now.step // self.every))
 
-    def write(self, step: int) -> None:
-        """The grid of this step, and the further pictures of the game; of several processes one writes them."""
+    def write(self, step: int, *, shown: bool = True) -> None:
+        """The grid of this step, and the further pictures of the game; of several processes one writes them.
+
+        Those `shown` are in TensorBoard too: with all of them a long run's event file would be mostly pictures.
+        """
         if not self.run.rank.writes:
             return
         real = next(iter(self.run.game.plans.values())).stream  # to the first pair, whose samples the grid shows
         picture = grid(self.run.game.sample(), self.run.game.rows, reals=self.reals[real])
         self.last = self.folder.samples / f"step_{step:08d}.png"
-        save_png(self.last, picture)
-        self.recorder.image("samples", step, picture)
+        self._write(self.last, "samples", step, picture, shown)
         for name, images in self.run.game.pictures().items():
             picture = grid(images.flatten(0, 1), len(images))
-            save_png(self.folder.samples / f"{name}_{step:08d}.png", picture)
+            self._write(self.folder.samples / f"{name}_{step:08d}.png", name, step, picture, shown)
+
+    def _write(self, path: Path, name: str, step: int, picture: np.ndarray, shown: bool) -> None:
+        save_png(path, picture)
+        if shown:
             self.recorder.image(name, step, picture)
 
     def write_reals(self, step: int) -> None:
@@ -93,8 +104,13 @@ class Grids(Callback):
         for stream, images in self.reals.items():
             name = "reals" if len(self.reals) == 1 else f"reals_{stream}"
             picture = grid(images)
-            save_png(self.folder.samples / f"{name}.png", picture)
-            self.recorder.image(name, step, picture)
+            self._write(self.folder.samples / f"{name}.png", name, step, picture, True)
+
+
+def on_the_board(number: int) -> bool:
+    """Whether TensorBoard gets the grid of this number: the first 50, then 25 more each time their number doubles."""
+    spacing = 1 << (max(number - 1, 0) // FIRST).bit_length()
+    return number % spacing == 0
 
 
 class Checkpointing(Callback):

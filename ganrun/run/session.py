@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from ganrun.config.build import Run, build
+from ganrun.config.compose import ending
 from ganrun.config.resume import WARNED, below
 from ganrun.config.rules import recorded
 from ganrun.core.context import Progress
@@ -29,6 +30,7 @@ from ganrun.data.transforms.classes import recorded_classes
 from ganrun.machine import keep_big_blocks
 from ganrun.record.atomic import environment, write_atomically
 from ganrun.record.checkpoint import Checkpoints
+from ganrun.record.columns import summed
 from ganrun.record.folder import RunFolder
 from ganrun.record.progress import Display, shown, summary
 from ganrun.record.recorder import Recorder
@@ -127,7 +129,7 @@ class Session:
         self._describe(run, folder, overrides)
         self._tell(run)
         with (
-            closing(_recorder(run, folder, None if states is None else start.step)) as recorder,
+            closing(_recorder(run, folder, None if states is None else start.step, overrides)) as recorder,
             Display(steps=run.settings["steps"], console=self.console, start=start.step) as display,
         ):
             recording, grids = Record(run, recorder, display, start), Grids(run, folder, recorder)
@@ -142,7 +144,7 @@ class Session:
             if saving.saved != now.step:  # a signal came before the first step, or while it waited for data
                 grids.write(now.step)
                 saving.save(now)
-            self._finish(run, folder, overrides, recorder, saving, now.step)
+            self._finish(run, folder, recorder, saving, now.step)
         summary(
             self.console, folder=folder.path, step=now.step, seconds=time.monotonic() - began, grid=grids.last,
             checkpoint=checkpoints.latest(), best=saving.best.path,
@@ -197,19 +199,9 @@ class Session:
             forced = "forced: " if diagnostic.level is Level.ERROR else ""
             logger.log(LOG_LEVELS[diagnostic.level], "%s%s (rule %s)", forced, diagnostic.sentence, diagnostic.id)
 
-    def _finish(
-        self,
-        run: Run,
-        folder: RunFolder,
-        overrides: list[str],
-        recorder: Recorder,
-        saving: Checkpointing,
-        step: int,
-    ) -> None:
-        """Write the metrics of the last window for the HParams tab and sweepers, and which checkpoint was best."""
-        final = {key: value for key, value in recorder.means.items() if not key.startswith("gradient")}
-        if step >= run.settings["steps"]:  # what an interrupted run has is not final
-            recorder.hparams(hyperparameters(run.settings, overrides), final, step=step)
+    def _finish(self, run: Run, folder: RunFolder, recorder: Recorder, saving: Checkpointing, step: int) -> None:
+        """Write the metrics of the last window, for sweepers too, and which checkpoint was best."""
+        final = {key: value for key, value in recorder.means.items() if not key.startswith("weight_gradient/")}
         wanted = run.settings["objective"]
         self.objective = final.get(wanted)
         if wanted is not None and self.objective is None:
@@ -221,16 +213,23 @@ class Session:
             write_atomically(folder.summary, json.dumps(summarised, indent=2) + "\n")
 
 
-def _recorder(run: Run, folder: RunFolder, done: int | None) -> Recorder:
+def _recorder(run: Run, folder: RunFolder, done: int | None, overrides: list[str]) -> Recorder:
     """`done` are the steps that a resumed run has; what was recorded after them is dropped. None: a new run."""
+    log, players = run.settings["log"], run.engine.players
+    networks = {name: list(player.networks) for name, player in players.items()}
     recorder = Recorder(
         folder,
-        every=run.settings["log"]["every"],
-        layers={name: player.layers(name) for name, player in run.engine.players.items()},
+        every=log["every"],
+        full=log["full"],
+        layers={
+            name: summed(player.layers(name), networks[name], log["gradients"]) for name, player in players.items()
+        },
+        networks=networks,
         purge_step=done + 1 if done else done,
         writes=run.rank.writes,
     )
     recorder.text("configuration", f"```yaml\n{run.yaml}```")
+    recorder.hparams(hyperparameters(run.settings, overrides))
     return recorder
 
 
@@ -239,7 +238,7 @@ def train_in(cfg: DictConfig, folder: Path | None) -> Path:
 
     Raises ConfigError before any work, Stopped, EnvironmentFailed, and KeyboardInterrupt once the run is saved.
     """
-    path = folder or Path("outputs") / f"{datetime.now():%Y-%m-%d/%H-%M-%S}-{secrets.token_hex(2)}"
+    path = folder or Path("outputs") / f"{datetime.now():%Y-%m-%d/%H-%M-%S}-{secrets.token_hex(2)}{ending(cfg)}"
     with Signals().installed() as signals:
         try:
             Session(signals=signals).start(cfg, path, overrides=[])
