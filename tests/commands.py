@@ -267,7 +267,5 @@ def points_of(run: Path) -> dict[str, list[tuple[int, float]]]:
 
     events = EventAccumulator(str(run), size_guidance={"scalars": 0})
     events.Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if "speed" not in tag]
-    found = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
-    # What is final may be written twice: once by a run that is killed before it says so in summary.json.
-    return {tag: sorted(set(points)) if tag.startswith("final/") else points for tag, points in found.items()}
+    tags = [tag for tag in events.Tags()["scalars"] if tag != "training/images_per_second"]
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
