@@ -223,6 +223,8 @@ def test_k_falls_with_the_step_to_its_floor() -> None:
     assert counts == [10, 10, 8, 8, 6, 5, 5, 5]  # 10, 8, 6.4, 5.12, then the floor
     assert chosen(pair, scores, 20) == sorted(scores)[4:]
     assert chosen(pair, scores, 0) == sorted(scores), "the step alone says, not the past"
+    usual = pair_of(top=TopK(decay=0.99, floor=0.5, interval=1))
+    assert len(chosen(usual, torch.randn(64).tolist(), 7)) == 60  # 64 * 0.99^7 = 59.65, rounded once
 
 
 def test_the_whole_batch_is_left_as_it_is() -> None:

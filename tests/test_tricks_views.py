@@ -423,7 +423,7 @@ def test_geometry_that_does_nothing_leaves_an_image_as_it_is_beside_one_that_is_
     assert torch.equal(seen[0], images[0]) and not torch.allclose(seen[1], images[1], atol=0.1)
 
 
-def test_beyond_its_borders_an_image_is_mirrored_for_ever() -> None:
+def test_beyond_its_borders_an_image_is_mirrored_endlessly() -> None:
     flat = torch.full((1, 1, 16, 16), 0.7)
     far = ap.product([ap.moved(number(500), number(-900)), ap.scaled(number(0.05), number(0.05))])
     torch.testing.assert_close(ap.resample(flat, far, LOW_PASS), flat, atol=1e-3, rtol=0)

@@ -122,10 +122,7 @@ def mirrored(position: Tensor, size: float) -> Tensor:
 
 
 def repeating(position: Tensor, right: float) -> Tensor:
-    """Centred positions on the upsampled image, [B, H, W], as places in its period, -1 to 1. The image ends at `right`.
-
-    The period is 4 * right long, and begins with the image.
-    """
+    """Centred positions [B, H, W] on the upsampled image, which ends at `right`, as places in its period, -1 to 1."""
     return (position + right).remainder(4 * right) / (2 * right) - 1
 
 
@@ -141,7 +138,7 @@ def blit(images: Tensor, inverse: Tensor) -> Tensor:
 
 
 def upsample(images: Tensor, filter: Tensor) -> Tensor:
-    """A pixel between every two of an image mirrored for ever. [B, 1, H, W] -> [B, 1, 4 H - 3, 4 W - 3]
+    """A pixel between every two of an endlessly mirrored image. [B, 1, H, W] -> [B, 1, 4 H - 3, 4 W - 3]
 
     Without aliases. Of what repeats it is one period, which begins with the image and ends with its first pixel again.
     The filter's middle is its sixth number: pixel i of the image is pixel 2 i of the result.
@@ -152,7 +149,7 @@ def upsample(images: Tensor, filter: Tensor) -> Tensor:
 
 
 def _mirrored_on(images: Tensor, axis: int) -> Tensor:
-    """A period of images that are mirrored for ever along an axis, and what the filter reads beyond its ends."""
+    """A period of images that are endlessly mirrored along an axis, and what the filter reads beyond its ends."""
     inner = images.narrow(axis, 1, images.shape[axis] - 2)  # each border is in a period once
     period = torch.cat([images, inner.flip(axis)], axis)
     before, behind = period.narrow(axis, -REACH, REACH), period.narrow(axis, 0, REACH + 1)
@@ -171,9 +168,9 @@ def downsample(images: Tensor, filter: Tensor) -> Tensor:
 def resample(images: Tensor, inverse: Tensor, filter: Tensor, sample: Sampler = sample) -> Tensor:
     """Geometric transform [B, 3, 3] of images [B, C, H, W] between upsampling and downsampling. Appendix B.1.
 
-    The filter of both is orthogonal. Beyond its borders an image continues as its reflection for ever, which is
-    upsampled with it, as in the authors' code: the filter is not quite symmetric, so the reflection of what was
-    upsampled would be another. Images whose matrix is the identity stay as they are.
+    The filter of both is orthogonal. Beyond its borders an image continues as its reflections, which are upsampled with
+    it, as in the authors' code: the filter is not quite symmetric, so reflections of what was upsampled would differ.
+    Images whose matrix is the identity stay as they are.
     """
     (batch, channels, height, width), device = images.shape, images.device
     fine = upsample(images.reshape(-1, 1, height, width), filter).unflatten(0, (batch, channels)).squeeze(2)
