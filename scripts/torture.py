@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import random
 import resource
@@ -105,7 +106,7 @@ def pictures(place: Path) -> None:
         Image.fromarray(pixels).save(place / "pictures" / f"{number:02d}.png")
 
 
-STREAMED = ("dataset=folder", "dataset.path=../pictures", "engine.memory=0", "engine.workers=2")
+STREAMED = ("dataset=folder", "dataset.path=pictures", "engine.memory=0", "engine.workers=2")
 SCENARIOS = (
     Scenario("default", (), ("run KILL", "run TERM", "run INT", "run HUP"), 28),
     Scenario(
@@ -189,7 +190,7 @@ class Process:
         found: int | None = self.own.poll()
         return found
 
-    def said(self) -> str:
+    def errors_told(self) -> str:
         """What it has written to standard error."""
         if not self.fresh:
             return str(self.own.err)
@@ -326,14 +327,14 @@ class Chain:
         self.at: dict[Path, int] = {}
 
     def play(self, seconds: float, kills: int, disk: Disk | None) -> int:
-        """Hit it at most so often, at moments of a life of so many seconds; returns how often."""
+        """Hit it at most so often, at moments of a life of these seconds; returns how often."""
         hits = 0
         for _ in range(10 * CHAIN):
             process = self._start()
             if hits < kills:
                 hits += self._one(process, self.rng.uniform(0, seconds), disk)
             elif (code := self._end(process)) != 0:
-                self._wrong("odd", f"the last start ended with {code}: {process.said()[-300:]}")
+                self._wrong("odd", f"the last start ended with {code}: {process.errors_told()[-300:]}")
                 break
             if done(self.runs):
                 break
@@ -356,8 +357,8 @@ class Chain:
         tally = self.report.of(self.scenario, self.hit)
         tally.kills += struck
         tally.slowest = max(tally.slowest, time.monotonic() - began if struck else 0.0)
-        if code not in (expected(self.hit) if struck else {0}) or _traceback(process.said()):
-            self._wrong("odd", f"exit code {code}: {process.said()[-300:]}")
+        if code not in (expected(self.hit) if struck else {0}) or _traceback(process.errors_told()):
+            self._wrong("odd", f"exit code {code}: {process.errors_told()[-300:]}")
         self._check_kept()
         return struck
 
@@ -395,19 +396,17 @@ class Chain:
         self.report.wrong.append(f"{self.scenario.name}, {self.hit}: {what}")
 
 
-def _traceback(said: str) -> bool:
+def _traceback(told: str) -> bool:
     """Whether this tells of a bug. A Ctrl-C before ganrun is imported is Python's."""
-    return "Traceback" in said and "KeyboardInterrupt" not in said
+    return "Traceback" in told and "KeyboardInterrupt" not in told
 
 
 def torture(scenario: Scenario, kills: int, rng: random.Random, nursery: Nursery, place: Path, report: Report) -> None:
-    """Hit runs of this scenario until there were so many kills."""
+    """Hit runs of this scenario until it had its number of kills."""
     place.mkdir(parents=True)
     disk = Disk(place) if "disk FULL" in scenario.hits else None
     try:
         scenario.prepare(place)
-        (place / "here").mkdir()
-        shutil.rmtree(place / "here")
         seconds = _whole(scenario, nursery, place)
         hits = 0
         while hits < kills:
@@ -424,7 +423,7 @@ def _whole(scenario: Scenario, nursery: Nursery, place: Path) -> float:
     process = Process(nursery, command(scenario, "whole", runs), place, fresh=scenario.name == "sweep")
     code = process.wait(10 * PATIENCE)
     if code:
-        raise SystemExit(f"{scenario.name}: the run without a hit ended with {code}: {process.said()[-500:]}")
+        raise SystemExit(f"{scenario.name}: the run without a hit ended with {code}: {process.errors_told()[-500:]}")
     return time.monotonic() - process.began
 
 
@@ -465,6 +464,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     scenarios = [scenario for scenario in SCENARIOS if given.only in scenario.name]
     report, began = Report(), time.monotonic()
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of every restart
     with _scratch(given.folder) as scratch:
         scratch.mkdir(parents=True, exist_ok=True)
         nursery = Nursery(scratch)
@@ -472,6 +472,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for number, (scenario, kills) in enumerate(zip(scenarios, shares(given.kills, scenarios), strict=True)):
                 rng = random.Random(f"{given.seed}/{scenario.name}")
                 torture(scenario, kills, rng, nursery, scratch / str(number), report)
+                print(f"{scenario.name}: {kills} kills, {time.monotonic() - began:.0f} s so far", file=sys.stderr)
         finally:
             nursery.close()
     print("\n".join([*report.wrong, *table(report)]))

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hostile import STEPS, edited, fifo, finished, newest, resumed, rewritten
+from commands import lines_of, points_of
+from hostile import STEPS, edited, fifo, finished, newest, quiet, resumed, rewritten
+from support import composed, tiny
 
 from ganrun.config.build import Run, build
 from ganrun.config.resume import reopen
@@ -168,6 +170,36 @@ def test_a_setting_of_another_kind_is_refused(run: Path, where: tuple, value: ob
     edited(run, where, value)
     with pytest.raises(ConfigError):
         resumed(run, "steps=5")
+
+
+def test_a_run_that_was_killed_before_its_summary_is_completed(run: Path) -> None:
+    """What comes after the last checkpoint: the final metrics in the event file, and summary.json."""
+    before, points = json.loads((run / "summary.json").read_text()), points_of(run)
+    (run / "summary.json").unlink()
+    assert resumed(run) == 0
+    after = json.loads((run / "summary.json").read_text())
+    del before["final"]["speed/images_per_second"]
+    assert after == before and points_of(run) == points
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_records_each_step_once(run: Path) -> None:
+    before, points = lines_of(run), points_of(run)
+    for path in (run / "checkpoints").iterdir():
+        path.unlink()
+    (run / "summary.json").unlink()
+    assert resumed(run) == 0
+    assert lines_of(run) == before and points_of(run) == points
+
+
+def test_an_interrupted_run_writes_no_final_metrics(tmp_path: Path) -> None:
+    session = quiet()
+    session.signals.received = 15
+    session.signals._deferred = True
+    session.signals.defer = lambda: None
+    run = tmp_path / "run"
+    assert session.start(composed(*tiny("steps=4")), run, overrides=[]) == 143
+    assert not [tag for tag in points_of(run) if tag.startswith("final/")]
+    assert resumed(run) == 0 and [tag for tag in points_of(run) if tag.startswith("final/")]
 
 
 def test_what_is_only_told_or_only_shown_is_written_anew(run: Path) -> None:

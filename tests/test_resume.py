@@ -7,9 +7,12 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
 import yaml
 from commands import TINY, Nursery, Started, checkpoints, config, lines_of, points_of, refusal, same_state
+from PIL import Image
 
 from ganrun.version import __version__
 
@@ -104,6 +107,28 @@ def test_killed_outright_it_goes_on_from_the_last_checkpoint(nursery: Nursery, s
     process.send(signal.SIGKILL)
     assert process.wait().code == -signal.SIGKILL
     goes_on_as_if_nothing_had_happened(nursery, tmp_path / "run")
+
+
+def test_a_run_that_waits_for_data_is_saved_when_it_is_told_to_end(nursery: Nursery, start, tmp_path: Path):
+    """A disk that does not answer: the workers are stopped, and the signal comes while the run waits for them."""
+    (tmp_path / "pictures").mkdir()
+    for number in range(8):
+        pixels = np.random.default_rng(number).integers(0, 256, (16, 16), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{number}.png")
+    process = start("dataset=folder", "dataset.path=pictures", "engine.memory=0", "engine.workers=1")
+    process.until(lambda: (tmp_path / "run" / "metrics.jsonl").exists())
+    workers = psutil.Process(process.pid).children()
+    for worker in workers:
+        worker.send_signal(signal.SIGSTOP)
+    time.sleep(0.5)
+    asked = time.monotonic()
+    process.send(signal.SIGTERM)
+    ended = process.wait()
+    assert ended.code == 143 and time.monotonic() - asked < 10, ended
+    assert f"interrupted by SIGTERM at step {reached(tmp_path / 'run'):,}" in ended.out
+    assert not any(worker.is_running() for worker in workers)
+    shown = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+    assert reached(tmp_path / "run") >= shown  # the step reached, not only the last that was due
 
 
 def test_killed_between_two_logs_it_records_what_it_would_have_without(nursery: Nursery, start, tmp_path: Path):

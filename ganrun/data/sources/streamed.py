@@ -161,7 +161,7 @@ class Ahead:
         return list(getattr(self._chunks, "_workers", ()))
 
     def take(self, seconds: float) -> Rows | str | None:
-        """The next list, or why it cannot be read; None when there is none within so many seconds.
+        """The next list, or why it cannot be read; None when none comes within these seconds.
 
         Raises EnvironmentFailed when a worker died.
         """
