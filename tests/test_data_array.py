@@ -324,6 +324,14 @@ def test_damaged_archives(tmp_path):
     assert len(build(path)) == 6
 
 
+def test_a_file_that_is_cut_while_it_is_read_does_not_kill_the_process(tmp_path):
+    dataset = build(saved(tmp_path, images(6, 3, 64, 64)))
+    with (tmp_path / "x.npy").open("r+b") as file:
+        file.truncate(100)
+    with pytest.raises(ConfigError, match=r"x\.npy: cut to 100 of 73,856 bytes while it is read"):
+        dataset.image(5)
+
+
 def test_resident_and_streamed_arrays_agree(tmp_path):
     dataset = build(pack(tmp_path, images=UNITS, labels=np.arange(6) % 2), resolution=8)
     first, second = (open_source(dataset, seed=1, device=torch.device("cpu"), workers=1, memory=m) for m in (1.0, 0.0))

@@ -77,7 +77,7 @@ def test_what_is_no_file_of_labels(text, found, tmp_path):
     some(tmp_path, size=(16, 16))
     (tmp_path / "dataset.json").write_text(text, errors="surrogateescape")
     line = refusal(tmp_path)
-    assert line.startswith("dataset.labels: ") and found in line and "Try: dataset.labels=false" in line
+    assert line.startswith("dataset.labels: ") and found in line and "or dataset.labels=false" in line
     assert len(build(tmp_path, labels=False)) == 3
 
 
@@ -114,7 +114,7 @@ def test_tables_of_labels(text, classes, tmp_path):
 def test_tables_that_are_none(text, found, tmp_path):
     some(tmp_path, size=(16, 16))
     (tmp_path / "labels.csv").write_text(text)
-    assert found in refusal(tmp_path) and "Try: dataset.labels=false" in refusal(tmp_path)
+    assert found in refusal(tmp_path) and "or dataset.labels=false" in refusal(tmp_path)
 
 
 # ---- archives

@@ -11,7 +11,7 @@ from torch import Tensor
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.base import Dataset
 from ganrun.data.readers.arrays import open_arrays
-from ganrun.data.readers.regular import printable
+from ganrun.data.readers.regular import MappedFile, printable
 from ganrun.data.transforms.classes import ClassSelection, select_classes
 from ganrun.data.transforms.labels import encode_labels, is_one_hot
 from ganrun.data.transforms.resize import check_fit, check_shape, to_shape
@@ -46,6 +46,7 @@ class Array(Dataset):
         check_fit(fit)
         values, raw_labels, notes = open_arrays(path, images, labels)
         where = printable(str(path))
+        self._file = MappedFile(str(path))
         self._values = channels_first(values, layout, channels, where)  # [N, C, H, W], any dtype
         self._ends = choose_range(values.dtype, measure(self._values, where), range)
         numbers, names = (None, ()) if raw_labels is None else encode_labels(raw_labels, len(values))
@@ -67,6 +68,7 @@ class Array(Dataset):
         return len(self._values) if self._rows is None else len(self._rows)
 
     def image(self, index: int) -> Tensor:
+        self._file.check()
         row = index if self._rows is None else int(self._rows[index])
         return self._converted(self._values[row : row + 1])[0]
 

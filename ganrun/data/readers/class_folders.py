@@ -19,7 +19,7 @@ def class_folders(found: Listing, required: bool) -> list[str]:
     if not names:
         if required:
             files = f"{len(found.names)} files and no class folders"
-            remedy = ".labels=null, with a model that needs no labels"
+            remedy = "a model that needs no labels, and .labels=null"
             raise ConfigError(".labels", files, "a folder for each class, dataset.json or labels.csv", remedy)
         return []
     if "" in groups:

@@ -18,7 +18,7 @@ from ganrun.data.readers.listing import some
 from ganrun.data.readers.regular import open_regular, printable, reason
 
 JSON, TABLE = "dataset.json", "labels.csv"
-REMEDY = ".labels=false, or another name for that file"
+REMEDY = "another name for that file, or .labels=false"
 FILES = ("file", "filename", "file_name", "name", "image", "path", "id")  # usual titles of columns
 LABELS = ("label", "labels", "class", "target", "category")
 

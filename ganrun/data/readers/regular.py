@@ -33,6 +33,24 @@ def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
     return os.fdopen(descriptor, "rb")
 
 
+class MappedFile:
+    """A file whose content is mapped into memory: to read beyond an end that was cut off kills the process."""
+
+    def __init__(self, path: str | os.PathLike[str]):
+        found = os.stat(path)
+        self.path, self._identity, self._size = path, (found.st_dev, found.st_ino), found.st_size
+
+    def check(self) -> None:
+        """Raises ConfigError when the file has become shorter. One that was deleted or replaced stays readable."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return
+        if (found.st_dev, found.st_ino) == self._identity and found.st_size < self._size:
+            text = f"cut to {found.st_size:,} of {self._size:,} bytes while it is read"
+            raise ConfigError(printable(self.path), text, "a whole file", "putting it back as it was")
+
+
 def read_regular(path: str | os.PathLike[str]) -> bytes:
     """The content of a file. Raises OSError as `open_regular` does."""
     with open_regular(path) as file:

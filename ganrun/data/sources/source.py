@@ -33,7 +33,6 @@ class Source(ABC):
         self.dataset, self.seed, self.device, self.rank = dataset, seed, device, rank
         self._order = Order(count=len(dataset), seed=seed, device=self._order_device(), stream=stream)
         self._seen = 0
-        dataset.fingerprint()  # while its files are there
         self._open()
 
     def _open(self) -> None:

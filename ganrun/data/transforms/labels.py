@@ -21,7 +21,7 @@ def encode_labels(raw: np.ndarray, images: int) -> tuple[Tensor, tuple[str, ...]
     elif is_one_hot(raw, images):
         raw = raw.argmax(1)
     if raw.shape != (images,):
-        remedy = ".labels=false, or the labels of these images"
+        remedy = "the labels of these images, or .labels=false"
         if raw.ndim == 2 and len(raw) == images:
             remedy = "numpy.argmax(labels, axis=1), and saving that"
         raise ConfigError(WHERE, f"labels of shape {raw.shape} for {images} images", f"({images},)", remedy)
