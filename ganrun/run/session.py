@@ -28,7 +28,7 @@ from ganrun.machine import keep_big_blocks
 from ganrun.record.atomic import write_atomically
 from ganrun.record.checkpoint import Checkpoints
 from ganrun.record.folder import RunFolder
-from ganrun.record.progress import Display, shown, summary
+from ganrun.record.progress import Display, command, shown, summary
 from ganrun.record.recorder import Recorder
 from ganrun.run.callbacks import Checkpointing, Grids, Record
 from ganrun.run.hyperparameters import hyperparameters
@@ -92,7 +92,7 @@ class Session:
 
     def _already(self, path: Path, step: int) -> int:
         """There is nothing to do: say what would be."""
-        more = f"ganrun resume {shown(path)} steps={2 * step}"
+        more = f"{command('ganrun')} resume {shown(path)} steps={2 * step}"
         say(self.console, f"{shown(path)} has all its steps already: it is at step {step:,}. To go on: {more}")
         return 0
 
