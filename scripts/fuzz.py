@@ -41,24 +41,29 @@ ERROR = "ganrun: error: "
 FORM = re.compile(r".+?: .+, expected .+\. Try: .+|.+\. Try: .+ \(rule C\d+\)|.+ \(rule C\d+\), expected .+")
 ASSIGNED = re.compile(r"[~+]*[a-z_][\w./@]*=")
 
-TEXTS = ("", " ", "it's", 'say "x"', "a b", "photos (1)", "{x}", "[", "]", "a,b", "a:b", "$HOME", "${steps}", "${nope}",
-         "${oc.env:HOME}", "`id`", "$(id)", "a;b", "a|b", "a&b", "<x>", "*", "?", "~", "~/x", "#a", "!", "\\", "\\\\'",
-         "a=b", "%s", "\n", "\t", "é", "\udcff", "\x1b[31m", "null", "true", "x" * 5000, "../..", "-1", "--help", "-m",
-         "nan", "@x", "a/../b", "train", "_target_", "${", "}", "'", '"', "\"'", "0x10", "1_000", "1e", "%")  # fmt: skip
-NUMBERS = ("0", "-1", "1", "2", "3", "1.5", "-0.0", "1e-30", "1e30", "1e400", "-1e400", "nan", "inf", "-inf", "10", "17",
-           "1000000", "1000000000", "10000000000000000000", str(10**30), "9" * 4500, "0.5", "0.999", "1e-4")  # fmt: skip
-SHAPES = ("null", "true", "false", "[]", "{}", "[1]", "[1,2]", "[0.5,0.5]", "[0,1,2]", "[null]", "[[]]", "[a,b]", "{a:1}",
-          "{_target_:os.system}", "{_target_:ganrun.core.schedule.Linear,start:1,end:0,steps:5}", "1,2", "range(1,3)",
-          "choice(1,2)", "interval(0,1)", "glob(*)", "[" * 60 + "]" * 60, "[1," * 3 + "2", "'a'", '"1"')  # fmt: skip
-PATHS = ("text.txt", "pics", "pics/0.png", "empty", "fifo", "link", "loop", "dangling", "data.npy", "cut.npy", "/dev/null",
-         "/dev/zero", "/proc/self/mem", "/root/x", "nowhere/x", "~/x", "/", ".", "fifo/x", "text.txt/x",
-         "x" * 300, "odd \udcff name")  # fmt: skip
-HYDRAS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.name", "hydra.job.chdir", "hydra.verbose",
-          "hydra.mode", "hydra.output_subdir", "hydra.searchpath", "hydra.job.num", "hydra.sweeper.params",
-          "hydra.launcher.jobs", "hydra.callbacks", "hydra/launcher", "hydra/sweeper", "hydra.job_logging", "hydra.help.app_name")  # fmt: skip
-WORDS = ("--cfg", "--cfg job", "--info", "--package model", "--config-dir nowhere", "--config-dir text.txt", "--config-name x",
-         "-m", "--resolve", "--run", "--hydra-help", "--version", "-c job --package nope", "--config-dir conf", "trian",
-         "=3", "==", "+", "~", "++", "-x", "--", "''", "a b=3", "steps = 10", "resume", "list", "help")  # fmt: skip
+TEXTS = ("", " ", "it's", 'say "x"', "a b", "photos (1)", "{x}", "[", "]", "a,b", "a:b", "$HOME",
+         "${steps}", "${nope}", "${oc.env:HOME}", "`id`", "$(id)", "a;b", "a|b", "a&b", "<x>", "*", "?",
+         "~", "~/x", "#a", "!", '\\', "\\\\'", "a=b", "%s", "\n", "\t", "é", "\udcff", "\x1b[31m",
+         "null", "true", "x" * 5000, "../..", "-1", "--help", "-m", "nan", "@x", "a/../b", "train",
+         "_target_", "${", "}", "'", '"', '"\'', "0x10", "1_000", "1e", "%")  # fmt: skip
+NUMBERS = ("0", "-1", "1", "2", "3", "1.5", "-0.0", "1e-30", "1e30", "1e400", "-1e400", "nan", "inf",
+           "-inf", "10", "17", "1000000", "1000000000", "10000000000000000000",
+           "1000000000000000000000000000000", "9" * 4500, "0.5", "0.999", "1e-4")  # fmt: skip
+SHAPES = ("null", "true", "false", "[]", "{}", "[1]", "[1,2]", "[0.5,0.5]", "[0,1,2]", "[null]", "[[]]",
+          "[a,b]", "{a:1}", "{_target_:os.system}",
+          "{_target_:ganrun.core.schedule.Linear,start:1,end:0,steps:5}", "1,2", "range(1,3)",
+          "choice(1,2)", "interval(0,1)", "glob(*)", "[" * 60 + "]" * 60, "[1,[1,[1,2", "'a'", '"1"')  # fmt: skip
+PATHS = ("text.txt", "pics", "pics/0.png", "empty", "fifo", "link", "loop", "dangling", "data.npy",
+         "cut.npy", "/dev/null", "/dev/zero", "/proc/self/mem", "/root/x", "nowhere/x", "~/x", "/", ".",
+         "fifo/x", "text.txt/x", "x" * 300, "odd \udcff name")  # fmt: skip
+HYDRAS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.name", "hydra.job.chdir",
+          "hydra.verbose", "hydra.mode", "hydra.output_subdir", "hydra.searchpath", "hydra.job.num",
+          "hydra.sweeper.params", "hydra.launcher.jobs", "hydra.callbacks", "hydra/launcher",
+          "hydra/sweeper", "hydra.job_logging", "hydra.help.app_name")  # fmt: skip
+WORDS = ("--cfg", "--cfg job", "--info", "--package model", "--config-dir nowhere",
+         "--config-dir text.txt", "--config-name x", "-m", "--resolve", "--run", "--hydra-help",
+         "--version", "-c job --package nope", "--config-dir conf", "trian", "=3", "==", "+", "~", "++",
+         "-x", "--", "''", "a b=3", "steps = 10", "resume", "list", "help")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +106,7 @@ class Row:
 
 def settings() -> dict[str, tuple[tuple[str, ...], Any]]:
     """Every key of every file of `conf/`, with what must be chosen for it to be there and its value in that file."""
-    from omegaconf import OmegaConf
+    import yaml
 
     from ganrun.config.groups import CONF
     from ganrun.config.unknown import flat
@@ -111,7 +116,7 @@ def settings() -> dict[str, tuple[tuple[str, ...], Any]]:
         group = path.parent.relative_to(CONF).as_posix()
         if group.startswith(("hydra", "experiment")) or "@package _global_" in path.read_text(encoding="utf-8"):
             continue
-        node: Any = OmegaConf.to_container(OmegaConf.load(path))
+        node: Any = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
         chosen = () if group == "." else (f"tricks=[{path.stem}]",) if group == "tricks" else (f"{group}={path.stem}",)
         prefix = "" if group == "." else f"{group}."
         node = {key: value for key, value in node.items() if key not in ("defaults", "hydra")}
@@ -195,8 +200,9 @@ class Drawer:
 
     def _key(self, random: Random) -> list[str]:
         chosen, key, _ = self._chosen(random)
-        wrong = random.choice([key[:-1], f"{key}x", key.rpartition(".")[0] or "x", key.rpartition(".")[2], key.upper(),
-                               f"{key}.a", f"{key}[0]", f".{key}", f"{key}.", key.replace(".", "/"), f"{key}@x"])  # fmt: skip
+        place, _, last = key.rpartition(".")
+        wrong = random.choice([key[:-1], f"{key}x", place or "x", last, key.upper(), f"{key}.a", f"{key}[0]", f".{key}",
+                               f"{key}.", key.replace(".", "/"), f"{key}@x"])  # fmt: skip
         return [*chosen, f"{wrong}={random.choice(NUMBERS[:12])}"]
 
     def _hydra(self, random: Random) -> list[str]:
@@ -212,8 +218,9 @@ class Drawer:
         key = random.choice(places)
         chosen, _ = self.settings[key]
         targets = [str(self.settings[place][1]) for place in places]
-        odd = ["os.system", "ganrun.core.trick.Trick", "ganrun.core.loss.Loss", "ganrun.core.game.Game", "torch.optim.Optimizer",
-               "torch.optim.SGD", "torch.optim.SparseAdam", "ganrun", "", "null", "3", "[a]", "ganrun.nope.X", "a..b"]  # fmt: skip
+        bases = ["core.trick.Trick", "core.loss.Loss", "core.game.Game", "nope.X"]
+        torchs = [f"torch.optim.{name}" for name in ("Optimizer", "SGD", "SparseAdam")]
+        odd = [*(f"ganrun.{base}" for base in bases), *torchs, "os.system", "ganrun", "", "null", "3", "[a]", "a..b"]
         return [*chosen, f"{key.partition('@')[0]}={random.choice([*targets, *odd])}"]
 
 
@@ -351,8 +358,8 @@ def unreadable(remedy: str) -> Iterator[str]:
     except ValueError as error:
         yield f"a remedy that the shell cannot read ({error}): {remedy[:200]}"
         return
-    for word in words:
-        if ASSIGNED.match(word) and not is_readable(word.rstrip(",;.")):
+    for word in words:  # a sentence may go on after one
+        if ASSIGNED.match(word) and not any(map(is_readable, (word, word.rstrip(",;.)")))):
             yield f"a remedy that Hydra cannot read: {word[:200]}"
 
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # The options of Hydra that take the next word as their value.
 WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p", "--cfg", "-c")
+RUN = "a run's folder"
+LONGEST = 255  # bytes of the name of a file, on any usual file system
 ERASE = "\r\x1b[2K"  # the line that the cursor is in
 Play = Callable[["DictConfig", Any, Signals], tuple[int, float | None]]
 
@@ -110,9 +112,11 @@ def _run_in(words: list[str]) -> Path:
     """The run among the arguments of `resume`: the first that is not KEY=VALUE. Raises ConfigError without one."""
     for word in words:
         path = Path(at_home(word))
-        if "=" not in word or path.is_dir():
-            return path
-    raise ConfigError("resume", "no run named", "a run's folder", "ganrun resume outputs/DATE/TIME")
+        if "=" not in word or os.path.isdir(path):
+            if max(map(len, map(os.fsencode, path.parts)), default=0) <= LONGEST:
+                return path
+            raise ConfigError("resume", "a name too long for a file", RUN, "ganrun resume outputs/DATE/TIME")
+    raise ConfigError("resume", "no run named", RUN, "ganrun resume outputs/DATE/TIME")
 
 
 def _command(arguments: list[str], signals: Signals) -> int:

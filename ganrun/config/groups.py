@@ -30,7 +30,7 @@ def at_home(text: str) -> str:
 def own_folder(name: str) -> Path:
     """A folder of the user's with configuration. Raises ConfigError where there is none."""
     folder = Path(at_home(name))
-    if not name or not folder.is_dir():
+    if not name or not os.path.isdir(folder):
         found, close = f"no folder {name}".strip(), nearest(folder.name, _folders(folder.parent))
         remedy = f"--config-dir {for_shell(str(folder.parent / close))}" if close else "leaving --config-dir out"
         raise ConfigError("--config-dir", found, "a folder that holds YAML files in groups", remedy)

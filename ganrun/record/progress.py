@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -139,11 +140,19 @@ def summary(
         ("samples", shown(grid) if grid else "none yet"),
         ("checkpoint", shown(checkpoint) if checkpoint else "none yet"),
         *([("best", shown(best))] if best else []),
-        ("curves", f"tensorboard --logdir {here}"),
-        ("resume", f"ganrun resume {here}"),
+        ("curves", f"{command('tensorboard')} --logdir {here}"),
+        ("resume", f"{command('ganrun')} resume {here}"),
     ]
     for name, text in rows:
         console.print(f"{name:<12}{text}", soft_wrap=True, highlight=False, markup=False)
+
+
+def command(name: str) -> str:
+    """A command as it can be typed: where `scripts/ganrun` started this one, no other need be on the shell's path."""
+    starter = os.environ.get("GANRUN_STARTED_BY")
+    if not starter:
+        return name
+    return shlex.quote(starter) if name == "ganrun" else shown(Path(sys.executable).with_name(name))
 
 
 def shown(path: Path) -> str:

@@ -32,7 +32,7 @@ from ganrun.record.atomic import environment, write_atomically
 from ganrun.record.checkpoint import Checkpoints
 from ganrun.record.columns import summed
 from ganrun.record.folder import RunFolder
-from ganrun.record.progress import Display, shown, summary
+from ganrun.record.progress import Display, command, shown, summary
 from ganrun.record.recorder import Recorder
 from ganrun.record.stored import record, summarised
 from ganrun.run.callbacks import Checkpointing, Grids, Record
@@ -102,7 +102,7 @@ class Session:
 
     def _already(self, path: Path, step: int) -> int:
         """There is nothing to do: say what would be."""
-        more = f"ganrun resume {shown(path)} steps={2 * step}"
+        more = f"{command('ganrun')} resume {shown(path)} steps={2 * step}"
         say(self.console, f"{shown(path)} has all its steps already: it is at step {step:,}. To go on: {more}")
         return 0
 
