@@ -178,7 +178,7 @@ def test_a_run_that_was_killed_before_its_summary_is_completed(run: Path) -> Non
     (run / "summary.json").unlink()
     assert resumed(run) == 0
     after = json.loads((run / "summary.json").read_text())
-    del before["final"]["speed/images_per_second"]
+    del before["final"]["training/images_per_second"]
     assert after == before and points_of(run) == points
 
 
