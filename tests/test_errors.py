@@ -131,8 +131,8 @@ CONFIG_ERROR = {
     # data
     "dataset=cifar10": ["CIFAR10", "Try: dataset.download=true"],
     "dataset=folder": ["dataset.path: not set"],
-    "dataset=folder dataset.path=nowhere": ["dataset.path: no folder nowhere"],
-    "dataset=array dataset.path=nowhere.npy": ["no file nowhere.npy"],
+    "dataset=folder dataset.path=nowhere": ["dataset.path: nothing is at nowhere in "],
+    "dataset=array dataset.path=nowhere.npy": ["nothing is at nowhere.npy in "],
     "model=mlp dataset=ring": ["values from -1.4", "Try: model.generator.output=linear"],
     # where to write
     "hydra.run.dir=/proc/nobody/can": ["/proc/nobody", "expected a folder that can be written"],
