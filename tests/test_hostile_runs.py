@@ -191,17 +191,6 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_records_each_step_onc
     assert lines_of(run) == before and points_of(run) == points
 
 
-def test_an_interrupted_run_writes_no_final_metrics(tmp_path: Path) -> None:
-    session = quiet()
-    session.signals.received = 15
-    session.signals._deferred = True
-    session.signals.defer = lambda: None
-    run = tmp_path / "run"
-    assert session.start(composed(*tiny("steps=4")), run, overrides=[]) == 143
-    assert not [tag for tag in points_of(run) if tag.startswith("final/")]
-    assert resumed(run) == 0 and [tag for tag in points_of(run) if tag.startswith("final/")]
-
-
 def test_what_is_only_told_or_only_shown_is_written_anew(run: Path) -> None:
     """A summary that is not whole, and event files of other names."""
     for content in ("", "{", "[1]", '{"step": "x"}'):

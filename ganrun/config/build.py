@@ -203,12 +203,8 @@ def _check_selected(tricks: Mapping[str, Any]) -> None:
     stray = [name for name, node in tricks.items() if not isinstance(node, Mapping) or "_target_" not in node]
     if stray:
         chosen = ",".join([name for name in tricks if name not in stray] + stray)
-        raise ConfigError(
-            "tricks",
-            f"settings for tricks that are not selected: {', '.join(stray)}",
-            "tricks of the list",
-            f"'tricks=[{chosen}]'",
-        )
+        found = f"settings for tricks that are not selected: {', '.join(stray)}"
+        raise ConfigError("tricks", found, "tricks of the list", f"'tricks=[{chosen}]'")
 
 
 def _make_game(settings: Mapping[str, Any], make: Maker, tricks: Mapping[str, dict[str, Trick]]) -> Game:
