@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 from commands import lines_of, points_of
-from hostile import STEPS, edited, fifo, finished, newest, quiet, resumed, rewritten
-from support import composed, tiny
+from hostile import STEPS, edited, fifo, finished, newest, resumed, rewritten
 
 from ganrun.config.build import Run, build
 from ganrun.config.resume import reopen
