@@ -150,6 +150,8 @@ class Drawer:
             ([], ["explain"], ["train"], ["--cfg", "job"], ["list"], ["resume"]), (20, 70, 4, 8, 1, 2)
         )[0]
         fitting = [word for word in TINY if not any(_replaces(other, word) for other in faulty)]
+        if command in ([], ["train"]) and len(fitting) < len(TINY):
+            command = ["explain"]  # a network of full size would train for minutes
         dropped = 0.0 if command in ([], ["train"]) else 0.1
         words = [*(word for word in fitting if random.random() >= dropped), *faulty]
         line = [*words, *command] if random.random() < 0.1 else [*command, *words]

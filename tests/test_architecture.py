@@ -49,7 +49,6 @@ BORDER = {
     "config/overrides.py": "reads what was typed with the parsers of Hydra",
     "config/compose.py": "composes with Hydra and turns its errors into one line",
     "config/gate.py": "refuses what Hydra may not instantiate before it does",
-    "config/unknown.py": "looks for a setting in the files of other choices",
     "config/yaml_files.py": "reads the files of configuration for Hydra, within bounds",
     "config/remedies.py": "composes what a setting is when it is left alone",
     "config/resume.py": "reads a run's own configuration again",

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+import yaml
 
 from ganrun.config.groups import Choices, written
 from ganrun.core.errors import ConfigError, for_shell, nearest
@@ -80,9 +79,9 @@ def _other_choices(key: str, choices: Choices) -> list[str]:
 def _has(choice: str, group: str, inner: str, choices: Choices) -> bool:
     paths = [folder / group / f"{choice}.yaml" for folder in choices.folders]
     try:
-        node = OmegaConf.load(next(path for path in reversed(paths) if path.is_file()))
-        return inner in leaves(OmegaConf.to_container(node))
-    except (OSError, OmegaConfBaseException, ValueError):
+        text = next(path for path in reversed(paths) if path.is_file()).read_text(encoding="utf-8")
+        return inner.rpartition(".")[2] in text and inner in leaves(yaml.load(text, yaml.CSafeLoader))
+    except (OSError, ValueError, yaml.YAMLError):
         return False
 
 
