@@ -120,7 +120,7 @@ class Session:
         began = time.monotonic()
         self._describe(run, folder, overrides)
         with (
-            closing(_recorder(run, folder, start.step, overrides)) as recorder,
+            closing(recorder_of(run, folder, start.step, overrides)) as recorder,
             Display(steps=run.settings["steps"], console=self.console, start=start.step) as display,
         ):
             record, grids = Record(run, recorder, display, start), Grids(run, folder, recorder)
@@ -187,7 +187,8 @@ class Session:
         write_atomically(folder.path / "summary.json", json.dumps(summarised, indent=2) + "\n")
 
 
-def _recorder(run: Run, folder: RunFolder, first: int, overrides: list[str]) -> Recorder:
+def recorder_of(run: Run, folder: RunFolder, first: int, overrides: list[str]) -> Recorder:
+    """What records this run from the step after `first` on, with its settings on the board."""
     log, players = run.settings["log"], run.engine.players
     networks = {name: list(player.networks) for name, player in players.items()}
     recorder = Recorder(
