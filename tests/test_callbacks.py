@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Sequence
 from contextlib import closing
 from copy import deepcopy
 from itertools import pairwise
@@ -14,7 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from ganrun.config.build import build
-from ganrun.core.context import Progress
+from ganrun.core.callbacks import Callback
+from ganrun.core.context import Progress, UpdateResult
 from ganrun.core.errors import ConfigError
 from ganrun.core.found import Found, parameters
 from ganrun.core.ranks import ALONE, Rank
@@ -23,7 +25,7 @@ from ganrun.record.folder import RunFolder
 from ganrun.record.progress import Display
 from ganrun.record.recorder import Recorder
 from ganrun.run.callbacks import Checkpointing, Grids, Record, on_the_board
-from ganrun.run.session import Session
+from ganrun.run.session import Session, recorder_of
 from ganrun.run.signals import Signals
 
 
@@ -53,24 +55,57 @@ def test_a_long_run_leaves_few_of_its_grids_on_the_board() -> None:
     assert on_the_board(0), "the grid of a run that ends before its first is due"
 
 
-def test_how_much_is_recorded_is_a_setting(tmp_path: Path) -> None:
+def test_how_much_is_recorded_is_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A norm for each network, points for three updates, grids in files alone; others are refused."""
-    cfg = composed(*tiny("steps=52", "log.every=13", "log.samples=1", "log.full=3", "log.gradients=networks"))
+    monkeypatch.setattr("ganrun.run.callbacks.FIRST", 2)
+    cfg = composed(*tiny("steps=6", "log.every=2", "log.samples=1", "log.full=3", "log.gradients=networks"))
     assert Session(signals=Signals(), console=Console(file=io.StringIO())).start(cfg, tmp_path, overrides=[]) == 0
     events = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0, "images": 0})
     events.Reload()
     norms = [tag for tag in events.Tags()["scalars"] if tag.startswith("weight_gradient/")]
     assert norms == ["weight_gradient/discriminator/00_discriminator", "weight_gradient/generator/00_generator"]
     for tag in (*norms, "loss/generator/total", "probability/real"):
-        assert [point.step for point in events.Scalars(tag)] == [1, 2, 3, 13, 26, 39, 52], tag
-        assert [point.step for point in events.Scalars(f"window/least/{tag}")] == [13, 26, 39, 52]
-    assert [picture.step for picture in events.Images("samples")] == [*range(1, 51), 52]
-    assert len(list((tmp_path / "samples").glob("step_*.png"))) == 52
+        assert [point.step for point in events.Scalars(tag)] == [1, 2, 3, 4, 6], tag
+        assert [point.step for point in events.Scalars(f"window/least/{tag}")] == [4, 6]
+    assert [picture.step for picture in events.Images("samples")] == [1, 2, 4, 6]
+    assert len(list((tmp_path / "samples").glob("step_*.png"))) == 6
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["final"].keys() >= {"loss/discriminator/total", "loss/generator/total"}
     for override, message in (("log.gradients=all", "layers or networks or none"), ("log.full=-1", "from 0 up")):
         with pytest.raises(ConfigError, match=message):
             composed(override)
+
+
+def test_half_a_million_steps_of_the_default_run_stay_below_150_megabytes(tmp_path: Path) -> None:
+    """Its events: 20,000 steps with points of their own, a window for each 50 of the others, and the grids."""
+    run = build(composed("steps=500000", "engine.device=cpu", "engine.workers=0"))
+    kept = Kept()
+    loop(run, 0, 1, kept)
+    folder = RunFolder.create(tmp_path / "run")
+    with closing(folder), closing(recorder_of(run, folder, None, [])) as recorder:
+        display = Display(steps=500000, console=Console(file=io.StringIO()))
+        record, grids = Record(run, recorder, display, Progress()), Grids(run, folder, recorder)
+        recorder.full, sizes = 100, []
+        for step in range(1, 1101):
+            record.after_step(Progress(step, 64 * step), kept.results, last=False)
+            if step in (50, 100, 1100):
+                sizes.append(sum(path.stat().st_size for path in folder.path.glob("events*")))
+        grids.write(1100)
+        picture = sum(path.stat().st_size for path in folder.samples.glob("*"))
+    log = run.settings["log"]
+    each, window = (sizes[1] - sizes[0]) / 50, (sizes[2] - sizes[1]) / 20
+    pictures = picture * sum(map(on_the_board, range(1, 500000 // log["samples"] + 1)))
+    total = log["full"] * each + (500000 - log["full"]) / log["every"] * window + pictures
+    assert each > 500 and window > each and total < 150e6
+
+
+class Kept(Callback):
+    """Keeps what the last step measured."""
+
+    name = "kept"
+
+    def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
+        self.results = results
 
 
 def test_a_search_is_made_once_and_a_copy_makes_its_own() -> None:

@@ -159,6 +159,16 @@ def test_the_custom_scalars_page_opens_on_what_matters_and_every_chart_finds_its
     assert set(found["tag_to_events"]) == {f"loss/discriminator/{term}" for term in ("adversarial", "gp", "total")}
 
 
+@pytest.mark.slow
+def test_a_script_measures_how_large_event_files_get_and_how_soon_they_show(tmp_path):
+    script, tiny = Path(__file__).parents[1] / "scripts" / "board.py", ["model.generator.width=4", "batch=4"]
+    command = [sys.executable, script, tmp_path / "run", *tiny, "log.full=100", "--steps", "400"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    size, shown = done.stdout.splitlines()
+    assert size.endswith(" MB for 400 steps") and "all of the run after" in shown
+
+
 def test_pictures_and_the_configuration_are_there(server):
     pictures = server.get("plugin/images/images", run="a", tag="samples", sample="0")
     assert pictures[-1]["step"] == STEPS

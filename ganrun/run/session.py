@@ -129,7 +129,7 @@ class Session:
         self._describe(run, folder, overrides)
         self._tell(run)
         with (
-            closing(_recorder(run, folder, None if states is None else start.step, overrides)) as recorder,
+            closing(recorder_of(run, folder, None if states is None else start.step, overrides)) as recorder,
             Display(steps=run.settings["steps"], console=self.console, start=start.step) as display,
         ):
             recording, grids = Record(run, recorder, display, start), Grids(run, folder, recorder)
@@ -213,8 +213,8 @@ class Session:
             write_atomically(folder.summary, json.dumps(summarised, indent=2) + "\n")
 
 
-def _recorder(run: Run, folder: RunFolder, done: int | None, overrides: list[str]) -> Recorder:
-    """`done` are the steps that a resumed run has; what was recorded after them is dropped. None: a new run."""
+def recorder_of(run: Run, folder: RunFolder, done: int | None, overrides: list[str]) -> Recorder:
+    """What records a run. `done` are the steps of a resumed one: what it recorded later is dropped. None: a new run."""
     log, players = run.settings["log"], run.engine.players
     networks = {name: list(player.networks) for name, player in players.items()}
     recorder = Recorder(
