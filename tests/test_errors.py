@@ -102,7 +102,7 @@ CONFIG_ERROR = {
     "name=null": ["name: None, expected a name"],
     "objective=[1]": ["objective: [1]"],
     "plugins=nope": ["plugins: 'nope', expected a list", "Try: 'plugins=[nope]'"],
-    "plugins=[no_such_module]": ["'no_such_module' cannot be imported", "PYTHONPATH"],
+    "plugins=[no_such_module]": ["no_such_module cannot be imported", "PYTHONPATH"],
     # parts that do not fit
     "model.generator.norm=foo": ["expected one of batch, instance, layer, group, none"],
     "model.generator.width=abc": ["model.generator.width: 'abc', expected a whole number"],

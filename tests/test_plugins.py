@@ -68,7 +68,7 @@ def test_mistakes_with_parts_of_ones_own(nursery: Nursery, place: Path):
     assert "Try: 'tricks=[ema,my_trick]'" in line(*own, "plugins=[my_package]", "tricks.my_trick.by=1")
     assert "Try: tricks.my_trick.by=" in line(*USE, "tricks.my_trick.bye=1")
     assert "tricks.my_trick.by: 'x', expected a number" in line(*USE, "tricks.my_trick.by=x")
-    assert "Try: plugins=[my_package]" in line(*own, "tricks=[my_trick]")
+    assert "Try: 'plugins=[my_package]'" in line(*own, "tricks=[my_trick]")
     assert "there is no my_trick" in line("tricks=[my_trick]")
     (place / "my_package" / "shifts.py").write_text("class Shift: pass\n")
     assert "Shift" in line(*USE)

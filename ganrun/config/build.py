@@ -130,7 +130,7 @@ def load_plugins(plugins: list[str]) -> None:
         try:
             importlib.import_module(name)
         except (ImportError, SyntaxError) as error:
-            found = f"{name!r} cannot be imported ({error})"
+            found = f"{name} cannot be imported ({error})"
             raise ConfigError("plugins", found, "a module", f"PYTHONPATH=folder that holds {name}") from error
 
 

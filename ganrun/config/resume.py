@@ -89,7 +89,7 @@ def _apply(cfg: DictConfig, overrides: list[str]) -> None:
             raise no_such_setting(key, str(override.input_line), known)
         if override.is_delete() or override.is_sweep_override():
             raise ConfigError(
-                str(override.input_line), "a change of the run's shape", "one value for each key", f"{key}=VALUE"
+                str(override.input_line), "a key taken out, or several values", "one value for each key", f"{key}=VALUE"
             )
         if OmegaConf.is_dict(OmegaConf.select(cfg, key)) and not below(key, WARNED):
             raise ConfigError(

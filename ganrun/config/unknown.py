@@ -17,7 +17,6 @@ def no_such_setting(key: str, line: str, known: Sequence[str], choices: Choices 
     """The refusal of a key, typed as `line`: what its place has, and the same value where it belongs."""
     equals, value = line.partition("=")[1:]
     found = "there is no such setting"
-    choices = choices or Choices()
     beside = _beside(key, known)
     expected = f"one of {', '.join(beside)}" if beside else "one of those that there are"
 
@@ -26,11 +25,11 @@ def no_such_setting(key: str, line: str, known: Sequence[str], choices: Choices 
 
     if same := _same_name(key, known):
         return ConfigError(key, found, expected, " ".join(map(with_value, same)))
-    if others := _other_choices(key, choices):
+    if choices is not None and (others := _other_choices(key, choices)):
         group = key.partition(".")[0]
         remedy = " or ".join(f"{group}={choice} {with_value(key)}" for choice in others)
         return ConfigError(key, f"{found} with this {group}", expected, remedy)
-    close = nearest(key, [*known, *choices.groups])
+    close = nearest(key, [*known, *(choices.groups if choices else ())])
     return ConfigError(key, found, expected, with_value(close) if close else "ganrun --cfg job, which lists all")
 
 
