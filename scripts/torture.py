@@ -118,9 +118,8 @@ SCENARIOS = (
     ),
     Scenario(
         "tricks with state",
-        ("tricks=[ema,replay,lecam,historical_averaging,checkpoint_swap,instance_noise,noisy_labels,throttle]",
-         "tricks.replay.size=16", "tricks.checkpoint_swap.interval=5", "tricks.checkpoint_swap.p=0.5",
-         "tricks.throttle.interval=6"),
+        ("tricks=[ema,replay,lecam,historical_averaging,checkpoint_swap,instance_noise,noisy_labels]",
+         "tricks.replay.size=16", "tricks.checkpoint_swap.interval=5", "tricks.checkpoint_swap.p=0.5"),
         ("run KILL", "run TERM", "run INT"),
         16,
     ),
