@@ -52,7 +52,7 @@ def test_the_default_run_trains_saves_and_samples(device: str, tmp_path: Path) -
     assert {p.device.type for p in net.generator.parameters()} == {device}
     samples = net.sample(16, seed=1)
     assert samples.device.type == "cpu" and torch.isfinite(samples).all() and samples.abs().max() <= 1
-    assert torch.equal(samples, net.sample(16, seed=1)), "the same for the same seed"
+    torch.testing.assert_close(samples, net.sample(16, seed=1), rtol=0, atol=0 if device == "cpu" else 1e-4)
 
 
 @everywhere
