@@ -112,6 +112,14 @@ def test_layers_gather_their_parameters_in_depth_order() -> None:
     assert all(name.startswith(f"gradient/discriminator/{layer}") for layer, of in layers.items() for name in of)
 
 
+def test_a_layer_has_the_norm_of_its_reparametrised_weight() -> None:
+    """Gain and direction of weight norm, beside the bias: one layer."""
+    net = torch.nn.Sequential(torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(2, 2)), torch.nn.Linear(2, 1))
+    player = Player({"generator": net}, torch.optim.SGD(net.parameters(), lr=0.1), Constant(value=0.1))
+    layers = player.layers("generator")
+    assert {layer: len(names) for layer, names in layers.items()} == {"0": 3, "1": 2}
+
+
 def test_parameters_frozen_on_purpose_stay_frozen() -> None:
     run = built()
     net = pair_in(run).generator

@@ -93,10 +93,15 @@ class Player:
         self.gradients = gradients
 
     def layers(self, player: str) -> dict[str, list[str]]:
-        """Layer -> the names, among `norms`, of its parameters; in depth order."""
+        """Layer -> the names, among `norms`, of its parameters; in depth order.
+
+        What a reparametrised weight is made of belongs to the layer that has the weight.
+        """
         layers: dict[str, list[str]] = {}
         for name in self.names:
-            layers.setdefault(name.rpartition(".")[0] or name, []).append(f"gradient/{player}/{name}")
+            owner, made, _ = name.partition(".parametrizations.")
+            layer = owner if made else name.rpartition(".")[0] or name
+            layers.setdefault(layer, []).append(f"gradient/{player}/{name}")
         return layers
 
     def norms(self, player: str) -> Metrics:
