@@ -126,6 +126,15 @@ def settings() -> dict[str, tuple[tuple[str, ...], Any]]:
     return found
 
 
+def models() -> Iterator[tuple[str, str]]:
+    """Every experiment with the model that it chooses."""
+    from ganrun.config.groups import CONF
+
+    for path in sorted((CONF / "experiment").glob("*.yaml")):
+        if found := re.search(r"override /model: (\w+)", path.read_text(encoding="utf-8")):
+            yield path.stem, found[1]
+
+
 class Drawer:
     """Draws command lines; a draw follows from the seed and its number."""
 
@@ -134,6 +143,7 @@ class Drawer:
 
         self.seed, self.settings, self.choices = seed, settings(), Choices()
         self.keys, self.groups = sorted(self.settings), sorted(self.choices.groups)
+        self.models = dict(models())
         self.kinds: dict[str, Callable[[Random], list[str]]] = {
             "number": lambda r: self._set(r, NUMBERS), "text": lambda r: self._set(r, TEXTS),
             "quoted text": lambda r: self._set(r, [_quoted(text) for text in TEXTS]),
@@ -153,10 +163,17 @@ class Drawer:
         if command in ([], ["train"]) and len(fitting) < len(TINY):
             command = ["explain"]  # a network of full size would train for minutes
         dropped = 0.0 if command in ([], ["train"]) else 0.1
-        words = [*(word for word in fitting if random.random() >= dropped), *faulty]
+        words = [*(word for word in fitting if random.random() >= dropped), *self._narrow(faulty), *faulty]
         line = [*words, *command] if random.random() < 0.1 else [*command, *words]
         return Draw(number=number, kind=" + ".join(kinds) if len(kinds) == 1 else "two faults", arguments=tuple(line),
                     faults=len(kinds))  # fmt: skip
+
+    def _narrow(self, faulty: Sequence[str]) -> list[str]:
+        """Settings that make the networks of a model that is chosen here small: of full size some build for minutes."""
+        chosen = dict(word.split("=", 1) for word in faulty if "=" in word)
+        model = chosen.get("model") or self.models.get(chosen.get("experiment", ""), "")
+        keys = [f"model.{role}.width" for role in ("generator", "discriminator")]
+        return [f"{key}=16" for key in keys if f"{key}@{model}" in self.settings and key not in chosen]
 
     def _chosen(self, random: Random) -> tuple[list[str], str, Any]:
         name = random.choice(self.keys)

@@ -13,7 +13,7 @@ from ganrun.core.engine import Player
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.game import Game
-from ganrun.core.schedule import Constant, Product, Schedule, at, is_scheduled, schedule
+from ganrun.core.schedule import Constant, Product, Schedule, at, is_scheduled
 from ganrun.core.traits import Traits, facts
 from ganrun.machine import spare_compiler
 
@@ -31,7 +31,7 @@ class Momentum:
 def make_players(settings: Mapping[str, Any], make: Maker, game: Game) -> dict[str, Player]:
     """Every player of the game. It has its own settings below `optim`, or those of its role."""
     optim = settings["optim"]
-    decay = schedule(make(optim["decay"], "optim.decay", (Schedule,)))
+    decay = _rate(optim["decay"], "optim.decay", make)
     places = {player: player if player in optim else role for player, role in game.players.items()}
     return {
         player: _player(optim[place], f"optim.{place}", make, game, player, decay) for player, place in places.items()
@@ -43,7 +43,7 @@ def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player
 
     Any other number of the optimiser may be a schedule too, such as one of Adam's betas.
     """
-    rate = Product(_rate(node, where, make), decay)
+    rate = Product(_rate(node["lr"], f"{where}.lr", make), decay)
     networks = game.networks(player)
     extra: dict[str, Any] = {"params": [p for net in networks.values() for p in net.parameters()]}
     kind = make.kind(torch.optim.Optimizer, node, where)
@@ -60,12 +60,13 @@ def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player
     return Player(networks, optimizer, rate, numbers)
 
 
-def _rate(node: Mapping[str, Any], where: str, make: Maker) -> Schedule:
-    given = make(node["lr"], f"{where}.lr", (Schedule,))
+def _rate(value: Any, where: str, make: Maker) -> Schedule:
+    """The schedule that a number or a node stands for. Raises ConfigError for what falls below 0, or is neither."""
+    given = make(value, where, (Schedule,))
     is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
     rate = Constant(value=given) if is_number else given
     if not isinstance(rate, Schedule) or rate.final < 0:
-        raise ConfigError(f"{where}.lr", str(node["lr"]), "a number from 0 up, or a schedule that stays there")
+        raise ConfigError(where, str(value), "a number from 0 up, or a schedule that stays there")
     return rate
 
 
