@@ -10,10 +10,12 @@ from typing import Any
 import hydra._internal.hydra as loaders
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
+from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -38,13 +40,36 @@ class GatedLoader(ConfigLoaderImpl):
     configuration, and configures logging from it.
     """
 
+    _composed: tuple[Any, DictConfig] | None = None  # what Hydra asks for first, to read `hydra.mode` in it
+
     def load_configuration(
-        self, config_name: str | None, overrides: list[str], *args: Any, **kwargs: Any
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        """The composed configuration. Raises ConfigError for one that Hydra may not instantiate."""
-        cfg = super().load_configuration(config_name, overrides, *args, **kwargs)
+        """The composed configuration. Raises ConfigError for one that Hydra may not instantiate.
+
+        Hydra composes a single run twice, which takes most of the time that a refusal takes: here once.
+        """
+        key = config_name, tuple(overrides)
+        before, self._composed = self._composed, None
+        if before is not None and before[0] == key and run_mode is RunMode.RUN:
+            return before[1]
+        first = not validate_sweep_overrides and not _sweeps(overrides)
+        cfg = super().load_configuration(
+            config_name, overrides, RunMode.RUN if first else run_mode, from_shell, validate_sweep_overrides
+        )
         check_hydra(cfg, overrides)
+        self._composed = (key, cfg) if first else None
         return cfg
+
+
+def _sweeps(overrides: list[str]) -> bool:
+    """Whether one of these has several values."""
+    return any(override.is_sweep_override() for override in OverridesParser.create().parse_overrides(overrides))
 
 
 @contextmanager
