@@ -165,7 +165,9 @@ def test_growing_momentum_is_what_moves_the_weights() -> None:
 
 
 def test_a_schedule_of_the_optimiser_must_be_one() -> None:
-    with pytest.raises(ConfigError, match=r"optim\.discriminator\.momentum: Hinge\(\), expected a number"):
+    with pytest.raises(
+        ConfigError, match=r"optim\.discriminator\.momentum: ganrun\.losses\.margins\.Hinge, expected a Schedule"
+    ):
         run_of("gan", *MLP, "optim.generator.momentum._target_=ganrun.losses.margins.Hinge",
                "~optim.generator.momentum.start", "~optim.generator.momentum.end", "~optim.generator.momentum.steps",
                "~optim.generator.momentum.delay")  # fmt: skip

@@ -71,7 +71,7 @@ def test_how_much_is_recorded_is_a_setting(tmp_path: Path, monkeypatch: pytest.M
     assert len(list((tmp_path / "samples").glob("step_*.png"))) == 6
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["final"].keys() >= {"loss/discriminator/total", "loss/generator/total"}
-    for override, message in (("log.gradients=all", "layers or networks or none"), ("log.full=-1", "from 0 up")):
+    for override, message in (("log.gradients=all", "layers, networks or none"), ("log.full=-1", "from 0 up")):
         with pytest.raises(ConfigError, match=message):
             composed(override)
 

@@ -139,7 +139,7 @@ def test_numbers_that_could_mean_two_things_are_refused_with_the_likelier(values
     line = refusal(saved(tmp_path, values))
     assert line.startswith(f"dataset.range: not set, and the data are {values.dtype} values from ")
     assert f"{values.min():.6g} to {values.max():.6g} (mean {values.mean(dtype=float):.4g})" in line
-    assert line.endswith(f"Try: dataset.range={likely}")
+    assert line.endswith(f"Try: 'dataset.range={likely}'")
     assert build(tmp_path / "x.npy", range=eval(likely)).value_range().high <= 1
 
 
@@ -150,10 +150,10 @@ def test_one_value_outside_is_noticed(tmp_path):
     assert "[-1,1], but the data have values from -1 to 1.5" in refusal(tmp_path / "x.npy", range=[-1, 1])
 
 
-@pytest.mark.parametrize("wanted", [[1, 0], [0], [0, 1, 2], [0, float("nan")]])
+@pytest.mark.parametrize("wanted", [[1, 0], [0], [0, 1, 2]])
 def test_ranges_that_are_none(wanted, tmp_path):
     line = refusal(saved(tmp_path, PIXELS), range=wanted)
-    assert "expected a low and a high value" in line and line.endswith("dataset.range=[0,255]")
+    assert "expected a low and a high value" in line and line.endswith("'dataset.range=[0,255]'")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -79,7 +79,7 @@ def test_class_folders_are_labels_and_are_in_the_summary(tmp_path):
     assert build(tmp_path, labels=False).classes == () and len(build(tmp_path, labels=False)) == 5
     dogs = build(tmp_path, classes=["dog"])
     assert dogs.classes == ("dog",) and len(dogs) == 2
-    assert "Try: dataset.classes=[dog]" in refusal(tmp_path, classes=["dgo"])
+    assert "Try: 'dataset.classes=[dog]'" in refusal(tmp_path, classes=["dgo"])
 
 
 def test_hidden_files_and_folders_are_not_data(tmp_path):

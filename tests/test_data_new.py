@@ -209,7 +209,7 @@ def test_shapes_keep_classes_with_their_factors():
     rows = ((full.labels == 0) | (full.labels == 4)).nonzero().flatten()
     assert torch.equal(some.factors, full.factors[rows]) and torch.equal(some.bulk()[0], full.bulk()[0][rows])
     assert [some.caption(i) for i in range(5)] == [full.captions[row] for row in rows[:5]]
-    assert "Try: dataset.classes=[triangle]" in refusal("shapes", classes=["triangel"])
+    assert "Try: 'dataset.classes=[triangle]'" in refusal("shapes", classes=["triangel"])
 
 
 @pytest.mark.parametrize(

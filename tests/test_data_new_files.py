@@ -114,7 +114,7 @@ def test_lsun_keeps_classes_and_splits(lsun, tmp_path):
     assert build("lsun", root=root, split="val").classes == ("tower",)
     assert build("lsun", root=root, split="test").labels is None and len(build("lsun", root=root, split="test")) == 6
     assert "these data have no labels" in refusal("lsun", root=root, split="test", classes=["tower"])
-    assert refusal("lsun", root=root, classes=["church"]).endswith("Try: dataset.classes=[church_outdoor]")
+    assert refusal("lsun", root=root, classes=["church"]).endswith("Try: 'dataset.classes=[church_outdoor]'")
     assert "kitchen_train_lmdb" in refusal("lsun", root=root, classes=["kitchen"])
     assert "expected train, val, test" in refusal("lsun", root=root, split="training")
 

@@ -337,7 +337,7 @@ def test_classes_by_name_or_number(tmp_path):
     assert by_name.fingerprint() == by_number.fingerprint()
     assert build("cifar10", root=root, classes="automobile").fingerprint() == by_name.fingerprint()
     assert "no class 'automobil'" in refusal("cifar10", root=root, classes=["automobil"])
-    assert refusal("cifar10", root=root, classes=["automobil"]).endswith("Try: dataset.classes=[automobile]")
+    assert refusal("cifar10", root=root, classes=["automobil"]).endswith("Try: 'dataset.classes=[automobile]'")
     assert "no class 99" in refusal("cifar10", root=root, classes=[99])
 
 

@@ -146,7 +146,7 @@ def test_folders_that_use_little_of_their_range_are_refused_with_a_range_that_wo
         Image.fromarray(values(grey)).save(tmp_path / f"{i}.png")
     line = refusal(tmp_path)
     assert line.startswith("dataset.range: not set, and the images are uint")
-    assert line.endswith(f"Try: dataset.range=[{offered[0]},{offered[1]}]")
+    assert line.endswith(f"Try: 'dataset.range=[{offered[0]},{offered[1]}]'")
     folder = build(tmp_path, range=offered)
     low, high, _ = folder.value_range()
     found = folder.bulk()[0]
@@ -181,7 +181,7 @@ def test_portable_maps_and_float_files(tmp_path):
     (tmp_path / "f").mkdir()
     grey = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
     Image.fromarray(grey).save(tmp_path / "f" / "a.tif")
-    assert refusal(tmp_path / "f").endswith("Try: dataset.range=[0,1]")
+    assert refusal(tmp_path / "f").endswith("Try: 'dataset.range=[0,1]'")
     assert torch.equal(build(tmp_path / "f", range=[0, 1]).image(0).flatten(), torch.arange(256).to(torch.uint8))
     grey[3, 3] = np.nan
     Image.fromarray(grey).save(tmp_path / "f" / "a.tif")

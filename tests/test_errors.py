@@ -54,7 +54,11 @@ CONFIG_ERROR = {
     "plugins=['']": ["plugins: '', expected the dotted name of a module"],
     "optim.lr=2e-4": ["generator, discriminator, decay", "Try: optim.generator.lr=2e-4 optim.discriminator.lr=2e-4"],
     "dataset.path=x": ["Try: dataset=array dataset.path=x or dataset=folder dataset.path=x"],
-    "+log.evry=3": ["log.evry: there is no such setting", "every, samples, checkpoint", "Try: log.every="],
+    "+log.evry=3": [
+        "log.evry: there is no such setting",
+        "every, full, gradients, samples, checkpoint",
+        "Try: log.every=",
+    ],
     "steps=${nope}": ["steps: Interpolation key 'nope' not found"],
     "name=${oc.env:GANRUN_NO_SUCH}": ["name: ", "GANRUN_NO_SUCH"],
     # values

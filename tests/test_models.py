@@ -536,9 +536,9 @@ def test_settings_that_tricks_overlay(name):
         ("dcgan", 32, "generator.init.kind=orthogonal", "model.generator.init.kind: orthogonal, expected one of "
          "normal, uniform, xavier, he, default. Try: model.generator.init.kind=normal"),
         ("mlp", 32, "generator.hidden=[]", "model.generator.hidden: [], expected a list of one or more widths. "
-         "Try: model.generator.hidden=[240,240]"),
+         "Try: 'model.generator.hidden=[240,240]'"),
         ("mlp", 32, "discriminator.hidden=240", "model.discriminator.hidden: 240, expected a list of one or more "
-         "widths. Try: model.discriminator.hidden=[240,240]"),
+         "widths. Try: 'model.discriminator.hidden=[240,240]'"),
         ("mlp", 32, "discriminator.pieces=1", "model.discriminator.pieces: 1, expected a whole number at least 2"),
         ("keep_calm", 32, "discriminator.output=logit", "model.discriminator.output: logit, expected one of "
          "linear, sigmoid. Try: model.discriminator.output=linear"),

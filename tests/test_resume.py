@@ -328,6 +328,8 @@ def test_what_is_no_run(nursery: Nursery, run: Path):
     (run / "config.yaml").write_text("{{{")
     assert "cannot be read" in refusal(nursery.run("resume", str(run), folder=run.parent))
     (run / "config.yaml").write_text("- 1\n- 2\n")
+    assert "line 1: a list, expected settings" in refusal(nursery.run("resume", str(run), folder=run.parent))
+    (run / "config.yaml").write_text("steps: 3\n")
     assert "not a run's configuration" in refusal(nursery.run("resume", str(run), folder=run.parent))
     (run / "config.yaml").unlink()
     assert "config.yaml" in refusal(nursery.run("resume", str(run), folder=run.parent))

@@ -399,7 +399,7 @@ def test_gradient_of_gradient(architecture: str, autocast: bool) -> None:
     [
         (generator, {"resolution": 28}, r"^\.resolution: 28, expected one of 16, 32"),
         (discriminator, {"channels": 5}, r"^\.channels: 5"),
-        (generator, {"filter": [1, 2, 1]}, r"^\.filter: .*even number of taps.*Try: \.filter="),
+        (generator, {"filter": [1, 2, 1]}, r"^\.filter: .*even number of taps.*Try: '\.filter="),
         (discriminator, {"architecture": "resnet"}, r"^\.architecture: .*one of skip, residual, plain"),
         (generator, {"mapping_layers": 0}, r"^\.mapping_layers: 0"),
         (discriminator, {"mapping_rate": 0}, r"^\.mapping_rate: 0"),

@@ -124,7 +124,7 @@ def test_a_contradiction_is_a_refusal_of_several_lines() -> None:
     error = ConfigErrors(["one", "two"])
     assert isinstance(error, ConfigError) and error.lines == ["one", "two"] and str(error) == "one; two"
     assert ConfigError("here", "this", "that", "other").lines == ["here: this, expected that. Try: other"]
-    assert ConfigError("here", "this").lines == ["here: this"]
+    assert ConfigError("here", "this", "that").lines == ["here: this, expected that"]
 
 
 @pytest.mark.parametrize("fact", Fact)

@@ -77,11 +77,11 @@ def test_a_trick_works_under_another_name(name: str) -> None:
 REFUSALS: dict[str, tuple[str, dict[str, Any], str]] = {
     "constructor": ("gp", {"weight": -1.0}, "renamed.weight: -1.0, expected a number of at least 0"),
     "remedy": ("soft_labels", {"real": [1.0, 0.9]}, "renamed.real: [1.0, 0.9], expected a low and a high number. "
-               "Try: tricks.renamed.real=[0.9,1.0]"),
+               "Try: 'tricks.renamed.real=[0.9,1.0]'"),
     "choice": ("spectral_norm", {"role": "generators"}, "renamed.role: generators, expected one of generator, "
                "discriminator, both. Try: tricks.renamed.role=generator"),
     "itself": ("info_codes", {"categories": [], "continuous": 0}, "renamed: no codes, expected categories, continuous "
-               "codes or both. Try: tricks.renamed.categories=[10]"),
+               "codes or both. Try: 'tricks.renamed.categories=[10]'"),
     "modify": ("self_attention", {"at": 7}, "renamed.at: 7, but the maps of model.generator (dcgan)"),
     "modify itself": ("info_codes", {"categories": [30]}, "renamed: 20 numbers of noise, and the last 32"),
     "bind": ("consistency", {"shift": 16}, "renamed.shift: 16 pixels, and images of 16, expected less than the image. "

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 BUG, CONFIG_ERROR, STOPPED, ENVIRONMENT, JOBS_FAILED = 1, 2, 3, 4, 5
 # The dot of `.width` and of `'~.ends'`; not that of a path such as .cache/x.
 OWN_SETTING = re.compile(r"(?:^|(?<=[\s'\"(\[~]))\.(?=[a-z_][\w.]*(?![\w./]))")
-LONG = 300  # characters of a place or a value, beyond which its middle is left out
+LONG = 600  # characters of what is quoted; a list of damaged files fits
 PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[./]*[A-Za-z_][\w./-]*", re.ASCII | re.IGNORECASE)
 # What Hydra reads as it is.
 READABLE = re.compile(r"""[\w./+-]*|[\[{][^'"\\]*[\]}]|\$\{[\w.]+\}|"(?:[^"\\]|\\.)*\"""", re.ASCII)
