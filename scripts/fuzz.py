@@ -342,7 +342,8 @@ def faults(draw: Draw, answer: Answer) -> Iterator[str]:
         yield f"exit code {answer.code}: {(answer.err.strip().splitlines() or ['nothing said'])[-1][:200]}"
     if "Traceback" in answer.err + answer.out:
         yield "a traceback"
-    if answer.work > SECONDS:
+    sweeps = {"-m", "--multirun"} & set(draw.arguments)  # whose jobs are processes that import PyTorch
+    if answer.work > SECONDS and not sweeps:
         yield f"{answer.work:.1f} s of work"
     if answer.left and (answer.code == 2 or not trains):
         yield f"left behind: {', '.join(os.path.basename(path) for path in answer.left[:3])}"

@@ -1,6 +1,7 @@
 """Checks of parts' settings. Each raises ConfigError, with one line that says what was expected."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from ganrun.core.errors import ConfigError, nearest
 
@@ -58,3 +59,18 @@ def odd_kernel(where: str, value: int) -> None:
         raise ConfigError(
             where, str(value), "one of 3, 5, 7 (this convolution keeps the size of its image)", f"{where}=5"
         )
+
+
+def entry(where: str, given: Mapping[str, Any], name: str) -> Any:
+    """The value of this setting below `where`. Raises ConfigError where it is missing."""
+    if name not in given:
+        raise ConfigError(f"{where}.{name}", "not set", "a value")
+    return given[name]
+
+
+def no_others(where: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Raises ConfigError for a setting below `where` that is none of those known."""
+    for name in given:
+        if name not in known:
+            close = nearest(str(name), known) or known[0]
+            raise ConfigError(f"{where}.{name}", "there is no such setting", ", ".join(known), f"{where}.{close}=...")

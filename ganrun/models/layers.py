@@ -12,6 +12,7 @@ from ganrun.core import limits
 from ganrun.core.errors import ConfigError
 
 NORMS = ("batch", "instance", "layer", "group", "none")
+INIT = ("kind", "scale", "gain_scale")  # settings of how weights are drawn
 INITS = ("normal", "uniform", "xavier", "he", "default")
 Parts = dict[str, nn.Module | None]  # layers by name, in order; None: there is no such layer
 WEIGHTED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
@@ -247,13 +248,15 @@ class Maxout(nn.Module):
 
 
 @torch.no_grad()
-def initialise(net: nn.Module, *, kind: str, scale: float, gain_scale: float) -> None:
-    """Draw weights as a paper did: biases 0, gains of norms N(1, gain_scale); `default` is PyTorch's own.
+def initialise(net: nn.Module, **init: Any) -> None:
+    """Draw weights as a paper did: biases 0, gains of norms N(1, gain_scale); `kind` default is PyTorch's own.
 
     scale: standard deviation of `normal`, half width of `uniform`, gain of `xavier` (Glorot & Bengio 2010, eq. 16) and
-    of `he`, N(0, gain sqrt(2 / inputs of a unit)) (He et al. 2015, equation 10). Raises ConfigError for an unknown kind
-    and for negative numbers.
+    of `he`, N(0, gain sqrt(2 / inputs of a unit)) (He et al. 2015, equation 10). Raises ConfigError for an unknown
+    kind, for negative numbers, and for settings that are missing or unknown.
     """
+    kind, scale, gain_scale = (limits.entry(".init", init, name) for name in INIT)
+    limits.no_others(".init", init, INIT)
     limits.choice(".init.kind", kind, INITS)
     limits.number(".init.scale", scale, 0)
     limits.number(".init.gain_scale", gain_scale, 0)

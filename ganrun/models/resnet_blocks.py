@@ -105,14 +105,15 @@ def to_image(width: int, channels: int, kernel: int, after: After) -> nn.Sequent
 
 
 @torch.no_grad()
-def initialise(net: nn.Module, *, residual_scale: float, **init: Any) -> None:
+def initialise(net: nn.Module, **init: Any) -> None:
     """As for every network, then the convolutions inside residual blocks times `residual_scale`.
 
     Both papers' codes have Glorot's initialisation, inside blocks times the root of 2.
-    Raises ConfigError for a negative factor.
+    Raises ConfigError for a negative factor, and for settings that are missing or unknown.
     """
+    residual_scale = limits.entry(".init", init, "residual_scale")
     limits.number(".init.residual_scale", residual_scale, 0)
-    layers.initialise(net, **init)
+    layers.initialise(net, **{name: value for name, value in init.items() if name != "residual_scale"})
     for layer in net.modules() if init["kind"] != "default" else ():
         if isinstance(layer, Residual):
             for conv in (layer.inner.conv, layer.inner.conv2):

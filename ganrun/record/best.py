@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ganrun.record.checkpoint import Checkpoints
-
-logger = logging.getLogger("ganrun")
 
 RECORD = {"metric": str, "step": int, "value": float}  # the form of a record
 
@@ -38,9 +35,6 @@ class Best:
         value = means.get(self.metric)
         if value is not None and value < self.value:
             self.step, self.value = step, value
-        elif means and value is None:
-            logger.warning("log.best: %s is not among the metrics of this run: %s", self.metric, ", ".join(means))
-            self.metric = None  # one warning is enough
 
     @property
     def path(self) -> Path | None:

@@ -37,6 +37,7 @@ from ganrun.record.recorder import Recorder
 from ganrun.record.stored import record, summarised
 from ganrun.run.callbacks import Checkpointing, Grids, Record
 from ganrun.run.hyperparameters import hyperparameters
+from ganrun.run.rehearsal import check_metrics
 from ganrun.run.signals import Interrupted, Signals
 from ganrun.run.state import restore, unfit
 
@@ -73,11 +74,13 @@ class Session:
         keep_big_blocks()
         warn_on_screen()
         run = build(cfg)
-        self.signals.defer()  # until here a signal leaves nothing; from here on it leaves a run that can be resumed
-        with closing(run.data), closing(RunFolder.create(path)) as folder:
-            folder.start_log()
-            checkpoints = Checkpoints(folder.checkpoints, keep=run.settings["log"]["keep"])
-            return self._train(run, folder, checkpoints, overrides, Progress(), None)
+        with closing(run.data):
+            check_metrics(run)
+            self.signals.defer()  # until here a signal leaves nothing; from here on it leaves a run that can be resumed
+            with closing(RunFolder.create(path)) as folder:
+                folder.start_log()
+                checkpoints = Checkpoints(folder.checkpoints, keep=run.settings["log"]["keep"])
+                return self._train(run, folder, checkpoints, overrides, Progress(), None)
 
     def resume(self, cfg: DictConfig, path: Path, *, overrides: list[str], changes: Mapping[str, str]) -> int:
         """Go on where the run in this folder stopped; returns the exit code. Raises ConfigError before any work."""
@@ -87,6 +90,7 @@ class Session:
             folder.start_log()
             run = build(cfg)
             with closing(run.data):
+                check_metrics(run)
                 checkpoints = Checkpoints(folder.checkpoints, keep=run.settings["log"]["keep"])
                 saved = checkpoints.load(unfit=partial(unfit, run, forms=FORMS)) if checkpoints.latest() else {}
                 start = (
@@ -202,10 +206,7 @@ class Session:
     def _finish(self, run: Run, folder: RunFolder, recorder: Recorder, saving: Checkpointing, step: int) -> None:
         """Write the metrics of the last window, for sweepers too, and which checkpoint was best."""
         final = {key: value for key, value in recorder.means.items() if not key.startswith("weight_gradient/")}
-        wanted = run.settings["objective"]
-        self.objective = final.get(wanted)
-        if wanted is not None and self.objective is None:
-            logger.warning("objective %s is not among the metrics of this run: %s", wanted, ", ".join(final))
+        self.objective = final.get(run.settings["objective"])
         summarised = {"step": step, "objective": self.objective, "final": final, **recorded(run.diagnostics)}
         if saving.best.metric is not None:
             summarised["best"] = saving.best.record()

@@ -1,0 +1,45 @@
+"""A rehearsal of a run: updates of a copy of its game, whose state is thrown away."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+from ganrun.config.build import Run
+from ganrun.config.instantiate import Maker
+from ganrun.config.players import make_players
+from ganrun.core.context import Progress, Update
+from ganrun.core.engine import Eager
+from ganrun.core.errors import ConfigError, nearest, typed
+from ganrun.core.seeding import the_same_each_time
+from ganrun.record.recorder import SPEED
+
+
+def check_metrics(run: Run) -> None:
+    """Raises ConfigError when `objective` or `log.best` names a metric that the run will not have.
+
+    Does nothing where neither is set; else it takes as long as one update of each player.
+    """
+    wanted = {"objective": run.settings["objective"], "log.best": run.settings["log"]["best"]}
+    names = metric_names(run) if any(wanted.values()) else []
+    for key, name in wanted.items():
+        if name is not None and name not in names:
+            close = nearest(name, names) or "loss/generator/total"
+            raise ConfigError(key, f"this run has no metric {name!r}", f"one of {', '.join(names)}", typed(key, close))
+
+
+def metric_names(run: Run) -> list[str]:
+    """The names of what the run will record, but for gradient norms: those of an update of each player of a copy."""
+    game = deepcopy(run.game)
+    engine = Eager(game, make_players(run.settings, Maker(run.settings["plugins"]), game), device=run.device,
+                   autocast=run.engine.autocast)  # fmt: skip
+    names = {SPEED, "training/images"}
+    with the_same_each_time(run.device):
+        engine.begin(Progress())
+        for player, role in game.players.items():
+            update = Update(player=player, role=role, shape=run.updates.shape(game, role), due=game.due(0))
+            wanted = game.wanted(update)
+            batches = {stream: run.data.sources[stream].examples(shape.images) for stream, shape in wanted.items()}
+            (result,) = engine.run(update, [batches])
+            names |= {f"loss/{player}/total", f"training/learning_rate/{player}", *result.names}
+    names |= set(game.log_metrics())
+    return sorted(name for name in names if not name.startswith("gradient/"))
