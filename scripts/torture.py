@@ -220,14 +220,15 @@ def _group(leader: int) -> bool:
         os.killpg(leader, 0)
     except ProcessLookupError:
         return False
-    return any(_pgid(p) == leader for p in psutil.process_iter() if p.status() != psutil.STATUS_ZOMBIE)
+    return any(_runs_in(process, leader) for process in psutil.process_iter())
 
 
-def _pgid(process: psutil.Process) -> int:
+def _runs_in(process: psutil.Process, group: int) -> bool:
+    """Whether this process is of the group, and is not only waiting to be asked how it ended."""
     try:
-        return os.getpgid(process.pid)
-    except ProcessLookupError:
-        return -1
+        return os.getpgid(process.pid) == group and bool(process.status() != psutil.STATUS_ZOMBIE)
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return False
 
 
 def _command(process: psutil.Process) -> str:
@@ -477,7 +478,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for number, (scenario, kills) in enumerate(zip(scenarios, shares(given.kills, scenarios), strict=True)):
                 rng = random.Random(f"{given.seed}/{scenario.name}")
                 torture(scenario, kills, rng, nursery, scratch / str(number), report)
-                print(f"{scenario.name}: {kills} kills, {time.monotonic() - began:.0f} s so far", file=sys.stderr)
+                print(f"{scenario.name}: {kills} kills, {time.monotonic() - began:.0f} s so far, "
+                      f"{len(report.wrong)} things wrong", file=sys.stderr)  # fmt: skip
         finally:
             nursery.close()
     print("\n".join([*report.wrong, *table(report)]))

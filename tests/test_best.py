@@ -2,7 +2,6 @@
 
 import io
 import json
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -92,16 +91,6 @@ def test_without_a_metric_nothing_is_recorded_or_spared(tmp_path: Path) -> None:
     best = Best(None, Checkpoints(tmp_path, keep=2))
     best.consider(1, {METRIC: 1.0})
     assert best.step is None and best.record() is None
-
-
-def test_a_metric_that_is_not_logged_gives_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    best = Best("loss/convergense", Checkpoints(tmp_path, keep=2))
-    with caplog.at_level(logging.WARNING, logger="ganrun"):
-        best.consider(1, {})  # nothing was logged yet
-        assert not caplog.records
-        for step in (2, 3):
-            best.consider(step, {METRIC: 1.0})
-    assert len(caplog.records) == 1 and METRIC in caplog.text
 
 
 def test_a_name_or_nothing_is_wanted() -> None:

@@ -74,7 +74,7 @@ def test_a_run_is_loaded_without_its_data(tmp_path: Path) -> None:
     for path in photos.iterdir():
         path.unlink()
     photos.rmdir()
-    loaded = ganrun.load(run)
+    loaded = ganrun.load(run, device="cpu")
     assert loaded.step == step == 3 and torch.equal(loaded.sample(5, seed=3), expected)
     assert loaded.generator is not loaded.pair().generator, "the averaged one"
     mine, theirs = loaded.game.state_dict(), whole.game.state_dict()

@@ -180,7 +180,7 @@ def test_published_sizes() -> None:
 
 def test_the_last_features_are_the_mean_of_each_map() -> None:
     """What G is to match: 192 numbers, of 6x6 maps at 32x32."""
-    net = pair_in(build(composed("model=improved", "dataset.resolution=32"))).discriminator
+    net = pair_in(build(composed("model=improved", "dataset.resolution=32", "engine.device=cpu"))).discriminator
     seen: list[tuple[Tensor, Tensor]] = []
     net.blocks[-1].pool.register_forward_hook(lambda layer, given, made: seen.append((given[0], made)))
     output = net(torch.randn(2, 1, 32, 32))

@@ -16,6 +16,7 @@ INIT = ("kind", "scale", "gain_scale")  # settings of how weights are drawn
 INITS = ("normal", "uniform", "xavier", "he", "default")
 Parts = dict[str, nn.Module | None]  # layers by name, in order; None: there is no such layer
 WEIGHTED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+NORMALISING = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 Layer = nn.Linear | nn.Conv2d | nn.ConvTranspose2d  # those above, as annotations name them
 W = TypeVar("W", bound=Layer)
 GROUPS = 32  # Wu & He 2018, table 3
@@ -264,8 +265,9 @@ def initialise(net: nn.Module, **init: Any) -> None:
         if isinstance(layer, WEIGHTED):
             _draw(layer, kind, scale)
             _zero(layer)
-        elif isinstance(layer, nn.modules.batchnorm._BatchNorm | nn.GroupNorm | nn.LayerNorm):
-            _draw_gains(layer, gain_scale)
+        elif isinstance(layer, NORMALISING) and layer.weight is not None:  # a class's own gains are drawn elsewhere
+            nn.init.normal_(layer.weight, 1.0, gain_scale)
+            _zero(layer)
 
 
 def fan_in(layer: Layer) -> float:
@@ -278,12 +280,6 @@ def fan_in(layer: Layer) -> float:
         return layer.in_features
     taps = math.prod(layer.kernel_size) * layer.in_channels / layer.groups
     return taps / math.prod(layer.stride) if isinstance(layer, nn.ConvTranspose2d) else taps
-
-
-def _draw_gains(norm: Any, scale: float) -> None:
-    if norm.weight is not None:  # a norm whose gains belong to a class has none of its own
-        nn.init.normal_(norm.weight, 1.0, scale)
-        _zero(norm)
 
 
 def _draw(layer: Layer, kind: str, scale: float) -> None:
