@@ -105,7 +105,8 @@ def test_a_tilde_is_expanded_in_a_sweep_and_in_files(monkeypatch, tmp_path: Path
     ("arguments", "expected"),
     [
         (["experiment=modern", "explain"], ["explain", "experiment=modern"]),
-        (["steps=9", "resume", "out"], ["resume", "out", "steps=9"]),
+        (["steps=9", "resume", "out"], ["resume", "steps=9", "out"]),
+        (["steps=9", "explain", "steps=3"], ["explain", "steps=9", "steps=3"]),  # the last one counts
         (["--config-dir", "list", "steps=1"], ["--config-dir", "list", "steps=1"]),
         (["steps=1"], ["steps=1"]),
     ],

@@ -104,7 +104,7 @@ def _in_order(arguments: list[str]) -> list[str]:
     """The command first, wherever it stands."""
     for position, word in enumerate(arguments):
         if word in COMMANDS and (position == 0 or arguments[position - 1] not in WITH_VALUE):
-            return [word, *arguments[position + 1 :], *arguments[:position]]
+            return [word, *arguments[:position], *arguments[position + 1 :]]
     return arguments
 
 

@@ -114,4 +114,5 @@ def unfit(where: str, value: Any, hint: Any) -> ConfigError:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     meant: tuple[Any, ...] = (text,) if isinstance(value, (bool, int, float)) else ([value],)
     remedy = next((typed(where, one) for one in meant if fits(one, hint)), "")
-    return ConfigError(where, repr(value), in_words(hint), remedy)
+    beyond = isinstance(value, int) and abs(value) > MOST
+    return ConfigError(where, repr(value), "a number that fits into 64 bits" if beyond else in_words(hint), remedy)
