@@ -48,7 +48,7 @@ def imported(importtime: str) -> set[str]:
         (["dataset.path=x"], 2, ["dataset.path: there is no such setting"]),
         (["~model"], 2, ["~model: a run without model"]),
         (["log.keep=none"], 2, ["log.keep: 'none', expected a whole number from 2 up"]),
-        (["--info", "searchpath"], 0, ["conf"]),
+        (["steps=7", "--info", "searchpath"], 0, ["conf"]),
         (["--cfg", "job"], 0, ["steps: 3000", "_target_: ganrun.models.dcgan.Generator", "soft_labels"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import ganrun
 from ganrun.cli.main import _in_order, _run_in
-from ganrun.config.overrides import read_overrides
+from ganrun.config.overrides import hydras_order, read_overrides
 from ganrun.config.remedies import remedied
 from ganrun.config.validate import SETTINGS
 from ganrun.config.yaml_files import load
@@ -113,6 +113,11 @@ def test_a_tilde_is_expanded_in_a_sweep_and_in_files(monkeypatch, tmp_path: Path
 )
 def test_a_command_is_found_wherever_it_stands(arguments, expected) -> None:
     assert _in_order(arguments) == expected
+
+
+def test_an_option_takes_no_override_for_its_value() -> None:
+    """Also one that may stand without a value."""
+    assert hydras_order(["steps=3", "--info", "-m"], ["steps=3"], ["steps=3"]) == ["steps=3", "--info", "-m"]
 
 
 def test_the_run_of_resume_is_found_among_its_settings() -> None:

@@ -30,11 +30,14 @@ def _typed_at_home(argument: str) -> str:
 
 
 def hydras_order(arguments: Sequence[str], typed: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """The options first: Hydra's parser gives up when they stand between overrides, here as typed and as read."""
+    """The options last: Hydra's parser gives up when they stand between overrides, here as typed and as read.
+
+    Not first: an option that may have a value, such as `--info`, would take an override for it.
+    """
     options = list(arguments)
     for override in typed:
         options.remove(override)
-    return [*map(_typed_at_home, options), *overrides]
+    return [*overrides, *map(_typed_at_home, options)]
 
 
 def read_options(arguments: list[str]) -> argparse.Namespace:
