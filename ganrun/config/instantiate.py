@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from ganrun.config.types import coerced, fits, unfit
-from ganrun.core.errors import ConfigError, nearest
+from ganrun.core.errors import ConfigError, nearest, typed
 
 T = TypeVar("T")
 OWN = ("ganrun", "torch.optim")  # the roots from which a configuration may name a class
@@ -83,7 +83,7 @@ class Maker:
         if not any(target.startswith(f"{root}.") for root in self.roots):
             expected = "a class of ganrun, of torch.optim or of a plug-in"
             module = target.partition(".")[0]
-            remedy = f"plugins=[{module}] if that module is yours" if module.isidentifier() else ""
+            remedy = f"{typed('plugins', [module])} if that module is yours" if module.isidentifier() else ""
             raise ConfigError(where, f"{target} may not be built from a configuration", expected, remedy)
         module, _, name = target.rpartition(".")
         try:
