@@ -109,13 +109,28 @@ def test_killed_outright_it_goes_on_from_the_last_checkpoint(nursery: Nursery, s
     goes_on_as_if_nothing_had_happened(nursery, tmp_path / "run")
 
 
-def test_a_run_that_waits_for_data_is_saved_when_it_is_told_to_end(nursery: Nursery, start, tmp_path: Path):
-    """A disk that does not answer: the workers are stopped, and the signal comes while the run waits for them."""
-    (tmp_path / "pictures").mkdir()
+def streamed(folder: Path, *, workers: int) -> tuple[str, ...]:
+    """Settings of a run that streams a few pictures, which are made here."""
+    folder.mkdir()
     for number in range(8):
         pixels = np.random.default_rng(number).integers(0, 256, (16, 16), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{number}.png")
-    process = start("dataset=folder", "dataset.path=pictures", "engine.memory=0", "engine.workers=1")
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return "dataset=folder", f"dataset.path={folder}", "engine.memory=0", f"engine.workers={workers}"
+
+
+def test_the_workers_of_a_run_that_is_killed_outright_end_with_it_and_say_nothing(start, tmp_path: Path):
+    process = start(*streamed(tmp_path / "pictures", workers=2))
+    process.until(lambda: (tmp_path / "run" / "metrics.jsonl").exists())
+    workers = psutil.Process(process.pid).children()
+    process.send(signal.SIGKILL)
+    ended = process.wait()
+    gone, _ = psutil.wait_procs(workers, timeout=2)
+    assert ended.code == -signal.SIGKILL and ended.err == "" and len(gone) == len(workers) == 2, ended
+
+
+def test_a_run_that_waits_for_data_is_saved_when_it_is_told_to_end(nursery: Nursery, start, tmp_path: Path):
+    """A disk that does not answer: the workers are stopped, and the signal comes while the run waits for them."""
+    process = start(*streamed(tmp_path / "pictures", workers=1))
     process.until(lambda: (tmp_path / "run" / "metrics.jsonl").exists())
     workers = psutil.Process(process.pid).children()
     for worker in workers:

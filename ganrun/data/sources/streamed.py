@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import ctypes
+import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -25,6 +28,7 @@ from ganrun.data.sources.order import Chunks
 from ganrun.data.sources.source import Source
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+DIES_WITH_ITS_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 TICK = 0.1  # seconds between two looks at what may have ended a wait
 PATIENCE = 600.0  # seconds without an image after which a source is given up
 Rows = tuple[Tensor, Tensor | None]
@@ -113,7 +117,7 @@ class Streamed(Source):
     def _begin(self, images: int) -> Ahead:
         """Start the workers at the current position."""
         self._images = images
-        parallel = {"prefetch_factor": 2, "worker_init_fn": ignore_signals} if self.workers else {}
+        parallel = {"prefetch_factor": 2, "worker_init_fn": be_a_worker} if self.workers else {}
         forks = self.workers and sys.platform.startswith("linux")
         order = copy.copy(self._order)  # the thread that reads ahead has one of its own
         loader: DataLoader = DataLoader(
@@ -242,10 +246,19 @@ class IndexedReader:
             return str(problem.at(self.place))
 
 
-def ignore_signals(worker: int) -> None:
-    """Ignore signals in a worker, which the run still needs while it writes its last checkpoint."""
+def be_a_worker(worker: int) -> None:
+    """Ignore signals, since the run still needs its workers while it writes its last checkpoint, and end with the run.
+
+    A run that is killed outright can tell them nothing. On Linux the system then ends them at once; elsewhere they
+    notice within seconds.
+    """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(DIES_WITH_ITS_PARENT, signal.SIGKILL)
+        run = multiprocessing.parent_process()
+        if run is not None and os.getppid() != run.pid:  # it ended before this line
+            os._exit(0)
 
 
 @contextmanager
