@@ -76,7 +76,7 @@ class Draw:
     faults: int = 1
 
     @property
-    def sweeps(self) -> bool:
+    def runs_jobs(self) -> bool:
         """Whether it runs jobs, which are processes that import PyTorch and are told of."""
         return bool({"-m", "--multirun"} & set(self.arguments))
 
@@ -347,7 +347,7 @@ def faults(draw: Draw, answer: Answer) -> Iterator[str]:
         yield f"exit code {answer.code}: {(answer.err.strip().splitlines() or ['nothing said'])[-1][:200]}"
     if "Traceback" in answer.err + answer.out:
         yield "a traceback"
-    if answer.work > SECONDS and not draw.sweeps:
+    if answer.work > SECONDS and not draw.runs_jobs:
         yield f"{answer.work:.1f} s of work"
     if answer.left and (answer.code == 2 or not trains):
         yield f"left behind: {', '.join(os.path.basename(path) for path in answer.left[:3])}"
@@ -362,7 +362,7 @@ def _form(draw: Draw, lines: Sequence[str], answer: Answer) -> Iterator[str]:
         yield "refused and no reason given"
     if len(lines) - rules > draw.faults or len(set(lines)) < len(lines):
         yield f"{len(lines)} lines for {draw.faults} faults"
-    if len(answer.err.splitlines()) > len(lines) or (answer.out and not draw.sweeps):
+    if len(answer.err.splitlines()) > len(lines) or (answer.out and not draw.runs_jobs):
         yield f"more is printed than the refusal: {(answer.out + answer.err).splitlines()[0][:100]}"
     for line in lines:
         told = line.removeprefix(ERROR)

@@ -77,7 +77,7 @@ CONFIG_ERROR = {
     "engine.memory=abc": ["engine.memory: 'abc'"],
     "engine.workers=-1": ["engine.workers: -1"],
     "engine.workers=1000000": ["a whole number from 0 to 256", "Try: engine.workers=2"],
-    "batch=1000000000000000000000000000000": ["a whole number from 1 up", "Try: batch=64"],
+    "batch=1000000000000000000000000000000": ["a number that fits into 64 bits", "Try: batch=64"],
     "optim.generator.betas=[0.5]": ["optim.generator.betas: [0.5], expected a list of 2, each a number"],
     "dataset=folder dataset.path=true": ["dataset.path: True, expected", "Try: 'dataset.path=\"true\"'"],
     "dataset=folder dataset.path=2024": ["Try: 'dataset.path=\"2024\"'"],
