@@ -31,8 +31,8 @@ def two_sample(reals: Tensor, fakes: Tensor, *, seed: int = 0, permutations: int
 
     Under permutations the mean of the unbiased statistic is exactly 0, so z is its value over the root mean square of
     `permutations` values. z, floor and mmd are 0 when all features are equal. z grows with the number of samples,
-    up to 1.41 N for N against N that do not overlap: compare equal numbers only. Gretton et al. 2012, equation 3 and
-    section 5. Raises ConfigError for sizes that do not fit.
+    up to about 1.41 N for N against N that do not overlap: compare equal numbers only. Gretton et al. 2012, equation 3
+    and section 5. Raises ConfigError for sizes that do not fit.
     """
     check_features(reals, fakes)
     gram = rbf_gram(torch.cat([reals, fakes]))

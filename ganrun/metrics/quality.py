@@ -29,6 +29,6 @@ def quality(tests: Mapping[str, TwoSample]) -> float:
     means that no space tells these fakes from reals (each by itself with an error of 5 %, the three together with up to
     15 %), and 10 means ten times what chance alone reaches. It grows with the number of images, up to about 0.7 N for N
     against N that do not overlap: compare figures from equal numbers of reals and of fakes only. 0 where all features
-    are equal; may be negative. For N = 500, damage that one can just see is at 10 and more (docs/measures.md).
+    are equal; may be negative. docs/measures.md has figures for N = 500.
     """
     return max(test.z / test.floor if test.floor else test.z for test in tests.values())
