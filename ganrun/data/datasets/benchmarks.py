@@ -23,6 +23,7 @@ from ganrun.data.readers.regular import find, printable
 from ganrun.data.transforms.classes import ClassSelection
 from ganrun.data.transforms.resize import check_shape, to_shape
 
+SIDE = 28  # pixels of MNIST's images, and of those in its format
 DIGITS = tuple(str(digit) for digit in range(10))
 FASHION = ("t_shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle_boot")
 
@@ -49,6 +50,7 @@ class Benchmark(InMemory):
             fetch(self.title, lambda: self._download(Path(root), split))
         images, labels, names = self._read(Path(root), split)
         _consistent(self.title, images, labels, names)
+        images = self._framed(images, resolution)
         shape: dict[str, Any] = {"channels": channels or images.shape[1], "resolution": resolution or images.shape[-1]}
         pieces = [to_shape(piece, **shape) for piece in images.split(4096)]  # floats of all at once would be large
         super().__init__(images=torch.cat(pieces), labels=labels, names=names, classes=classes)
@@ -63,6 +65,10 @@ class Benchmark(InMemory):
     @abstractmethod
     def _read(self, root: Path, split: str) -> tuple[Tensor, Tensor, Sequence[str]]:
         """Images [N, C, H, W] uint8, labels [N] int64, names."""
+
+    def _framed(self, images: Tensor, resolution: int | None) -> Tensor:
+        """The images with the edges that are resized together with them: none, but in some sets. [N, C, H, W]"""
+        return images
 
     @abstractmethod
     def _download(self, root: Path, split: str) -> None: ...
@@ -79,8 +85,10 @@ class Mnist(Benchmark):
         folder = root / self.title / "raw"
         images = read_idx(self._file(folder, f"{stem}-images-idx3-ubyte"), 3)
         labels = read_idx(self._file(folder, f"{stem}-labels-idx1-ubyte"), 1)
-        padded = F.pad(torch.from_numpy(images.copy())[:, None], (2, 2, 2, 2))
-        return padded, torch.from_numpy(labels.astype(np.int64)), self.names
+        return torch.from_numpy(images.copy())[:, None], torch.from_numpy(labels.astype(np.int64)), self.names
+
+    def _framed(self, images: Tensor, resolution: int | None) -> Tensor:
+        return with_edges(images, resolution)
 
     def _file(self, folder: Path, name: str) -> Path:
         """The file, unpacked or gzipped."""
@@ -164,6 +172,11 @@ class Svhn(Benchmark):
 
         url, name, md5 = SVHN.split_list[split]
         download_url(url, str(root), name, md5)
+
+
+def with_edges(images: Tensor, resolution: int | None) -> Tensor:
+    """Black edges around 28x28 pixels, unless that is the wanted resolution. [N, 1, 28, 28] -> [N, 1, 32, 32]"""
+    return images if resolution == SIDE else F.pad(images, (2, 2, 2, 2))
 
 
 def check_split(split: str, splits: Sequence[str]) -> None:

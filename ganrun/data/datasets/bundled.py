@@ -6,7 +6,6 @@ scikit-learn itself is not imported, which would take more than a second.
 from __future__ import annotations
 
 import gzip
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from ganrun.core.errors import ConfigError
 from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Dataset, InMemory
 from ganrun.data.datasets.sizes import check_size
+from ganrun.data.readers.package_file import package_file
 from ganrun.data.transforms.classes import ClassSelection, select_classes
 from ganrun.data.transforms.resize import check_shape, convert_channels, resize
 
@@ -126,12 +126,7 @@ def read_photo(name: str) -> Tensor:
 
 def sklearn_file(name: str) -> Path:
     """A data file of scikit-learn, found without importing it. Raises ConfigError when it is not there."""
-    spec = find_spec("sklearn")
-    path = Path(next(iter((spec and spec.submodule_search_locations) or [""]))) / "datasets" / name
-    if not path.is_file():
-        found, remedy = f"scikit-learn's {name} is missing", "installing scikit-learn again"
-        raise ConfigError(".", found, "scikit-learn", remedy)
-    return path
+    return package_file("sklearn", name, title="scikit-learn", inside="datasets")
 
 
 def _check(size: int, share: float) -> None:
