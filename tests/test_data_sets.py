@@ -30,7 +30,9 @@ from omegaconf import OmegaConf
 
 from ganrun.config.instantiate import Maker
 from ganrun.core.errors import ConfigError
+from ganrun.data.datasets import benchmarks
 from ganrun.data.datasets.base import Dataset
+from ganrun.data.datasets.benchmarks import Mnist
 from ganrun.data.transforms.resize import convert_channels
 
 CONF = Path(__file__).parents[1] / "conf" / "dataset"
@@ -232,6 +234,22 @@ def test_idx_files(name, title, packed, tmp_path):
     assert torch.equal(build(name, root=str(tmp_path), resolution=28).images[:, 0], torch.from_numpy(pixels))
 
 
+def test_fashion_mnist_of_the_system_is_read_without_a_download(tmp_path, monkeypatch):
+    """As Debian's package lays it out: the four gzipped files in one folder. Files in `root` come first."""
+    pixels, _ = write_mnist(tmp_path / "data", title="FashionMNIST")
+    system = tmp_path / "usr" / "fashion-mnist"
+    for path in (tmp_path / "data" / "FashionMNIST" / "raw").iterdir():
+        write_idx(system / path.name, 255 - pixels if "images" in path.name else np.arange(30, dtype=np.uint8) % 10)
+    monkeypatch.setattr(benchmarks, "INSTALLED", system)
+    monkeypatch.setattr(Mnist, "_download", None)
+    own, installed = (build("fashion_mnist", root=str(tmp_path / name), resolution=28) for name in ("data", "empty"))
+    assert torch.equal(installed.images, 255 - own.images) and len(installed.test) == 30
+    assert build(
+        "fashion_mnist", root=str(tmp_path / "empty"), download=True
+    ).fingerprint()  # there is nothing to fetch
+    assert "is missing" in refusal("mnist", root=str(tmp_path / "empty"))
+
+
 def test_torchvision_reads_the_idx_files_that_we_write(tmp_path):
     from torchvision.datasets import MNIST
 
@@ -287,9 +305,12 @@ def test_celeba_splits_and_attributes(tmp_path):
 @pytest.mark.parametrize(
     "name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "celeba", "stl10", "stacked_mnist"]
 )
-def test_missing_files_name_the_remedy(name, tmp_path):
+def test_missing_files_name_the_remedy(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmarks, "INSTALLED", tmp_path / "usr")
     line = refusal(name, root=str(tmp_path))
-    assert line.startswith("dataset.root: ") and "is missing" in line and line.endswith("Try: dataset.download=true")
+    package = "apt-get install dataset-fashion-mnist, or " * (name == "fashion_mnist")
+    assert line.startswith("dataset.root: ") and "is missing" in line
+    assert line.endswith(f"Try: {package}dataset.download=true")
     assert "dataset.split: 'trian'" in refusal(name, root=str(tmp_path), split="trian")
 
 

@@ -26,12 +26,14 @@ from ganrun.data.transforms.resize import check_shape, to_shape
 SIDE = 28  # pixels of MNIST's images, and of those in its format
 DIGITS = tuple(str(digit) for digit in range(10))
 FASHION = ("t_shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle_boot")
+INSTALLED = Path("/usr/share/datasets/fashion-mnist")  # by the package dataset-fashion-mnist of Debian and Ubuntu
 
 
 class Benchmark(InMemory):
     """A benchmark data set in memory; downloaded only with `download`. Raises ConfigError for missing or bad files."""
 
     title: str  # the name of torchvision's class
+    remedy: str = ".download=true"  # for files that are missing
     splits: tuple[str, ...] = ("train", "test")
 
     def __init__(
@@ -82,7 +84,7 @@ class Mnist(Benchmark):
 
     def _read(self, root: Path, split: str) -> tuple[Tensor, Tensor, Sequence[str]]:
         stem = {"train": "train", "test": "t10k"}[split]
-        folder = root / self.title / "raw"
+        folder = self._folder(root)
         images = read_idx(self._file(folder, f"{stem}-images-idx3-ubyte"), 3)
         labels = read_idx(self._file(folder, f"{stem}-labels-idx1-ubyte"), 1)
         return torch.from_numpy(images.copy())[:, None], torch.from_numpy(labels.astype(np.int64)), self.names
@@ -90,10 +92,14 @@ class Mnist(Benchmark):
     def _framed(self, images: Tensor, resolution: int | None) -> Tensor:
         return with_edges(images, resolution)
 
+    def _folder(self, root: Path) -> Path:
+        """Where the files are."""
+        return root / self.title / "raw"
+
     def _file(self, folder: Path, name: str) -> Path:
         """The file, unpacked or gzipped."""
         packed = folder / f"{name}.gz"
-        return packed if packed.exists() else existing(folder / name, self.title)
+        return packed if packed.exists() else existing(folder / name, self.title, self.remedy)
 
     def _download(self, root: Path, split: str) -> None:
         from torchvision import datasets
@@ -102,10 +108,22 @@ class Mnist(Benchmark):
 
 
 class FashionMnist(Mnist):
-    """Articles of clothing, 28x28 and grey, padded to 32x32. Xiao et al. 2017."""
+    """Articles of clothing, 28x28 and grey, padded to 32x32. Xiao et al. 2017.
+
+    Read from `root`, or else from where the package of Debian and Ubuntu puts the same files.
+    """
 
     title = "FashionMNIST"
     names = FASHION
+    remedy = "apt-get install dataset-fashion-mnist, or .download=true"
+
+    def _folder(self, root: Path) -> Path:
+        own = super()._folder(root)
+        return INSTALLED if INSTALLED.is_dir() and not own.is_dir() else own
+
+    def _download(self, root: Path, split: str) -> None:
+        if self._folder(root) != INSTALLED:
+            super()._download(root, split)
 
 
 class Cifar10(Benchmark):
@@ -185,10 +203,10 @@ def check_split(split: str, splits: Sequence[str]) -> None:
         raise ConfigError(".split", repr(split), ", ".join(splits), f".split={nearest(split, splits) or splits[0]}")
 
 
-def existing(path: Path, title: str) -> Path:
+def existing(path: Path, title: str, remedy: str = ".download=true") -> Path:
     """The path itself. Raises ConfigError when nothing is there, or a pipe, a socket or a device."""
     if not os.path.exists(path):
-        raise ConfigError(".root", f"{printable(path)} is missing", f"{title}'s files", ".download=true")
+        raise ConfigError(".root", f"{printable(path)} is missing", f"{title}'s files", remedy)
     find(str(path), ".root", f"{title}'s files")
     return path
 
