@@ -18,6 +18,7 @@ from data_formats import (
     images,
     write_celeba,
     write_cifar,
+    write_emoji,
     write_idx,
     write_image,
     write_lsun,
@@ -70,7 +71,8 @@ def known(tmp_path: Path) -> dict[str, dict]:
     write_stl10(tmp_path)
     if find_spec("lmdb"):
         write_lsun(tmp_path, "tower_train", "bridge_train")
-    paths = {"array": tmp_path / "x.npy", "folder": tmp_path / "pictures"}
+    emoji = write_emoji(tmp_path / "emoji.tgz")
+    paths = {"array": tmp_path / "x.npy", "folder": tmp_path / "pictures", "emoji": emoji}
     found = {name: {"root": str(tmp_path)} for name in NODES if name not in SHIPPED}
     return found | {name: {"path": str(path)} for name, path in paths.items()} | {name: {} for name in SHIPPED}
 
@@ -78,7 +80,7 @@ def known(tmp_path: Path) -> dict[str, dict]:
 def test_there_are_all_the_sets():
     assert set(NODES) == {
         "digits", "mnist_5k", "photos", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "celeba",
-        "folder", "array", "ring", "grid", "swiss_roll",
+        "folder", "array", "emoji", "ring", "grid", "swiss_roll",
         "lsun", "shapes", "stacked_digits", "stacked_mnist", "stl10",
     }  # fmt: skip
 
