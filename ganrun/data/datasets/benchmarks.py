@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganrun.core.errors import ConfigError, nearest
-from ganrun.data.datasets.base import InMemory
+from ganrun.data.datasets.base import Dataset, InMemory
 from ganrun.data.readers.benchmark_formats import read_idx, read_mat, read_pickle
 from ganrun.data.readers.regular import find, printable
 from ganrun.data.transforms.classes import ClassSelection
@@ -59,9 +60,9 @@ class Benchmark(InMemory):
         self._settings = {"root": root, "download": download, **shape, "classes": classes}
         self._split = split
 
-    @property
-    def test(self) -> Benchmark | None:  # type: ignore[override]
-        """The test split of a training split, read on access."""
+    @cached_property
+    def test(self) -> Dataset | None:  # type: ignore[override]
+        """The test split of a training split, read on access; another where images are held out."""
         return type(self)(split="test", **self._settings) if self._split == "train" else None
 
     @abstractmethod

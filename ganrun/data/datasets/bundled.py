@@ -30,20 +30,11 @@ LARGEST = 256  # pixels; the photographs have 427 by 640
 class Digits(InMemory):
     """The 1,797 handwritten digits of 8x8 pixels and 17 greys, upscaled. Alpaydin and Kaynak 1998."""
 
-    def __init__(
-        self, *, channels: int, resolution: int, classes: ClassSelection, held_out: int = 0, half: str | None = None
-    ):
-        """`held_out` images, the same in every run, are `test` instead of data; `half`: first or second, null for all.
-
-        Raises ConfigError for a half or a number of held-out images that there is not, and without scikit-learn.
-        """
+    def __init__(self, *, channels: int, resolution: int, classes: ClassSelection, half: str | None = None):
+        """`half`: first or second, null for all. Raises ConfigError for another half, and without scikit-learn."""
         check_shape(channels, resolution, most=LARGEST)
         pixels, labels = _of_half(*read_digits(), half)
         images = convert_channels(resize(pixels, resolution, mode="bicubic"), channels).contiguous()
-        if held_out:
-            out, kept = _split(len(images), held_out)
-            self.test = InMemory(images=images[out], labels=labels[out], names=DIGITS, classes=classes)
-            images, labels = images[kept], labels[kept]
         super().__init__(images=images, labels=labels, names=DIGITS, classes=classes)
 
 
@@ -71,14 +62,6 @@ def _of_half(images: Tensor, labels: Tensor, half: str | None) -> tuple[Tensor, 
     middle = (len(images) + 1) // 2
     rows = slice(None, middle) if half == "first" else slice(middle, None)
     return images[rows], labels[rows]
-
-
-def _split(total: int, held_out: int) -> tuple[Tensor, Tensor]:
-    """Indices of the held-out images, the same in every run, and of the others; both in order. [M], [N - M]"""
-    if not 0 < held_out < total:
-        raise ConfigError(".held_out", f"{held_out} of {total} images", f"from 0 to {total - 1}")
-    order = torch.randperm(total, generator=generator(0, "held out"))
-    return order[:held_out].sort().values, order[held_out:].sort().values
 
 
 class Photos(Dataset):

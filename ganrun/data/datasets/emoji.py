@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -62,6 +62,12 @@ class Emoji(InMemory):
         images = torch.stack(list(track(in_threads(one, used), "reading the emoji", len(used))))
         super().__init__(images=images, labels=chosen, names=kept, classes=None)
         self.captions = [picture.caption for picture in used]
+
+    def part(self, rows: Tensor) -> Self:
+        """These images [M], with their captions."""
+        twin = super().part(rows)
+        twin.captions = [self.captions[row] for row in rows.tolist()]
+        return twin
 
 
 def read_archive(path: str | None) -> tuple[list[Picture], dict[str, bytes]]:
