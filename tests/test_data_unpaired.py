@@ -15,6 +15,7 @@ from ganrun.core.errors import ConfigError
 from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Dataset, InMemory
 from ganrun.data.datasets.bundled import Digits
+from ganrun.data.datasets.held_out import hold_out
 from ganrun.data.datasets.negative import Negative
 from ganrun.data.datasets.toys import Ring
 from ganrun.data.datasets.unpaired import Unpaired
@@ -147,8 +148,10 @@ def test_a_negative_mirrors_the_value_range(floats):
 
 
 def test_held_out_images_are_negated_too():
-    data = Digits(channels=1, resolution=8, classes=None, held_out=7)
-    assert torch.equal(Negative(dataset=data).test.bulk()[0], 255 - data.test.images)
+    data = Digits(channels=1, resolution=8, classes=None)
+    positives, negatives = hold_out(data, 7), hold_out(Negative(dataset=data), 7)
+    assert torch.equal(negatives.test.bulk()[0], 255 - positives.test.images)
+    assert torch.equal(Negative(dataset=positives).test.bulk()[0], 255 - positives.test.images)
 
 
 def test_negatives_of_points_are_points_on_the_other_side():
@@ -171,9 +174,11 @@ def test_the_halves_of_the_digits_are_all_of_them_once():
     )
 
 
-def test_held_out_images_are_of_the_half():
-    data = Digits(channels=1, resolution=8, classes=None, half="second", held_out=98)
-    assert (len(data), len(data.test)) == (800, 98)
+def test_images_of_both_domains_are_held_out():
+    both = hold_out(build_pair(), 98)
+    assert [(len(one), len(one.test)) for one in (both.a, both.b)] == [(801, 98), (800, 98)]
+    assert [note[:3] for note in both.notes] == ["a: ", "b: "] and "98 of 899 images are held out" in both.notes[0]
+    assert both.fingerprint() != build_pair().fingerprint()
 
 
 def test_digits_and_negatives_have_no_image_in_common():

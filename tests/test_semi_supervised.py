@@ -14,6 +14,7 @@ from ganrun.core.context import Progress, Targets
 from ganrun.core.errors import ConfigError, ConfigErrors
 from ganrun.data.datasets.benchmarks import Mnist
 from ganrun.data.datasets.bundled import Digits
+from ganrun.data.datasets.held_out import hold_out
 from ganrun.losses.targets import Minimax
 from ganrun.tricks.semi_supervised import error
 
@@ -90,16 +91,12 @@ def test_the_seed_chooses_the_labelled_images_of_each_class() -> None:
 
 
 def test_held_out_images_are_never_trained_on() -> None:
-    data = Digits(channels=1, resolution=16, classes=None, held_out=300)
     whole = Digits(channels=1, resolution=16, classes=None)
+    data, again = (hold_out(whole, share) for share in (300, 300 / 1797))
     assert (len(data), len(data.test), len(whole)) == (1497, 300, 1797) and whole.test is None
     kept, out = ({image.numpy().tobytes() for image in part.bulk()[0]} for part in (data, data.test))
     assert not kept & out and len(kept | out) == len({image.numpy().tobytes() for image in whole.bulk()[0]})
-    assert torch.equal(data.test.labels, Digits(channels=1, resolution=16, classes=None, held_out=300).test.labels)
-    some = Digits(channels=1, resolution=16, classes=[3, 5], held_out=300)
-    assert some.test.classes == some.classes == ("3", "5") and set(some.test.labels.tolist()) == {0, 1}
-    with pytest.raises(ConfigError, match=r"^\.held_out: 1797 of 1797 images"):
-        Digits(channels=1, resolution=16, classes=None, held_out=1797)
+    assert torch.equal(data.test.labels, again.test.labels)
 
 
 def test_the_test_error_is_measured_where_the_host_waits() -> None:
@@ -217,3 +214,5 @@ def test_a_known_data_set_tests_on_its_own_test_split(tmp_path: Any) -> None:
     test = Mnist(split="test", classes=[1, 2], **split)
     assert data.test is not None and torch.equal(data.test.images, test.images) and test.test is None
     assert not torch.equal(data.images[:1], test.images[:1]) and data.test.classes == ("1", "2")
+    fewer = hold_out(data, 2)
+    assert len(fewer) == len(data) - 2 and len(fewer.test) == 2 and fewer.test.test is None and data.test is not None

@@ -215,7 +215,7 @@ def _data_rows(stream: str, data: Dataset) -> list[tuple[str, str]]:
     labels = f"{len(data.classes)} classes ({_short(data.classes)})" if data.classes else "without labels"
     title = "data" if stream == "images" else f"data {stream}"
     return [
-        (title, f"{type(data).__name__}: {len(data):,} images of {size}, {labels}"),
+        (title, f"{data.kind}: {len(data):,} images of {size}, {labels}"),
         ("", f"values from {span.low:.3g} to {span.high:.3g}, mean {span.mean:.3g}"),
     ]
 

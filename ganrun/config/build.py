@@ -16,6 +16,7 @@ from torch import nn
 
 from ganrun.config.agreement import check_agreement, check_memory, check_streams
 from ganrun.config.combination import between, diagnostics, set_twice
+from ganrun.config.held_out import without_held_out
 from ganrun.config.instantiate import Maker
 from ganrun.config.players import Momentum, make_players
 from ganrun.config.rules import check_force
@@ -140,10 +141,11 @@ def open_data(cfg: DictConfig, make: Maker) -> DataSets:
     Channels, resolution and the number of classes are measured; the networks read them there.
     """
     node: Any = OmegaConf.to_container(cfg.dataset, resolve=True, throw_on_missing=True)
-    stated = node.pop("class_count", 0)
-    dataset = make.a(DataSets, node, "dataset")  # type: ignore[type-abstract]
-    for one in dataset.streams.values():
+    stated, share = node.pop("class_count", 0), node.pop("held_out", 0)  # a run of before these keys has none
+    whole = make.a(DataSets, node, "dataset")  # type: ignore[type-abstract]
+    for one in whole.streams.values():
         check_labels(one.labels, len(one), one.classes)
+    dataset = without_held_out(whole, share)
     count = 0 if dataset.labels is None else len(dataset.classes)
     if stated not in (0, count):
         found = f"{stated}, but the data have {count} classes"

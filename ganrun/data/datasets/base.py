@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from ganrun.core.errors import ConfigError
 from ganrun.data.transforms.classes import ClassSelection, select_classes
 from ganrun.data.transforms.value_range import ValueRange, range_of, to_units
 
@@ -40,6 +43,11 @@ class DataSets(ABC):
     def streams(self) -> Mapping[str, Dataset]:
         """The data set of each stream."""
 
+    def with_streams(self, streams: Mapping[str, Dataset]) -> DataSets:
+        """The same with these data sets as its streams. Raises ConfigError where that cannot be."""
+        found = f"set, and {type(self).__name__} cannot be divided"
+        raise ConfigError(".held_out", found, "0 for these data", ".held_out=0")
+
     @abstractmethod
     def fingerprint(self) -> str:
         """A hash of the data, which a resumed run compares: count, shape, classes, and a sample of the content."""
@@ -51,13 +59,26 @@ class Dataset(DataSets):
     An image depends on its index only, not on the order of access or on the process.
     """
 
-    test: Dataset | None = None  # held-out images, which no run trains on
+    test: Dataset | None = None  # held-out images, or the data's own test split: no run trains on them
     _fingerprint: str | None = None
 
     @property
     def streams(self) -> Mapping[str, Dataset]:
         """The only stream, `images`: the data set itself."""
         return {"images": self}
+
+    def with_streams(self, streams: Mapping[str, Dataset]) -> DataSets:
+        """The only stream."""
+        return streams["images"]
+
+    @property
+    def kind(self) -> str:
+        """What messages call these data."""
+        return type(self).__name__
+
+    def part(self, rows: Tensor) -> Dataset:
+        """The images at these indices [M], in this order, as a data set with the same classes."""
+        return Part(self, rows)
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -100,9 +121,48 @@ class Dataset(DataSets):
         """Least, greatest and mean value, where 8-bit data are in [-1, 1]; estimated from a sample of the images."""
         return range_of(to_units(self._sample()))
 
+    def _copied(self, rows: Tensor) -> Self:
+        """A copy with the labels of these images [M] alone; who calls it cuts the images."""
+        twin = copy.copy(self)
+        twin.labels = None if self.labels is None else self.labels[rows]
+        twin._fingerprint = None
+        return twin
+
     def _sample(self) -> Tensor:
         """Images spread evenly over the data. [M, C, H, W]"""
         return torch.stack([self.image(index) for index in evenly_spaced(len(self), SAMPLED)])
+
+
+class Part(Dataset):
+    """Some images of a data set, read from it when they are asked for."""
+
+    def __init__(self, whole: Dataset, rows: Tensor):
+        """`rows` [M] are their indices in the whole."""
+        self._whole, self._rows = whole, rows
+        self.channels, self.resolution, self.classes = whole.channels, whole.resolution, whole.classes
+        self.labels = None if whole.labels is None else whole.labels[rows]
+        self.may_lack, self.notes = whole.may_lack, whole.notes
+
+    @property
+    def kind(self) -> str:
+        """That of the whole."""
+        return self._whole.kind
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def image(self, index: int) -> Tensor:
+        return self._whole.image(int(self._rows[index]))
+
+    def file_names(self) -> list[str]:
+        """The names of the files in use, with those of held-out images."""
+        names = self._whole.file_names()
+        own = [names[row] for row in self._rows.tolist()] if names else []
+        return own + (self.test.file_names() if self.test is not None else [])
+
+    def value_range(self) -> ValueRange:
+        """That of the whole."""
+        return self._whole.value_range()
 
 
 class InMemory(Dataset):
@@ -119,6 +179,12 @@ class InMemory(Dataset):
 
     def image(self, index: int) -> Tensor:
         return self.images[index]
+
+    def part(self, rows: Tensor) -> Self:
+        """These images [M], as data of the same kind."""
+        twin = self._copied(rows)
+        twin.images = self.images[rows]
+        return twin
 
     def bulk(self) -> tuple[Tensor, Tensor | None]:
         return self.images, self.labels

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganrun.core.errors import ConfigError, nearest
-from ganrun.data.datasets.base import InMemory
+from ganrun.data.datasets.base import Dataset, InMemory
 from ganrun.data.readers.benchmark_formats import read_idx, read_mat, read_pickle
 from ganrun.data.readers.regular import find, printable
 from ganrun.data.transforms.classes import ClassSelection
 from ganrun.data.transforms.resize import check_shape, to_shape
 
+SIDE = 28  # pixels of MNIST's images, and of those in its format
 DIGITS = tuple(str(digit) for digit in range(10))
 FASHION = ("t_shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle_boot")
+INSTALLED = Path("/usr/share/datasets/fashion-mnist")  # by the package dataset-fashion-mnist of Debian and Ubuntu
 
 
 class Benchmark(InMemory):
     """A benchmark data set in memory; downloaded only with `download`. Raises ConfigError for missing or bad files."""
 
     title: str  # the name of torchvision's class
+    remedy: str = ".download=true"  # for files that are missing
     splits: tuple[str, ...] = ("train", "test")
 
     def __init__(
@@ -49,20 +53,25 @@ class Benchmark(InMemory):
             fetch(self.title, lambda: self._download(Path(root), split))
         images, labels, names = self._read(Path(root), split)
         _consistent(self.title, images, labels, names)
+        images = self._framed(images, resolution)
         shape: dict[str, Any] = {"channels": channels or images.shape[1], "resolution": resolution or images.shape[-1]}
         pieces = [to_shape(piece, **shape) for piece in images.split(4096)]  # floats of all at once would be large
         super().__init__(images=torch.cat(pieces), labels=labels, names=names, classes=classes)
         self._settings = {"root": root, "download": download, **shape, "classes": classes}
         self._split = split
 
-    @property
-    def test(self) -> Benchmark | None:  # type: ignore[override]
-        """The test split of a training split, read on access."""
+    @cached_property
+    def test(self) -> Dataset | None:  # type: ignore[override]
+        """The test split of a training split, read on access; another where images are held out."""
         return type(self)(split="test", **self._settings) if self._split == "train" else None
 
     @abstractmethod
     def _read(self, root: Path, split: str) -> tuple[Tensor, Tensor, Sequence[str]]:
         """Images [N, C, H, W] uint8, labels [N] int64, names."""
+
+    def _framed(self, images: Tensor, resolution: int | None) -> Tensor:
+        """The images with the edges that are resized together with them: none, but in some sets. [N, C, H, W]"""
+        return images
 
     @abstractmethod
     def _download(self, root: Path, split: str) -> None: ...
@@ -76,16 +85,22 @@ class Mnist(Benchmark):
 
     def _read(self, root: Path, split: str) -> tuple[Tensor, Tensor, Sequence[str]]:
         stem = {"train": "train", "test": "t10k"}[split]
-        folder = root / self.title / "raw"
+        folder = self._folder(root)
         images = read_idx(self._file(folder, f"{stem}-images-idx3-ubyte"), 3)
         labels = read_idx(self._file(folder, f"{stem}-labels-idx1-ubyte"), 1)
-        padded = F.pad(torch.from_numpy(images.copy())[:, None], (2, 2, 2, 2))
-        return padded, torch.from_numpy(labels.astype(np.int64)), self.names
+        return torch.from_numpy(images.copy())[:, None], torch.from_numpy(labels.astype(np.int64)), self.names
+
+    def _framed(self, images: Tensor, resolution: int | None) -> Tensor:
+        return with_edges(images, resolution)
+
+    def _folder(self, root: Path) -> Path:
+        """Where the files are."""
+        return root / self.title / "raw"
 
     def _file(self, folder: Path, name: str) -> Path:
         """The file, unpacked or gzipped."""
         packed = folder / f"{name}.gz"
-        return packed if packed.exists() else existing(folder / name, self.title)
+        return packed if packed.exists() else existing(folder / name, self.title, self.remedy)
 
     def _download(self, root: Path, split: str) -> None:
         from torchvision import datasets
@@ -94,10 +109,22 @@ class Mnist(Benchmark):
 
 
 class FashionMnist(Mnist):
-    """Articles of clothing, 28x28 and grey, padded to 32x32. Xiao et al. 2017."""
+    """Articles of clothing, 28x28 and grey, padded to 32x32. Xiao et al. 2017.
+
+    Read from `root`, or else from where the package of Debian and Ubuntu puts the same files.
+    """
 
     title = "FashionMNIST"
     names = FASHION
+    remedy = "apt-get install dataset-fashion-mnist, or .download=true"
+
+    def _folder(self, root: Path) -> Path:
+        own = super()._folder(root)
+        return INSTALLED if INSTALLED.is_dir() and not own.is_dir() else own
+
+    def _download(self, root: Path, split: str) -> None:
+        if self._folder(root) != INSTALLED:
+            super()._download(root, split)
 
 
 class Cifar10(Benchmark):
@@ -166,16 +193,21 @@ class Svhn(Benchmark):
         download_url(url, str(root), name, md5)
 
 
+def with_edges(images: Tensor, resolution: int | None) -> Tensor:
+    """Black edges around 28x28 pixels, unless that is the wanted resolution. [N, 1, 28, 28] -> [N, 1, 32, 32]"""
+    return images if resolution == SIDE else F.pad(images, (2, 2, 2, 2))
+
+
 def check_split(split: str, splits: Sequence[str]) -> None:
     """Raises ConfigError unless the data set has this split."""
     if split not in splits:
         raise ConfigError(".split", repr(split), ", ".join(splits), f".split={nearest(split, splits) or splits[0]}")
 
 
-def existing(path: Path, title: str) -> Path:
+def existing(path: Path, title: str, remedy: str = ".download=true") -> Path:
     """The path itself. Raises ConfigError when nothing is there, or a pipe, a socket or a device."""
     if not os.path.exists(path):
-        raise ConfigError(".root", f"{printable(path)} is missing", f"{title}'s files", ".download=true")
+        raise ConfigError(".root", f"{printable(path)} is missing", f"{title}'s files", remedy)
     find(str(path), ".root", f"{title}'s files")
     return path
 

@@ -6,7 +6,6 @@ scikit-learn itself is not imported, which would take more than a second.
 from __future__ import annotations
 
 import gzip
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from ganrun.core.errors import ConfigError
 from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Dataset, InMemory
 from ganrun.data.datasets.sizes import check_size
+from ganrun.data.readers.package_file import package_file
 from ganrun.data.transforms.classes import ClassSelection, select_classes
 from ganrun.data.transforms.resize import check_shape, convert_channels, resize
 
@@ -30,20 +30,11 @@ LARGEST = 256  # pixels; the photographs have 427 by 640
 class Digits(InMemory):
     """The 1,797 handwritten digits of 8x8 pixels and 17 greys, upscaled. Alpaydin and Kaynak 1998."""
 
-    def __init__(
-        self, *, channels: int, resolution: int, classes: ClassSelection, held_out: int = 0, half: str | None = None
-    ):
-        """`held_out` images, the same in every run, are `test` instead of data; `half`: first or second, null for all.
-
-        Raises ConfigError for a half or a number of held-out images that there is not, and without scikit-learn.
-        """
+    def __init__(self, *, channels: int, resolution: int, classes: ClassSelection, half: str | None = None):
+        """`half`: first or second, null for all. Raises ConfigError for another half, and without scikit-learn."""
         check_shape(channels, resolution, most=LARGEST)
         pixels, labels = _of_half(*read_digits(), half)
         images = convert_channels(resize(pixels, resolution, mode="bicubic"), channels).contiguous()
-        if held_out:
-            out, kept = _split(len(images), held_out)
-            self.test = InMemory(images=images[out], labels=labels[out], names=DIGITS, classes=classes)
-            images, labels = images[kept], labels[kept]
         super().__init__(images=images, labels=labels, names=DIGITS, classes=classes)
 
 
@@ -71,14 +62,6 @@ def _of_half(images: Tensor, labels: Tensor, half: str | None) -> tuple[Tensor, 
     middle = (len(images) + 1) // 2
     rows = slice(None, middle) if half == "first" else slice(middle, None)
     return images[rows], labels[rows]
-
-
-def _split(total: int, held_out: int) -> tuple[Tensor, Tensor]:
-    """Indices of the held-out images, the same in every run, and of the others; both in order. [M], [N - M]"""
-    if not 0 < held_out < total:
-        raise ConfigError(".held_out", f"{held_out} of {total} images", f"from 0 to {total - 1}")
-    order = torch.randperm(total, generator=generator(0, "held out"))
-    return order[:held_out].sort().values, order[held_out:].sort().values
 
 
 class Photos(Dataset):
@@ -126,12 +109,7 @@ def read_photo(name: str) -> Tensor:
 
 def sklearn_file(name: str) -> Path:
     """A data file of scikit-learn, found without importing it. Raises ConfigError when it is not there."""
-    spec = find_spec("sklearn")
-    path = Path(next(iter((spec and spec.submodule_search_locations) or [""]))) / "datasets" / name
-    if not path.is_file():
-        found, remedy = f"scikit-learn's {name} is missing", "installing scikit-learn again"
-        raise ConfigError(".", found, "scikit-learn", remedy)
-    return path
+    return package_file("sklearn", name, title="scikit-learn", inside="datasets")
 
 
 def _check(size: int, share: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -53,9 +54,16 @@ class ImageFiles(Dataset):
         except Exception as problem:  # members of an archive raise nearly anything
             raise ConfigError(self.root.place(name), why_not_opened(problem), "a whole image", DAMAGED) from problem
 
+    def part(self, rows: Tensor) -> Self:
+        """The images of these files [M]."""
+        twin = self._copied(rows)
+        twin.paths = CompactPaths(self.paths[row] for row in rows.tolist())
+        return twin
+
     def file_names(self) -> list[str]:
-        """The names of the files in use, as seen from the folder."""
-        return [str(self.paths[index]) for index in range(len(self))]
+        """The names of the files in use, as seen from the folder, with those of held-out images."""
+        own = [str(self.paths[index]) for index in range(len(self))]
+        return own + (self.test.file_names() if self.test is not None else [])
 
     def bulk(self) -> tuple[Tensor, Tensor | None]:
         images = torch.empty((len(self), self.channels, self.resolution, self.resolution), dtype=torch.uint8)

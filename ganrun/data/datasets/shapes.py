@@ -7,6 +7,7 @@ factors.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -51,6 +52,12 @@ class Shapes(Dataset):
         self.factor_names = tuple(name for name in ShapeFactors._fields if channels == 3 or name != "colour")
         columns = [getattr(self._factors, name) for name in self.factor_names]
         self.factors = torch.from_numpy(np.stack(columns, 1).astype(np.float32))
+
+    def part(self, rows: Tensor) -> Self:
+        """These images [M], with their factors and captions."""
+        twin = self._copied(rows)
+        twin._factors, twin.factors = self._factors.at(rows.numpy()), self.factors[rows]
+        return twin
 
     def __len__(self) -> int:
         return len(self.factors)

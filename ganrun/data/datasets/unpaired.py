@@ -35,6 +35,10 @@ class Unpaired(DataSets):
         """The streams `a` and `b`."""
         return {"a": self.a, "b": self.b}
 
+    def with_streams(self, streams: Mapping[str, Dataset]) -> Unpaired:
+        """The same domains with these images."""
+        return Unpaired(a=streams["a"], b=streams["b"])
+
     def fingerprint(self) -> str:
         """The fingerprints of both data sets."""
         return f"{self.a.fingerprint()}-{self.b.fingerprint()}"
