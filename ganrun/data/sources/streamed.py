@@ -176,6 +176,8 @@ class Ahead:
             return None
         if not isinstance(read, BaseException):
             return read
+        for worker in self.workers:  # the end of one may be seen here a moment before it is one
+            worker.join(TICK)
         self._refuse_dead()
         if isinstance(read, (RuntimeError, OSError, EOFError)):  # a worker died while it sent what it had read
             raise _failed(str(read).splitlines()[0] if str(read) else type(read).__name__) from read
@@ -247,11 +249,7 @@ class IndexedReader:
 
 
 def be_a_worker(worker: int) -> None:
-    """Ignore signals, since the run still needs its workers while it writes its last checkpoint, and end with the run.
-
-    A run that is killed outright can tell them nothing. On Linux the system then ends them at once; elsewhere they
-    notice within seconds.
-    """
+    """Ignore signals, as the run needs its workers for its last checkpoint; end with the run, on Linux at once."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if sys.platform.startswith("linux"):
