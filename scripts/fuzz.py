@@ -54,7 +54,7 @@ SHAPES = ("null", "true", "false", "[]", "{}", "[1]", "[1,2]", "[0.5,0.5]", "[0,
           "{_target_:ganrun.core.schedule.Linear,start:1,end:0,steps:5}", "1,2", "range(1,3)",
           "choice(1,2)", "interval(0,1)", "glob(*)", "[" * 60 + "]" * 60, "[1,[1,[1,2", "'a'", '"1"')  # fmt: skip
 PATHS = ("text.txt", "pics", "pics/0.png", "empty", "fifo", "link", "loop", "dangling", "data.npy",
-         "cut.npy", "/dev/null", "/dev/zero", "/proc/self/mem", "/root/x", "nowhere/x", "~/x", "/", ".",
+         "cut.npy", "/dev/null", "/dev/zero", "/proc/self/mem", "/nowhere/x", "nowhere/x", "~/x", "/", ".",
          "fifo/x", "text.txt/x", "x" * 300, "odd \udcff name")  # fmt: skip
 HYDRAS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.name", "hydra.job.chdir",
           "hydra.verbose", "hydra.mode", "hydra.output_subdir", "hydra.searchpath", "hydra.job.num",

@@ -94,10 +94,8 @@ def _remedied(refusal: ConfigError, arguments: list[str]) -> ConfigError:
             from ganrun.config.resume import recorded_settings
 
             return filled(refusal, recorded_settings(_run_in(rest)))
-        case [command, *rest] if command in COMMANDS:
-            return remedied(refusal, rest)
         case rest:
-            return remedied(refusal, rest)
+            return remedied(refusal, rest[1:] if rest[:1] and rest[0] in COMMANDS else rest)
 
 
 def _in_order(arguments: list[str]) -> list[str]:
@@ -127,9 +125,7 @@ def _command(arguments: list[str], signals: Signals) -> int:
         case ["resume", *words]:
             run = _run_in(words)
             return _resume(run, [word for word in words if Path(at_home(word)) != run], signals)
-        case ["train", *overrides]:
-            return train(overrides, signals)
-        case overrides:
+        case ["train", *overrides] | overrides:
             return train(overrides, signals)
 
 

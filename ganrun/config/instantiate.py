@@ -149,12 +149,12 @@ def is_torchs(part: type) -> bool:
 
 
 def _told(part: type, settings: dict[str, Any], extra: dict[str, Any], where: str, error: Exception) -> ConfigError:
-    """What a constructor refuses in its own words, at the setting without which it would not."""
+    """What a constructor refuses in its own words; of PyTorch's, at the setting without which it would not."""
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    for key, value in settings.items():
+    for key, value in settings.items() if is_torchs(part) else ():  # parts of ours may be slow to make
         try:
             part(**{name: other for name, other in settings.items() if name != key}, **extra)
-        except Exception:
+        except REFUSALS[True]:
             continue
         shown = list(value) if isinstance(value, tuple) else value
         return ConfigError(f"{where}.{key}", repr(shown), f"what {part.__name__} takes ({text})")

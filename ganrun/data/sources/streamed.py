@@ -195,7 +195,7 @@ class Ahead:
         for worker in self.workers:
             worker.kill()
             worker.join()
-        with suppress(Exception):  # what is left of the loader: queues, and their threads
+        with suppress(OSError, EOFError, RuntimeError):  # what is left of the loader: queues, and their threads
             if self.workers:
                 self._chunks._shutdown_workers()  # type: ignore[attr-defined]
 
