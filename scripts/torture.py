@@ -189,7 +189,7 @@ class Process:
         found: int | None = self.own.poll()
         return found
 
-    def errors_told(self) -> str:
+    def error_output(self) -> str:
         """What it has written to standard error."""
         if not self.fresh:
             return str(self.own.err)
@@ -338,7 +338,7 @@ class Chain:
                 if not struck:  # it was done before: the first run, on a cold machine, takes longest
                     self.seconds = min(self.seconds, time.monotonic() - process.began)
             elif (code := self._end(process)) != 0:
-                self._wrong("odd", f"the last start ended with {code}: {process.errors_told()[-300:]}")
+                self._wrong("odd", f"the last start ended with {code}: {process.error_output()[-300:]}")
                 break
             if done(self.runs):
                 break
@@ -361,8 +361,8 @@ class Chain:
         tally = self.report.of(self.scenario, self.hit)
         tally.kills += struck
         tally.slowest = max(tally.slowest, time.monotonic() - began if struck else 0.0)
-        if code not in (expected(self.hit) if struck else {0}) or _traceback(process.errors_told()):
-            self._wrong("odd", f"exit code {code}: {process.errors_told()[-300:]}")
+        if code not in (expected(self.hit) if struck else {0}) or _traceback(process.error_output()):
+            self._wrong("odd", f"exit code {code}: {process.error_output()[-300:]}")
         self._check_kept()
         return struck
 
@@ -429,7 +429,7 @@ def _whole(scenario: Scenario, nursery: Nursery, place: Path) -> float:
     process = Process(nursery, command(scenario, "whole", runs), place, fresh=scenario.name == "sweep")
     code = process.wait(10 * PATIENCE)
     if code:
-        raise SystemExit(f"{scenario.name}: the run without a hit ended with {code}: {process.errors_told()[-500:]}")
+        raise SystemExit(f"{scenario.name}: the run without a hit ended with {code}: {process.error_output()[-500:]}")
     return time.monotonic() - process.began
 
 

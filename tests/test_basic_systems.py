@@ -23,7 +23,7 @@ from ganrun.core.schedule import FOREVER, Exponential, Linear
 from ganrun.games.latent import PRIORS
 from ganrun.losses.targets import NonSaturating
 from ganrun.models import layers
-from ganrun.models.layers import ending, initialise
+from ganrun.models.layers import as_output, initialise
 from ganrun.tricks.initialisation import MarginalBias
 from ganrun.tricks.regularisers import WeightDecay
 
@@ -229,7 +229,7 @@ def test_a_convolution_starts_from_the_mean_of_each_channel() -> None:
 
 def test_marginals_of_a_network_that_does_not_end_in_its_image_are_refused() -> None:
     for stranger, why in ((nn.Linear(4, 7), "0 layers .* say that they make the image"),
-                          (ending(nn.Linear(4, 7)), "makes something else than the image")):  # fmt: skip
+                          (as_output(nn.Linear(4, 7)), "makes something else than the image")):  # fmt: skip
         stranger.channels, stranger.resolution = 1, 2  # type: ignore[assignment]
         with pytest.raises(ConfigError, match=why):
             pair_of(generator=stranger, m=MarginalBias(margin=1e-7))
@@ -394,7 +394,7 @@ def test_the_first_critic_is_clamped_too() -> None:
 
 def test_the_margin_pulls_on_the_last_layer_alone() -> None:
     """The gradient of |w|^2 / 2 / (C batch), w the weights of the score without their bias. Lim & Ye, equation 14."""
-    net = nn.Sequential(nn.Linear(3, 2), ending(nn.Linear(2, 1)))
+    net = nn.Sequential(nn.Linear(3, 2), as_output(nn.Linear(2, 1)))
     trick = WeightDecay(weight=1 / 64, of="discriminator", layers="last")
     for p in net.parameters():
         p.grad = torch.zeros_like(p)

@@ -9,7 +9,7 @@ import pytest
 from commands import TINY, Nursery, checkpoints
 
 from ganrun.core.errors import EnvironmentFailed
-from ganrun.record.screen import Screen, check_told, unbreakable
+from ganrun.record.screen import Screen, check_printed, unbreakable
 
 
 def test_a_run_goes_on_when_nothing_can_be_printed(nursery: Nursery, tmp_path: Path) -> None:
@@ -36,9 +36,9 @@ def test_what_nobody_reads_is_dropped_and_what_cannot_be_encoded_is_escaped(monk
             assert isinstance(sys.stdout, Screen) and sys.stdout.problem is not None
             if getattr(stream, "name", "") == "/dev/full":
                 with pytest.raises(EnvironmentFailed, match="standard output: No space left on device"):
-                    check_told()
+                    check_printed()
             else:
-                check_told()
+                check_printed()
         assert sys.stdout is stream
     small = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     Screen(small).write("é")

@@ -168,9 +168,9 @@ def test_q_behind_the_score_is_not_the_layer_that_makes_it() -> None:
 
 @pytest.mark.parametrize("trick", ["equalized_lr", "weight_decay", "marginal_bias"])
 def test_a_network_of_which_no_layer_says_so_is_refused(trick: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "ends", lambda layer: False)
+    monkeypatch.setattr(base, "is_output", lambda layer: False)
     chosen = [f"tricks.weight_decay.{setting}" for setting in ("layers=last", "of=both")] if "decay" in trick else []
-    with pytest.raises(ConfigError, match=rf"tricks.{trick}: 0 layers of model.*layers.ending.*Try: leaving it out"):
+    with pytest.raises(ConfigError, match=rf"tricks.{trick}: 0 layers of model.*layers.as_output.*Try: leaving it out"):
         built(*chosen, tricks=[trick])
 
 

@@ -9,7 +9,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import ganrun
-from ganrun.cli.main import _in_order, _run_in
+from ganrun.cli.main import _command_first, _run_in
 from ganrun.config.overrides import hydras_order, read_overrides
 from ganrun.config.remedies import remedied
 from ganrun.config.validate import SETTINGS
@@ -112,7 +112,7 @@ def test_a_tilde_is_expanded_in_a_sweep_and_in_files(monkeypatch, tmp_path: Path
     ],
 )
 def test_a_command_is_found_wherever_it_stands(arguments, expected) -> None:
-    assert _in_order(arguments) == expected
+    assert _command_first(arguments) == expected
 
 
 def test_an_option_takes_no_override_for_its_value() -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganrun.config.groups import COMMANDS, at_home
+from ganrun.config.groups import COMMANDS, expand_home
 from ganrun.core.errors import (
     CONFIG_ERROR,
     ENVIRONMENT,
@@ -21,7 +21,7 @@ from ganrun.core.errors import (
     Stopped,
     out_of_memory,
 )
-from ganrun.record.screen import check_told, unbreakable
+from ganrun.record.screen import check_printed, unbreakable
 from ganrun.run.signals import Interrupted, Signals, behind
 from ganrun.version import __version__
 
@@ -89,7 +89,7 @@ def _remedied(refusal: ConfigError, arguments: list[str]) -> ConfigError:
         return refusal
     from ganrun.config.remedies import filled, remedied
 
-    match _in_order(arguments):
+    match _command_first(arguments):
         case ["resume", *rest]:
             from ganrun.config.resume import recorded_settings
 
@@ -98,7 +98,7 @@ def _remedied(refusal: ConfigError, arguments: list[str]) -> ConfigError:
             return remedied(refusal, rest[1:] if rest[:1] and rest[0] in COMMANDS else rest)
 
 
-def _in_order(arguments: list[str]) -> list[str]:
+def _command_first(arguments: list[str]) -> list[str]:
     """The command first, wherever it stands."""
     for position, word in enumerate(arguments):
         if word in COMMANDS and (position == 0 or arguments[position - 1] not in WITH_VALUE):
@@ -109,7 +109,7 @@ def _in_order(arguments: list[str]) -> list[str]:
 def _run_in(words: list[str]) -> Path:
     """The run among the arguments of `resume`: the first that is not KEY=VALUE. Raises ConfigError without one."""
     for word in words:
-        path = Path(at_home(word))
+        path = Path(expand_home(word))
         if "=" not in word or os.path.isdir(path):
             if max(map(len, map(os.fsencode, path.parts)), default=0) <= LONGEST:
                 return path
@@ -119,12 +119,12 @@ def _run_in(words: list[str]) -> Path:
 
 def _command(arguments: list[str], signals: Signals) -> int:
     if (code := _answer(arguments)) is not None:
-        check_told()
+        check_printed()
         return code
-    match _in_order(arguments):
+    match _command_first(arguments):
         case ["resume", *words]:
             run = _run_in(words)
-            return _resume(run, [word for word in words if Path(at_home(word)) != run], signals)
+            return _resume(run, [word for word in words if Path(expand_home(word)) != run], signals)
         case ["train", *overrides] | overrides:
             return train(overrides, signals)
 
@@ -134,12 +134,12 @@ def _answer(arguments: list[str]) -> int | None:
     if "--version" in arguments or arguments == ["-V"]:
         print(f"ganrun {__version__}")
         return 0
-    if {"--help", "-h"} & set(arguments) or _in_order(arguments)[:1] == ["help"]:
+    if {"--help", "-h"} & set(arguments) or _command_first(arguments)[:1] == ["help"]:
         from ganrun.cli.help import help_text
 
         print(help_text())
         return 0
-    match _in_order(arguments):
+    match _command_first(arguments):
         case ["list", *rest]:
             from ganrun.cli.catalog import show
 
@@ -252,7 +252,7 @@ def train(arguments: list[str], signals: Signals, play: Play = play) -> int:
         if isinstance(outcome, BaseException):
             raise outcome
     if not result and failed is None:  # Hydra printed what was asked for, such as --cfg
-        check_told()
+        check_printed()
     return JOBS_FAILED if failed else next(iter(result), 0)
 
 

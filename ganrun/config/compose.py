@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ganrun.config.gate import check_plugins, gated
-from ganrun.config.groups import CONF, Choices, at_home
+from ganrun.config.groups import CONF, Choices, expand_home
 from ganrun.config.overrides import check, hydras_order, own_folders, read_options, read_overrides, refuse_several
 from ganrun.config.unknown import flat, no_such_setting, not_chosen
 from ganrun.config.validate import check_values, find, unresolved
@@ -79,7 +79,7 @@ def compose(overrides: Sequence[str] = (), folders: Sequence[Path] = ()) -> Dict
 
     `folders` hold configuration of your own. Raises ConfigError for what cannot be composed.
     """
-    choices = Choices([Path(at_home(str(folder))) for folder in folders])
+    choices = Choices([Path(expand_home(str(folder))) for folder in folders])
     parsed = _parsed(overrides, choices, several=False)
     try:
         cfg = composed([str(one.input_line) for one in parsed], choices)
@@ -114,7 +114,7 @@ def hydra_run(arguments: list[str], task: Callable[[DictConfig], Any]) -> None:
             return None
         return task(finished)
 
-    OmegaConf.register_new_resolver("ending", ending, replace=True)  # of the folders in conf/config.yaml
+    OmegaConf.register_new_resolver("name_suffix", name_suffix, replace=True)  # of the folders in conf/config.yaml
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors here instead of printing them
     FolderMade.first = None
     check_files()
@@ -161,7 +161,7 @@ def _of_hydra(error: Exception, arguments: list[str], choices: Choices) -> Confi
     )
 
 
-def ending(_root_: DictConfig) -> str:
+def name_suffix(_root_: DictConfig) -> str:
     """A dash and the name of a run as its folder ends in it: nothing for the default, or for what is refused later."""
     name = None
     with suppress(OmegaConfBaseException):
@@ -206,8 +206,8 @@ def expand(node: DictConfig) -> None:
         value: Any = node._get_node(key)
         if isinstance(value, DictConfig) and not value._is_none() and not value._is_missing():
             expand(value)
-        elif isinstance(text := getattr(value, "_value", lambda: None)(), str) and at_home(text) != text:
-            value._set_value(at_home(text))
+        elif isinstance(text := getattr(value, "_value", lambda: None)(), str) and expand_home(text) != text:
+            value._set_value(expand_home(text))
 
 
 def _finished(cfg: DictConfig, parsed: Sequence[Override]) -> DictConfig:

@@ -22,14 +22,14 @@ COMMANDS = ("train", "resume", "explain", "list", "help")
 HOME = re.compile(r"^~(?=/|$)|(?<=^file://)~(?=/)")  # where a value is a path below the user's own folder
 
 
-def at_home(text: str) -> str:
+def expand_home(text: str) -> str:
     """A value in which `~` stands for the user's own folder, as in a shell. No setting but a path begins with `~/`."""
     return HOME.sub(lambda _: os.path.expanduser("~"), text)
 
 
 def own_folder(name: str) -> Path:
     """A folder of the user's with configuration. Raises ConfigError where there is none."""
-    folder = Path(at_home(name))
+    folder = Path(expand_home(name))
     if not name or not os.path.isdir(folder):
         found, close = f"no folder {name}".strip(), nearest(folder.name, _folders(folder.parent))
         remedy = f"--config-dir {for_shell(str(folder.parent / close))}" if close else "leaving --config-dir out"

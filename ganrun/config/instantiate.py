@@ -70,7 +70,7 @@ class Maker:
         except ConfigError as error:
             raise error.at(where) from error
         except REFUSALS[is_torchs(part)] as error:
-            raise _told(part, settings, extra, where, error) from error
+            raise _refusal(part, settings, extra, where, error) from error
 
     def part(self, target: Any, where: str) -> type:
         """The class that a dotted name stands for. Raises ConfigError when a configuration may not name it."""
@@ -148,7 +148,7 @@ def is_torchs(part: type) -> bool:
     return part.__module__.startswith("torch.optim")
 
 
-def _told(part: type, settings: dict[str, Any], extra: dict[str, Any], where: str, error: Exception) -> ConfigError:
+def _refusal(part: type, settings: dict[str, Any], extra: dict[str, Any], where: str, error: Exception) -> ConfigError:
     """What a constructor refuses in its own words; of PyTorch's, at the setting without which it would not."""
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     for key, value in settings.items() if is_torchs(part) else ():  # parts of ours may be slow to make

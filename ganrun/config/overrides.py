@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Sweep
 from hydra.errors import OverrideParseException
 
-from ganrun.config.groups import COMMANDS, Choices, at_home, own_folder, written
+from ganrun.config.groups import COMMANDS, Choices, expand_home, own_folder, written
 from ganrun.config.types import fits, unfit
 from ganrun.core.errors import ConfigError, for_shell, literal, nearest, typed
 
@@ -21,11 +21,11 @@ from ganrun.core.errors import ConfigError, for_shell, literal, nearest, typed
 TYPED_HOME = re.compile(r"(^|(?:^|[\[(,:])\s*['\"]?(?:file://)?)~(?=/|$)")
 
 
-def _typed_at_home(argument: str) -> str:
+def _home_expanded(argument: str) -> str:
     """An option or KEY=VALUE with `~` expanded in its value."""
     key, equals, value = argument.partition("=")
     if not equals:
-        return argument if argument.startswith("~") and not argument.startswith("~/") else at_home(argument)
+        return argument if argument.startswith("~") and not argument.startswith("~/") else expand_home(argument)
     return f"{key}={TYPED_HOME.sub(lambda found: found[1] + os.path.expanduser('~'), value)}"
 
 
@@ -37,7 +37,7 @@ def hydras_order(arguments: Sequence[str], typed: Sequence[str], overrides: Sequ
     options = list(arguments)
     for override in typed:
         options.remove(override)
-    return [*overrides, *map(_typed_at_home, options)]
+    return [*overrides, *map(_home_expanded, options)]
 
 
 def read_options(arguments: list[str]) -> argparse.Namespace:
@@ -70,13 +70,13 @@ def own_folders(options: argparse.Namespace) -> list[Path]:
     for override in options.overrides:
         if override.lstrip("+").startswith("hydra.searchpath="):
             folders += override.split("=", 1)[1].strip("[]").split(",")
-    return [Path(at_home(str(folder).strip("'\" ").removeprefix("file://"))) for folder in folders]
+    return [Path(expand_home(str(folder).strip("'\" ").removeprefix("file://"))) for folder in folders]
 
 
 def read_overrides(arguments: Sequence[str]) -> list[Override]:
     """What is to be changed, with `~` expanded in every value. Raises ConfigError for what is not KEY=VALUE."""
     try:
-        overrides = OverridesParser.create().parse_overrides([*map(_typed_at_home, arguments)])
+        overrides = OverridesParser.create().parse_overrides([*map(_home_expanded, arguments)])
     except OverrideParseException as error:
         raise _unreadable(error.override) from error
     except (ValueError, RecursionError) as error:  # such as a number of more digits than Python reads

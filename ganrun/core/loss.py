@@ -17,7 +17,7 @@ class Loss(nn.Module, ABC):
 
     traits: Traits = Traits()
     paired: ClassVar[bool] = False  # the generator's side reads the scores of reals too
-    reads: ClassVar[str] = "score"  # what metrics call D's number: a score, or an energy, which is low for reals
+    output_name: ClassVar[str] = "score"  # what metrics call D's number: a score, or an energy, which is low for reals
 
     def __init__(self) -> None:
         """Takes nothing: without this, torch's own constructor would seem to take any setting."""

@@ -149,7 +149,7 @@ class Pair(nn.Module):
             ("real", real, code.real, 1 - code.real),
             ("fake", fake, 1 - code.fake, code.fake),
         ):
-            metrics[f"{self.loss.reads}/{name}"] = (score * (one - zero)).mean()
+            metrics[f"{self.loss.output_name}/{name}"] = (score * (one - zero)).mean()
             probability = self.loss.probability(score)
             if probability is not None:
                 metrics[f"probability/{name}"] = ((probability - zero) / (one - zero)).clamp(0, 1).mean()

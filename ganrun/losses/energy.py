@@ -27,7 +27,7 @@ class EnergyMargin(Loss):
     """
 
     traits = Traits(provides=PROVIDES | facts(Fact.FLOOR), needs=NEEDS)
-    reads = "energy"
+    output_name = "energy"
 
     def __init__(self, *, margin: float):
         super().__init__()
@@ -52,7 +52,7 @@ class BoundaryEquilibrium(Loss):
     """
 
     traits = Traits(provides=PROVIDES, needs=NEEDS)
-    reads = "energy"
+    output_name = "energy"
     k: Tensor  # [] the weight of fakes in D's loss
     convergence: Tensor  # [] M of D's last update
 

@@ -14,7 +14,7 @@ from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts
 from ganrun.models import base, layers
 from ganrun.models.dcgan_shape import doubled, halved
-from ganrun.models.layers import After, ending, stack
+from ganrun.models.layers import After, as_output, stack
 
 RESOLUTIONS = (16, 32, 64, 128, 256)
 ERRORS: dict[str, Callable[[Tensor], Tensor]] = {  # what was rebuilt less what was there, [B, N] -> [B]
@@ -61,7 +61,7 @@ class Discriminator(AutoEncoder):
         after = After(norm=norm, activation=activation, slope=slope, dropout=dropout)
         self.blocks = halved(channels, widths, kernel, after, first_bias=True)
         self.decoder = nn.Sequential(*doubled(widths[::-1], kernel, after, bias=after.bias))
-        self.decoder.append(stack(conv=ending(layers.double(widths[0], channels, kernel, bias=True))))
+        self.decoder.append(stack(conv=as_output(layers.double(widths[0], channels, kernel, bias=True))))
         layers.initialise(self, **init)
 
 

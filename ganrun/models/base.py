@@ -15,7 +15,7 @@ from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts
 from ganrun.models.conditional import Beside, block, passed
 from ganrun.models.epilogues import Epilogue
-from ganrun.models.layers import WEIGHTED, Fold, Layer, dropout, ending, ends
+from ganrun.models.layers import WEIGHTED, Fold, Layer, as_output, dropout, is_output
 
 RANGES = {"tanh": (-1.0, 1.0), "linear": (-math.inf, math.inf)}
 OUTPUTS = ("linear", "sigmoid")
@@ -118,7 +118,7 @@ def head(
     """From the last features, of this shape without the batch, to a score, or several `outputs`; beside a label's."""
     inputs = (epilogue.fit(shape) if epilogue else math.prod(shape)) + (label.size if label else 0)
     fold = Fold() if len(shape) > 1 and not epilogue else None
-    score = ending(nn.Linear(inputs, outputs, bias=bias))
+    score = as_output(nn.Linear(inputs, outputs, bias=bias))
     return block(epilogue=epilogue, fold=fold, dropout=dropout(drops), label=label, score=score)
 
 
@@ -133,12 +133,12 @@ def weighted(net: nn.Module) -> Iterator[tuple[str, Layer]]:
 
 
 def output_layer(net: nn.Module, role: str) -> Layer:
-    """The layer that makes the image or the score. Raises ConfigError unless one layer says so (`layers.ending`)."""
-    found = [layer for _, layer in weighted(net) if ends(layer)]
+    """The layer that makes the image or the score. Raises ConfigError unless one layer says so (`layers.as_output`)."""
+    found = [layer for _, layer in weighted(net) if is_output(layer)]
     if len(found) != 1:
         product = "image" if role == "generator" else "score"
         which = f"{len(found)} layers of {title(net, role)} say that they make the {product}"
-        raise ConfigError(".", which, "one, which ganrun.models.layers.ending marks", "leaving it out")
+        raise ConfigError(".", which, "one, which ganrun.models.layers.as_output marks", "leaving it out")
     return found[0]
 
 

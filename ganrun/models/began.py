@@ -14,7 +14,7 @@ from ganrun.core.context import BatchShape
 from ganrun.core.traits import Diagnostic, Level
 from ganrun.models import base, layers
 from ganrun.models.autoencoder import RESOLUTIONS, AutoEncoder
-from ganrun.models.layers import After, Fold, Unfold, ending, stack
+from ganrun.models.layers import After, Fold, Unfold, as_output, stack
 
 SMALLEST = 8  # pixels; the maps beside the code
 KERNEL = 3  # pixels, of every convolution
@@ -30,7 +30,7 @@ class Generator(base.Generator):
         super().__init__(latent=latent, channels=channels, resolution=resolution, output=output)
         after = _after(channels, resolution, width, norm, activation, slope)
         self.blocks = _decoder(latent, width, resolution, after)
-        self.to_image = stack(conv=ending(layers.keep(width, channels, KERNEL, bias=True)))
+        self.to_image = stack(conv=as_output(layers.keep(width, channels, KERNEL, bias=True)))
         layers.initialise(self, **init)
 
     def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
@@ -50,7 +50,7 @@ class Discriminator(AutoEncoder):
         after = _after(channels, resolution, width, norm, activation, slope)
         self.blocks = _encoder(code, channels, width, resolution, after)
         self.decoder = _decoder(code, width, resolution, after)
-        self.decoder.append(stack(conv=ending(layers.keep(width, channels, KERNEL, bias=True))))
+        self.decoder.append(stack(conv=as_output(layers.keep(width, channels, KERNEL, bias=True))))
         layers.initialise(self, **init)
 
     def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganrun.core import limits
-from ganrun.models.layers import ending, stack
+from ganrun.models.layers import as_output, stack
 
 
 def check(classes: int, embed: int | None = None, *, low: int = 1) -> None:
@@ -117,7 +117,7 @@ class Score(Labelled):
 
     def __init__(self, *, features: int, classes: int, bias: bool):
         super().__init__()
-        self.psi = ending(nn.Linear(features, 1, bias=bias))
+        self.psi = as_output(nn.Linear(features, 1, bias=bias))
         self.projection = Projection(classes=classes, features=features)
 
     def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:

@@ -12,7 +12,7 @@ from torch import nn
 from ganrun.core import limits
 from ganrun.models import base, layers
 from ganrun.models.conditional import NO_LABELS, Block, LabelLayers, block
-from ganrun.models.layers import After, Unfold, ending
+from ganrun.models.layers import After, Unfold, as_output
 
 RESOLUTIONS = (16, 32, 64, 128, 256)
 SMALLEST = 4  # pixels; both networks' smallest maps are 4x4
@@ -34,7 +34,7 @@ class DoublingGenerator(base.Generator):
         bottom = _bottom(latent, widths[0], after, by_unit=by_unit, labels=labels)
         self.blocks = Block(bottom, *doubled(widths, kernel, after, bias=after.bias, labels=labels))
         label, inputs = labels(), widths[-1] + labels.size()
-        self.to_image = block(label=label, conv=ending(layers.double(inputs, channels, top_kernel, bias=top_bias)))
+        self.to_image = block(label=label, conv=as_output(layers.double(inputs, channels, top_kernel, bias=top_bias)))
         layers.initialise(self, **init)
 
 

@@ -10,7 +10,7 @@ from ganrun.models import base, layers
 from ganrun.models.conditional import Block
 from ganrun.models.dcgan_shape import doubled
 from ganrun.models.epilogues import Epilogue
-from ganrun.models.layers import After, Unfold, ending, keep, stack
+from ganrun.models.layers import After, Unfold, as_output, keep, stack
 
 RESOLUTIONS = (8, 16, 32, 64, 128, 256)
 SMALLEST = 4  # pixels; both networks' smallest maps are 4x4
@@ -31,7 +31,7 @@ class Generator(base.Generator):
         project = nn.Linear(latent, widths[0] * SMALLEST**2)
         bottom = stack(project=project, unfold=Unfold(channels=widths[0], size=SMALLEST))
         self.blocks = Block(bottom, *doubled(widths, kernel, after, bias=True))
-        self.to_image = stack(conv=ending(keep(widths[-1], channels, top_kernel, bias=True)))
+        self.to_image = stack(conv=as_output(keep(widths[-1], channels, top_kernel, bias=True)))
         layers.initialise(self, **init)
 
 

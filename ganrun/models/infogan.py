@@ -13,7 +13,7 @@ from ganrun.models import base, layers
 from ganrun.models.conditional import Block
 from ganrun.models.dcgan_shape import doubled, halved
 from ganrun.models.epilogues import Epilogue
-from ganrun.models.layers import After, Fold, Parts, Unfold, ending, stack
+from ganrun.models.layers import After, Fold, Parts, Unfold, as_output, stack
 
 RESOLUTIONS = (16, 28, 32, 64)
 NORMS = ("batch", "layer", "none")
@@ -34,7 +34,7 @@ class Generator(base.Generator):
         first = stack(**_dense(latent, hidden, after))
         maps = stack(**_dense(hidden, widths[0] * size**2, after), unfold=Unfold(channels=widths[0], size=size))
         self.blocks = Block(first, maps, *doubled(widths, kernel, after, bias=after.bias))
-        self.to_image = stack(conv=ending(layers.double(widths[-1], channels, kernel, bias=True)))
+        self.to_image = stack(conv=as_output(layers.double(widths[-1], channels, kernel, bias=True)))
         layers.initialise(self, **init)
 
 

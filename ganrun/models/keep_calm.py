@@ -8,7 +8,7 @@ from torch import nn
 from ganrun.core import limits
 from ganrun.models import base, layers
 from ganrun.models.epilogues import Epilogue
-from ganrun.models.layers import After, Unfold, ending, keep, stack
+from ganrun.models.layers import After, Unfold, as_output, keep, stack
 
 RESOLUTIONS = (16, 32, 64)
 
@@ -36,7 +36,7 @@ class Generator(base.Generator):
             stack(conv=keep(width, width, top_kernel, bias=bias), **after(width)),
             stack(conv=keep(width, width, top_kernel, bias=bias), **after(width)),
         )
-        self.to_image = stack(conv=ending(keep(width, channels, top_kernel, bias=True)))
+        self.to_image = stack(conv=as_output(keep(width, channels, top_kernel, bias=True)))
         layers.initialise(self, **init)
 
 

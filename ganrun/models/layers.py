@@ -40,13 +40,13 @@ def stack(**parts: nn.Module | None) -> nn.Sequential:
     return layers
 
 
-def ending(layer: W) -> W:
+def as_output(layer: W) -> W:
     """The layer that makes the network's image or score says so itself: a class head or Q may well come behind it."""
     layer.makes_output = True  # type: ignore[assignment]
     return layer
 
 
-def ends(layer: nn.Module) -> bool:
+def is_output(layer: nn.Module) -> bool:
     """Whether this layer says that it makes the network's image or score."""
     return bool(getattr(layer, "makes_output", False))
 

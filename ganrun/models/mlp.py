@@ -11,7 +11,7 @@ from ganrun.core.errors import ConfigError
 from ganrun.models import base, layers
 from ganrun.models.conditional import Beside, Block, block
 from ganrun.models.epilogues import Epilogue
-from ganrun.models.layers import ACTIVATIONS, Maxout, Parts, ending, stack
+from ganrun.models.layers import ACTIVATIONS, Maxout, Parts, as_output, stack
 
 NORMS = ("batch", "layer", "none")
 
@@ -119,7 +119,7 @@ def _hidden(inputs: int, hidden: Sequence[int], dense: Dense, *, before: Parts, 
 
 def to_image(inputs: int, channels: int, resolution: int) -> nn.Sequential:
     """A dense layer to every pixel."""
-    pixels = ending(nn.Linear(inputs, channels * resolution**2))
+    pixels = as_output(nn.Linear(inputs, channels * resolution**2))
     return stack(dense=pixels, unflatten=nn.Unflatten(1, (channels, resolution, resolution)))
 
 

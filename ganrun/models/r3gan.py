@@ -16,7 +16,7 @@ from ganrun.core import limits
 from ganrun.core.errors import ConfigError
 from ganrun.models import base
 from ganrun.models.conditional import Beside, Block, Labelled, block
-from ganrun.models.layers import Fold, ending, stack
+from ganrun.models.layers import Fold, as_output, stack
 
 RESOLUTIONS = (8, 16, 32, 64, 128, 256)
 SMALLEST = 4  # pixels; the maps of the bases
@@ -139,7 +139,7 @@ class Generator(base.Generator):
         for below, above in pairwise(widths):
             change = widen(below, above) if above != below else None
             self.blocks.append(stack(change=change, up=Resample(up=True), **residuals(above)))
-        self.to_image = stack(conv=ending(widen(widths[-1], channels)))
+        self.to_image = stack(conv=as_output(widen(widths[-1], channels)))
 
 
 class Discriminator(base.Discriminator):
@@ -164,7 +164,7 @@ class Discriminator(base.Discriminator):
         self.classes = classes
         last, outputs = widths[-1], widths[-1] if classes else 1
         basis = scaled(nn.Conv2d(last, last, SMALLEST, groups=last, bias=False))
-        score = ending(scaled(nn.Linear(last, outputs, bias=False)))
+        score = as_output(scaled(nn.Linear(last, outputs, bias=False)))
         product = ClassProduct(classes=classes, numbers=outputs) if classes else None
         self.head = block(basis=basis, fold=Fold(), score=score, asked=product)
 

@@ -14,7 +14,7 @@ from ganrun.core import limits
 from ganrun.core.errors import ConfigError
 from ganrun.models import layers
 from ganrun.models.conditional import Block, Labelled, block
-from ganrun.models.layers import After, Parts, Unfold, ending, keep
+from ganrun.models.layers import After, Parts, Unfold, as_output, keep
 
 RESOLUTIONS = (16, 32, 64, 128, 256)
 SEED = 4  # pixels; a generator begins with maps of 4x4
@@ -100,7 +100,7 @@ def tower(project: nn.Linear, widths: list[int], **how: Any) -> Block:
 def to_image(width: int, channels: int, kernel: int, after: After) -> nn.Sequential:
     """Norm, activation, a convolution. The norm reads no labels."""
     parts = after(width)
-    conv = ending(keep(width, channels, kernel, bias=True))
+    conv = as_output(keep(width, channels, kernel, bias=True))
     return layers.stack(norm=parts["norm"], activation=parts["activation"], conv=conv)
 
 

@@ -14,7 +14,7 @@ from ganrun.core.traits import Traits, facts
 from ganrun.models import base
 from ganrun.models.conditional import Labelled, block
 from ganrun.models.epilogues import Epilogue, MinibatchStddev
-from ganrun.models.layers import Fold, Unfold, ending, stack
+from ganrun.models.layers import Fold, Unfold, as_output, stack
 from ganrun.models.stylegan2_layers import HALF, Activation, Blur, Halve, Label, check_taps, equalised, mapping, widths
 from ganrun.models.stylegan2_synthesis import SMALLEST, Styles, Synthesis
 
@@ -172,7 +172,7 @@ def _end(depth: int, outputs: int, epilogue: Epilogue | None, slope: float) -> I
     yield "fold", Fold()
     yield "dense", equalised(nn.Linear(depth * SMALLEST**2, depth))
     yield "last", Activation(slope)
-    yield "score", ending(equalised(nn.Linear(depth, outputs)))
+    yield "score", as_output(equalised(nn.Linear(depth, outputs)))
 
 
 def _check_mapping(classes: int, layers: int, rate: float) -> None:

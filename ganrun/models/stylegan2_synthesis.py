@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ganrun.models.layers import ending, on_sphere, stack
+from ganrun.models.layers import as_output, on_sphere, stack
 from ganrun.models.stylegan2_layers import (
     EPS,
     HALF,
@@ -113,7 +113,7 @@ class Synthesis(nn.Module):
             rgb = Modulated(depth, channels, 1, styles=styles, demodulates=False, doubles=None) if ends else None
             across = _across(inputs, depth, taps) if architecture == "residual" and i else None
             doubling = Double(taps) if architecture == "skip" and i else None
-            rgb = ending(rgb) if rgb and last else rgb
+            rgb = as_output(rgb) if rgb and last else rgb
             self.scales.append(Scale(layers, to_image=rgb, doubling=doubling, across=across))
 
     def forward(self, styles: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from ganrun.core.context import DiscriminatorOutput
 from ganrun.core.errors import ConfigError
 from ganrun.core.traits import Traits
 from ganrun.models import base
-from ganrun.models.layers import ending, stack
+from ganrun.models.layers import as_output, stack
 
 EDGE, KERNEL = 7, 4  # pixels: kernels of the generator's first and last convolution, and of the discriminator's
 
@@ -61,7 +61,7 @@ class Generator(nn.Module):
             above = nn.ConvTranspose2d(width * 2 ** (i + 1), width * 2**i, 3, stride=2, padding=1, output_padding=1)
             self.blocks.append(stack(conv=above, **_after(width * 2**i)))
         self.to_image = stack(
-            pad=nn.ReflectionPad2d(EDGE // 2), conv=ending(nn.Conv2d(width, channels, EDGE)), squash=nn.Tanh()
+            pad=nn.ReflectionPad2d(EDGE // 2), conv=as_output(nn.Conv2d(width, channels, EDGE)), squash=nn.Tanh()
         )
         _initialise(self, scale)
 
@@ -101,7 +101,7 @@ class Discriminator(base.Discriminator):
             conv = nn.Conv2d(above, below, KERNEL, stride=1 if i == halvings else 2, padding=1)
             norm = nn.InstanceNorm2d(below) if i else None
             self.blocks.append(stack(conv=conv, norm=norm, activation=nn.LeakyReLU(slope)))
-        self.head = stack(score=ending(nn.Conv2d(widths[-1], 1, KERNEL, padding=1)))
+        self.head = stack(score=as_output(nn.Conv2d(widths[-1], 1, KERNEL, padding=1)))
         _initialise(self, scale)
 
     def forward(self, images: Tensor, condition: Tensor | None = None) -> DiscriminatorOutput:

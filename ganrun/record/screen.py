@@ -82,7 +82,7 @@ def _open_standard_files() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
-def check_told() -> None:
+def check_printed() -> None:
     """Raises EnvironmentFailed when what was to be told could not be written, unless the reader had seen enough."""
     sys.stdout.flush()
     problem = getattr(sys.stdout, "problem", None)

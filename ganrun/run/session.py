@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from ganrun.config.build import Run, build
-from ganrun.config.compose import ending
+from ganrun.config.compose import name_suffix
 from ganrun.config.resume import WARNED, below
 from ganrun.config.rules import recorded
 from ganrun.core.context import Progress
@@ -131,7 +131,7 @@ class Session:
         """Train from here on; `states` are those of the callbacks, of a run that is resumed."""
         began = time.monotonic()
         self._describe(run, folder, overrides)
-        self._tell(run)
+        self._print_notes(run)
         with (
             closing(recorder_of(run, folder, None if states is None else start.step, overrides)) as recorder,
             Display(steps=run.settings["steps"], console=self.console, start=start.step) as display,
@@ -155,7 +155,7 @@ class Session:
         )  # fmt: skip
         return self._exit_code(now.step)
 
-    def _tell(self, run: Run) -> None:
+    def _print_notes(self, run: Run) -> None:
         """What was found in the data, what was done to them and what was left out: on screen and in run.log."""
         for note in run.dataset.notes:
             logger.info("data: %s", note)
@@ -239,7 +239,7 @@ def train_in(cfg: DictConfig, folder: Path | None) -> Path:
 
     Raises ConfigError before any work, Stopped, EnvironmentFailed, and KeyboardInterrupt once the run is saved.
     """
-    path = folder or Path("outputs") / f"{datetime.now():%Y-%m-%d/%H-%M-%S}-{secrets.token_hex(2)}{ending(cfg)}"
+    path = folder or Path("outputs") / f"{datetime.now():%Y-%m-%d/%H-%M-%S}-{secrets.token_hex(2)}{name_suffix(cfg)}"
     with Signals().installed() as signals:
         try:
             Session(signals=signals).start(cfg, path, overrides=[])

@@ -19,7 +19,7 @@ from ganrun.core.facts import Fact
 from ganrun.core.traits import Diagnostic, Level, Traits, facts, keys
 from ganrun.core.trick import Trick
 from ganrun.models.base import output_layer, title, weighted
-from ganrun.models.layers import Layer, Scaled, ends, fan_in
+from ganrun.models.layers import Layer, Scaled, fan_in, is_output
 from ganrun.tricks.norms import VirtualNorm
 from ganrun.tricks.roles import roles
 
@@ -214,7 +214,7 @@ class EqualizedLr(Reparametrisation):
     @torch.no_grad()
     def reparametrise(self, layer: Layer) -> None:
         self.only_form(layer)
-        scale = (self.last_gain if ends(layer) else self.gain) / math.sqrt(fan_in(layer))
+        scale = (self.last_gain if is_output(layer) else self.gain) / math.sqrt(fan_in(layer))
         parametrize.register_parametrization(layer, "weight", Scaled(scale))
         layer.weight = torch.randn_like(layer.weight) * scale
         if layer.bias is not None:

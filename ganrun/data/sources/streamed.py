@@ -117,7 +117,7 @@ class Streamed(Source):
     def _begin(self, images: int) -> Ahead:
         """Start the workers at the current position."""
         self._images = images
-        parallel = {"prefetch_factor": 2, "worker_init_fn": be_a_worker} if self.workers else {}
+        parallel = {"prefetch_factor": 2, "worker_init_fn": prepare_worker} if self.workers else {}
         forks = self.workers and sys.platform.startswith("linux")
         order = copy.copy(self._order)  # the thread that reads ahead has one of its own
         loader: DataLoader = DataLoader(
@@ -248,7 +248,7 @@ class IndexedReader:
             return str(problem.at(self.place))
 
 
-def be_a_worker(worker: int) -> None:
+def prepare_worker(worker: int) -> None:
     """Ignore signals, as the run needs its workers for its last checkpoint; end with the run, on Linux at once."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
