@@ -397,3 +397,32 @@ def test_workers_end_when_the_run_is_killed():
     process.kill()
     process.communicate()
     assert gone(workers, within=15)  # they look for their parent every five seconds
+
+
+BREAKS = """
+import multiprocessing, os, signal, socket, time
+from multiprocessing import reduction
+from ganrun.data.sources.workers import prepare_worker
+
+def work(sent):
+    prepare_worker(0)
+    sent.send(reduction.DupFd(0)._id[0])  # what sends a tensor to the run: a thread that answers at this address
+    time.sleep(60)
+
+here, there = multiprocessing.Pipe()
+worker = multiprocessing.get_context("fork").Process(target=work, args=(there,))
+worker.start()
+broken = socket.socket(socket.AF_UNIX)
+broken.connect(here.recv())
+broken.close()
+time.sleep(0.5)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere workers notice the end of the run later")
+def test_a_worker_says_nothing_of_a_connection_that_breaks_a_moment_before_its_run_is_gone():
+    ended = subprocess.run(
+        [sys.executable, "-c", BREAKS], capture_output=True, text=True, timeout=30
+    )  # of 60 it sleeps
+    assert ended.returncode == -signal.SIGKILL and ended.stderr == ""

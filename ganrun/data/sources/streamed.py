@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import copy
-import ctypes
-import multiprocessing
-import os
 import signal
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from queue import Empty, Full, Queue
 from typing import Any
 
@@ -26,9 +23,8 @@ from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Dataset
 from ganrun.data.sources.order import Chunks
 from ganrun.data.sources.source import Source
+from ganrun.data.sources.workers import child_handler_kept, prepare_worker, signals_blocked
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-DIES_WITH_ITS_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 TICK = 0.1  # seconds between two looks at what may have ended a wait
 PATIENCE = 600.0  # seconds without an image after which a source is given up
 Rows = tuple[Tensor, Tensor | None]
@@ -151,7 +147,7 @@ class Ahead:
 
     def __init__(self, loader: DataLoader):
         """Starts the workers, and the thread."""
-        with _signals_blocked(), _child_handler_kept():
+        with signals_blocked(), child_handler_kept():
             self._chunks = iter(loader)
             self._ready: Queue[Any] = Queue(1)
             self._stopped = threading.Event()
@@ -246,43 +242,6 @@ class IndexedReader:
             return self.rows(indices)
         except ConfigError as problem:  # cannot be raised across processes as it is
             return str(problem.at(self.place))
-
-
-def prepare_worker(worker: int) -> None:
-    """Ignore signals, as the run needs its workers for its last checkpoint; end with the run, on Linux at once."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(DIES_WITH_ITS_PARENT, signal.SIGKILL)
-        run = multiprocessing.parent_process()
-        if run is not None and os.getppid() != run.pid:  # it ended before this line
-            os._exit(0)
-
-
-@contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Block signals while workers and threads start, which inherit the mask: the run's own thread is to hear them."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _child_handler_kept() -> Iterator[None]:
-    """Undo that torch installs a handler which raises wherever the run is when a worker dies, be it in a save."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # there torch installs none
-        return
-    before = signal.getsignal(signal.SIGCHLD)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
 
 
 def _identity(read: Any) -> Any:
