@@ -247,6 +247,14 @@ def test_no_flag_of_the_configuration_is_asked_for_in_a_step() -> None:
             assert not names & {"cfg", "config", "conf", "settings", "DictConfig"}, path
 
 
+def test_what_reads_data_asks_for_files_by_functions_that_do_not_raise() -> None:
+    """Those of pathlib raise for a name that is too long, and for a folder that may not be read."""
+    asking = re.compile(r"(?<!entry)(?<!info)\.(exists|is_dir|is_file)\(\)")
+    paths = [path for path in SOURCES if "data" in path.parts]
+    assert len(paths) > 20
+    assert [path for path in paths if asking.search(path.read_text())] == []
+
+
 def test_the_loop_fits_on_a_page() -> None:
     assert len(inspect.getsource(train).splitlines()) <= 60
 

@@ -7,10 +7,11 @@ import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganrun.config.groups import COMMANDS, expand_home
+from ganrun.config.groups import AFTER_TRAINING, COMMANDS, expand_home
 from ganrun.core.errors import (
     CONFIG_ERROR,
     ENVIRONMENT,
@@ -94,6 +95,8 @@ def _remedied(refusal: ConfigError, arguments: list[str]) -> ConfigError:
             from ganrun.config.resume import recorded_settings
 
             return filled(refusal, recorded_settings(_run_in(rest)))
+        case [command, *_] if command in AFTER_TRAINING:
+            return refusal.trying(f"ganrun help, which shows how to use {command}")
         case rest:
             return remedied(refusal, rest[1:] if rest[:1] and rest[0] in COMMANDS else rest)
 
@@ -125,6 +128,12 @@ def _command(arguments: list[str], signals: Signals) -> int:
         case ["resume", *words]:
             run = _run_in(words)
             return _resume(run, [word for word in words if Path(expand_home(word)) != run], signals)
+        case [command, *words] if command in AFTER_TRAINING:
+            with loading_torch():
+                module = import_module(f"ganrun.cli.{command}")
+            done: int = module.main(words)
+            check_printed()
+            return done
         case ["train", *overrides] | overrides:
             return train(overrides, signals)
 

@@ -112,7 +112,7 @@ def unfit(where: str, value: Any, hint: Any) -> ConfigError:
     Text that looks like a number or a truth is offered in quotes, one item where a list belongs in brackets.
     """
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    meant: tuple[Any, ...] = (text,) if isinstance(value, (bool, int, float)) else ([value],)
+    meant: tuple[Any, ...] = (text, [value]) if isinstance(value, (bool, int, float)) else ([value],)
     remedy = next((typed(where, one) for one in meant if fits(one, hint)), "")
     beyond = isinstance(value, int) and abs(value) > MOST
     return ConfigError(where, repr(value), "a number that fits into 64 bits" if beyond else in_words(hint), remedy)

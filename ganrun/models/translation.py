@@ -13,6 +13,7 @@ from ganrun.models import base
 from ganrun.models.layers import as_output, stack
 
 EDGE, KERNEL = 7, 4  # pixels: kernels of the generator's first and last convolution, and of the discriminator's
+MOST_HALVINGS = 16  # those of an image of 65,536 pixels a side
 
 
 class Residual(nn.Module):
@@ -44,7 +45,7 @@ class Generator(nn.Module):
         super().__init__()
         limits.whole(".channels", channels, 1)
         limits.whole(".width", width, 1)
-        limits.whole(".halvings", halvings, 0)
+        limits.whole(".halvings", halvings, 0, MOST_HALVINGS)
         limits.whole(".blocks", blocks, 0)
         limits.number(".scale", scale, 0)
         _check_size(resolution, halvings)
@@ -89,7 +90,7 @@ class Discriminator(base.Discriminator):
         """Weights start as N(0, `scale`), biases as 0. Raises ConfigError for sizes that cannot be made."""
         super().__init__(channels=channels, resolution=resolution, output=output)
         limits.whole(".width", width, 1)
-        limits.whole(".halvings", halvings, 1)
+        limits.whole(".halvings", halvings, 1, MOST_HALVINGS)
         limits.number(".slope", slope, 0)
         limits.number(".scale", scale, 0)
         if resolution // 2**halvings < 4:

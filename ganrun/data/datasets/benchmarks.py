@@ -100,7 +100,7 @@ class Mnist(Benchmark):
     def _file(self, folder: Path, name: str) -> Path:
         """The file, unpacked or gzipped."""
         packed = folder / f"{name}.gz"
-        return packed if packed.exists() else existing(folder / name, self.title, self.remedy)
+        return packed if os.path.exists(packed) else existing(folder / name, self.title, self.remedy)
 
     def _download(self, root: Path, split: str) -> None:
         from torchvision import datasets
@@ -120,7 +120,7 @@ class FashionMnist(Mnist):
 
     def _folder(self, root: Path) -> Path:
         own = super()._folder(root)
-        return INSTALLED if INSTALLED.is_dir() and not own.is_dir() else own
+        return INSTALLED if os.path.isdir(INSTALLED) and not os.path.isdir(own) else own
 
     def _download(self, root: Path, split: str) -> None:
         if self._folder(root) != INSTALLED:
@@ -157,7 +157,7 @@ class Cifar10(Benchmark):
         from torchvision import datasets
         from torchvision.datasets.utils import download_and_extract_archive
 
-        if not (root / self.folder / self.meta).exists():
+        if not os.path.exists(root / self.folder / self.meta):
             known = getattr(datasets, self.title)
             download_and_extract_archive(known.url, str(root), filename=known.filename, md5=known.tgz_md5)
 

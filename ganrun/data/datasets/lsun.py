@@ -65,7 +65,7 @@ def scenes(root: Path, split: str, selection: ClassSelection) -> tuple[str, ...]
     if split == "test":
         select_classes(selection, (), None)
         return ()
-    there = [name for name in SCENES if (root / f"{name}_{split}_lmdb").is_dir()]
+    there = [name for name in SCENES if os.path.isdir(root / f"{name}_{split}_lmdb")]
     kept = [SCENES[index] for index in class_indices(selection, SCENES)] if selection is not None else there
     if not kept:
         found = f"no folder such as church_outdoor_{split}_lmdb in {root}"

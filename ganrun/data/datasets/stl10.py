@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -92,5 +93,5 @@ def _download(root: Path) -> None:
     from torchvision.datasets import STL10
     from torchvision.datasets.utils import download_and_extract_archive
 
-    if not (root / STL10.base_folder / STL10.class_names_file).exists():
+    if not os.path.exists(root / STL10.base_folder / STL10.class_names_file):
         download_and_extract_archive(STL10.url, str(root), filename=STL10.filename, md5=STL10.tgz_md5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +16,6 @@ def package_file(package: str, name: str, *, title: str, inside: str) -> Path:
     """
     spec = find_spec(package)
     path = Path(next(iter((spec and spec.submodule_search_locations) or [""]))) / inside / name
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ConfigError(".", f"{title}'s {name} is missing", title, f"installing {title} again")
     return path
