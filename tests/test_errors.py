@@ -123,6 +123,7 @@ CONFIG_ERROR = {
     "loss=wasserstein tricks=[gp]": ["tricks.gp: ", "batch norm", "model.discriminator", "norm=layer"],
     "tricks=[soft_labels,one_sided_smoothing]": ["tricks.soft_labels and tricks.one_sided_smoothing"],
     "loss=hinge tricks=[soft_labels]": ["tricks.soft_labels: ", "loss (Hinge)", "Try: loss=nonsaturating"],
+    "model=translation model.generator.halvings=1000000000": ["expected a whole number from 0 to 16"],
     "model=mlp tricks=[big_kernels]": ["tricks.big_kernels: ", "mlp", "Try: model=dcgan"],
     # tricks that are not played
     "tricks.soft_labels.real=[0.8,1.0]": ["soft_labels is not among the tricks", "Try: 'tricks=[ema,soft_labels]'"],
@@ -134,8 +135,10 @@ CONFIG_ERROR = {
     "optim=momentum_sgd tricks=[lr_decay]": ["optim.decay.factor: Linear has no such", "Try: '~optim.decay.factor'"],
     "~tricks.flip": ["flip is not among the tricks"],
     "tricks=[ttur] ~tricks.ttur": ["ttur is a setting; what it has set would stay"],
+    "plugins.a=1": ["plugins.a: plugins is a list, expected no name below it. Try: leaving a out"],
     # data
     "dataset=cifar10": ["CIFAR10", "Try: dataset.download=true"],
+    f"dataset=mnist dataset.root={'x' * 300}": ["is missing, expected MNIST's files"],
     "dataset=folder": ["dataset.path: not set"],
     "dataset=folder dataset.path=nowhere": ["dataset.path: nothing is at nowhere in "],
     "dataset=array dataset.path=nowhere.npy": ["nothing is at nowhere.npy in "],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -59,12 +60,25 @@ class GatedLoader(ConfigLoaderImpl):
         if before is not None and before[0] == key and run_mode is RunMode.RUN:
             return before[1]
         first = not validate_sweep_overrides and not _sweeps(overrides)
-        cfg = super().load_configuration(
-            config_name, overrides, RunMode.RUN if first else run_mode, from_shell, validate_sweep_overrides
-        )
+        try:
+            cfg = super().load_configuration(
+                config_name, overrides, RunMode.RUN if first else run_mode, from_shell, validate_sweep_overrides
+            )
+        except ValueError as error:
+            raise _below_a_list(error, overrides) from error
         check_hydra(cfg, overrides)
         self._composed = (key, cfg) if first else None
         return cfg
+
+
+def _below_a_list(error: ValueError, overrides: list[str]) -> ValueError:
+    """The refusal of a name where OmegaConf looks for the number of an item of a list; else the error itself."""
+    name = re.fullmatch(r"invalid literal for int\(\) with base 10: '(.*)'", str(error))
+    for override in OverridesParser.create().parse_overrides(overrides) if name else ():
+        place, _, last = override.key_or_group.rpartition(".")
+        if place and last == name[1]:  # type: ignore[index]
+            return ConfigError(override.key_or_group, f"{place} is a list", "no name below it", f"leaving {last} out")
+    return error
 
 
 def _sweeps(overrides: list[str]) -> bool:
