@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,12 +64,19 @@ def place(run: LoadedRun, out: str | None, ending: str, name: str, words: Sequen
 
 
 def refuse_existing(path: Path, *, folder: bool) -> None:
-    """Raises ConfigError where something is at this path, but for an empty folder where a `folder` is to be."""
+    """Raises ConfigError where something is at this path, but for an empty folder where a `folder` is to be.
+
+    Also where nothing can be written.
+    """
     try:
         is_there = any(path.iterdir()) or not folder if path.is_dir() else path.is_symlink() or path.exists()
     except OSError as error:
-        raise ConfigError("out", f"{path} cannot be read ({error.strerror})", "a path that can be") from error
+        raise ConfigError("out", f"{path}: {error.strerror}", "a path where nothing is") from error
     if is_there:
         number = next(n for n in range(2, 10**6) if not path.with_stem(f"{path.stem}_{n}").exists())
         raise ConfigError("out", f"{path} is there already", "a path where nothing is",
                           typed("out", str(path.with_stem(f"{path.stem}_{number}"))))  # fmt: skip
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        found = f"{above} is a folder in which nothing can be written" if above.is_dir() else f"{above} is a file"
+        raise ConfigError("out", found, "a folder that can be written", f"out={path.name}")
