@@ -19,6 +19,8 @@ usage:  ganrun [GROUP=CHOICE] [KEY=VALUE] ...      train
         ganrun resume RUN [KEY=VALUE] ...          go on where a run stopped
         ganrun -m KEY=VALUE,VALUE ...              one run for each combination
         ganrun explain [GROUP=CHOICE] ...          what would train: networks, tricks, terms; trains nothing
+        ganrun sample RUN [count=64] ...           new samples of a run: a picture, an array, or PNG files
+        ganrun walk RUN [out=walk.gif] ...         a walk between noises, between classes, or along a code
         ganrun list [tricks|models|losses|...]     every choice in a line, with its source
 
 examples:

@@ -32,7 +32,7 @@ def draw(game: Game, count: int, *, seed: int, labels: Tensor | None = None, tru
 
 
 def _not_from_noise(game: Game, count: int, seed: int) -> Tensor:
-    """[count, C, H, W]"""
+    """Samples of a game without noise, such as translations of the images it keeps. [count, C, H, W]"""
     pieces = []
     for number, first in enumerate(range(0, count, BATCH)):
         reseed(seed, "draw", step=number)
