@@ -70,6 +70,8 @@ def test_with_a_percentile_accepted_samples_move_towards_the_data() -> None:
 
 
 def test_a_larger_logit_becomes_the_largest_in_the_order_of_the_samples() -> None:
+    kept = Threshold(torch.tensor(0.0), 0.0).accepted(torch.tensor([1.0, 5.0, 1.0]), torch.tensor([0.9, 0.9, 0.9]))[0]
+    assert kept.tolist() == [True, True, False], "the first is compared with 1, not with the 5 that comes later"
     torch.manual_seed(0)
     logits, uniform = torch.randn(200), torch.rand(200)
     start = Threshold.of(logits[:20], 80)
