@@ -44,11 +44,14 @@ def train(cfg: DictConfig, folder: str | Path | None = None) -> Path:
     return train_in(cfg, None if folder is None else Path(folder).expanduser())
 
 
-def load(run: str | Path, *, plugins: Sequence[str] = (), device: str = "auto") -> LoadedRun:
+def load(
+    run: str | Path, *, plugins: Sequence[str] = (), device: str = "auto", checkpoint: str | int = "last"
+) -> LoadedRun:
     """The networks of a run, with averaged weights where it keeps an average, ready to sample. Needs no data set.
 
-    `plugins` are the modules of yours that the run used. Raises ConfigError for a folder without a checkpoint.
+    `checkpoint` is "last", "best" or a step. `plugins` are the modules of yours that the run used. Raises ConfigError
+    for a folder without a checkpoint, or without that one.
     """
     from ganrun.run.load import load
 
-    return load(run, plugins=plugins, device=device)
+    return load(run, plugins=plugins, device=device, checkpoint=checkpoint)

@@ -15,7 +15,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from ganrun.record.grid import grid
-from ganrun.run.load import draw, load_run
+from ganrun.run.draw import draw
+from ganrun.run.load import load_run
 
 COLUMNS, ROWS = 10, 2  # of samples of a run
 ABREAST = 2  # runs beside each other

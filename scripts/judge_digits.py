@@ -22,7 +22,8 @@ from torch import Tensor
 from ganrun.core.seeding import generator
 from ganrun.data.sources.source import Source
 from ganrun.metrics.classifier import accepted, classify, predict, resized, train
-from ganrun.run.load import draw, load_run
+from ganrun.run.draw import draw
+from ganrun.run.load import load_run
 
 SHARE, CONFIDENCE = (0.04, 0.18), 0.85  # what the default run must reach
 

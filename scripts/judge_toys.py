@@ -21,7 +21,8 @@ from statistics import mean
 from ganrun.config.resume import earlier_overrides
 from ganrun.core.errors import ConfigError
 from ganrun.metrics.modes import SAMPLES, Modes, measure_modes
-from ganrun.run.load import draw, load_run
+from ganrun.run.draw import draw
+from ganrun.run.load import load_run
 
 GOOD = 0.9  # what a run must reach, besides every mode
 

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.bundled import Digits
 from ganrun.metrics.classifier import score, train
-from ganrun.run.load import draw, load_run
+from ganrun.run.draw import draw
+from ganrun.run.load import load_run
 from ganrun.run.sweep import Job, run_jobs
 
 SAMPLES = 1000

@@ -13,7 +13,8 @@ from PIL import Image
 from ganrun.cli.main import main
 from ganrun.core.errors import ConfigError
 from ganrun.record.grid import to_bytes
-from ganrun.run.load import draw, load_run
+from ganrun.run.draw import draw
+from ganrun.run.load import load_run
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 TINY = ["steps=2", "batch=4", "model.generator.width=4", "model.discriminator.width=4", "engine.precision=fp32"]
@@ -29,10 +30,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_samples_come_from_the_average_of_the_last_checkpoint(finished: Path):
     run, step = load_run(finished)
     assert step == 2
-    images = draw(run.game, 6, seed=3, batch=4)
+    images = draw(run.game, 6, seed=3)
     assert images.shape == (6, 1, 32, 32)
-    assert torch.equal(images, draw(run.game, 6, seed=3, batch=4))
-    assert not torch.equal(images, draw(run.game, 6, seed=4, batch=4))
+    assert torch.equal(images, draw(run.game, 6, seed=3))
+    assert not torch.equal(images, draw(run.game, 6, seed=4))
     average = run.game.pairs["main"].tricks["ema"].average
     with torch.no_grad():
         average.to_image[0].weight.zero_()

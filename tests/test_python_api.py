@@ -15,7 +15,8 @@ from support import tiny
 
 import ganrun
 from ganrun.core.errors import ConfigError
-from ganrun.run.load import draw, load_run
+from ganrun.run.draw import draw
+from ganrun.run.load import load_run
 
 ROOT = Path(__file__).parents[1]
 

@@ -119,6 +119,17 @@ class Pair(nn.Module):
         """Whether the generator's side of this update compares with reals."""
         return self.loss.paired or self.tricks.paired(update.due)
 
+    @torch.no_grad()
+    def log_odds(self, images: Images, condition: Condition = UNCONDITIONAL) -> Tensor:
+        """D's logit that images [B, C, H, W] are real, without views and with the statistics it has learnt. [B]
+
+        Means something where the loss trains D as a classifier (Fact.PROBABILITY).
+        """
+        with evaluating(self.discriminator):
+            score = self.discriminator(images, condition.tensor).float().score
+        code = self.tricks.fold(Trick.encode, Targets.clean(score, score))
+        return score * (2 * code.real - 1)  # the logit of "fake" where a trick made 0 stand for real
+
     @contextmanager
     def sampler(self) -> Iterator[nn.Module]:
         """The generator to draw samples from, with the statistics it has learnt instead of the batch's."""

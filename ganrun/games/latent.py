@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -13,12 +15,13 @@ from torch import Tensor, nn
 from ganrun.core.context import UNCONDITIONAL, Batches, BatchShape, Condition, Fakes, Latent, Outcome, Update
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
-from ganrun.core.game import Game
+from ganrun.core.from_noise import Drawing, FromNoise
 from ganrun.core.images import Images, each_scale, largest
 from ganrun.core.pair import Pair
 from ganrun.core.seeding import the_same_each_time
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
+from ganrun.games.truncation import TruncatedStyles, truncated_normal
 
 
 def _spherical(*size: int, **options: Any) -> Tensor:
@@ -35,6 +38,8 @@ PRIORS: dict[str, Callable[..., Tensor]] = {
     "unit_uniform": lambda *size, **options: (torch.rand(*size, **options) * 2 - 1) * 3**0.5,
 }
 
+SPHERICAL = ("normal", "spherical")  # on the sphere, or near it
+
 
 def check_classes(pair: Pair) -> int:
     """The number of classes that fakes are made for. Raises ConfigError when the networks disagree about it."""
@@ -48,7 +53,7 @@ def check_classes(pair: Pair) -> int:
     return made
 
 
-class LatentGame(Game):
+class LatentGame(FromNoise):
     """One generator that makes images from noise against one discriminator. Goodfellow et al. 2014, equation 1.
 
     The networks say whether it is conditional (Mirza & Osindero 2014, equation 2): when the generator reads labels,
@@ -69,7 +74,8 @@ class LatentGame(Game):
         if prior not in PRIORS:
             raise ConfigError(".prior", repr(prior), f"one of {', '.join(PRIORS)}")
         self.pairs = nn.ModuleDict(pairs)
-        self.shape, self.prior = shape, PRIORS[prior]
+        self.shape, self.prior, self.prior_name = shape, PRIORS[prior], prior
+        self.spherical = prior in SPHERICAL
         self.objectives = {"discriminator": self.discriminator, "generator": self.generator}
         if not hasattr(self.pair.generator, "latent"):
             found, remedy = "it makes images from images", "game=cycle, or a model that makes them from noise"
@@ -158,8 +164,7 @@ class LatentGame(Game):
 
         A row has the label of the grid's image that it varies.
         """
-        acting = self.pair.tricks.at(Trick.traversals)
-        latents = {name: noise for _, make in acting for name, noise in make(self.grid).items()}
+        latents = self.traversals(self.grid)
         with self.pair.sampler() as generator, the_same_each_time(self.grid.device):
             return {name: self._traversed(generator, noise) for name, noise in latents.items()}
 
@@ -176,23 +181,57 @@ class LatentGame(Game):
 
     @torch.no_grad()
     def draw(self, count: int, condition: Condition = UNCONDITIONAL) -> Tensor:
-        device = self.grid.device
-        if self.classes and condition.labels is None:
-            condition = Condition(labels=torch.randint(self.classes, (count,), device=device))
-        given = Condition(*(None if tensor is None else tensor.to(device) for tensor in condition))
-        latent = self._latent(count, given)
-        with self.pair.sampler() as generator:
-            return largest(generator(latent.noise, latent.condition.tensor)).float()
+        with self.drawing() as drawing:
+            return drawing.images(self.latent(drawing.noise(count), condition))
 
-    def _latent(self, count: int, condition: Condition) -> Latent:
+    @contextmanager
+    def drawing(self, truncation: float | None = None) -> Iterator[Drawing]:
+        """As `FromNoise` has it: styles are truncated where the generator makes any, else normal noise.
+
+        Raises ConfigError for the truncation of other noise.
+        """
+        with self.pair.sampler() as generator:
+            if truncation is None:
+                yield Drawing(generator, self._noise)
+            elif Fact.STYLES in getattr(generator, "traits", Traits()).provides:
+                yield Drawing(TruncatedStyles(generator, self.prior, truncation), self._noise)
+            elif self.prior_name == "normal":
+                size, device = self.grid.shape[1], self.grid.device
+                yield Drawing(generator, partial(truncated_normal, size=size, threshold=truncation, device=device))
+            else:
+                found = f"{truncation:g}, but the noise of this run is {self.prior_name} (game.prior)"
+                expected = "a run with normal noise, or with a generator that makes styles of it"
+                raise ConfigError("truncation", found, expected, "leaving truncation out")
+
+    def latent(self, noise: Tensor, condition: Condition = UNCONDITIONAL) -> Latent:
+        """As `FromNoise` has it, of noise [B, Z]: labels that are asked for and not given are drawn, all as likely."""
+        if self.classes and condition.labels is None:
+            condition = Condition(labels=torch.randint(self.classes, (len(noise),), device=noise.device))
+        given = Condition(*(None if tensor is None else tensor.to(noise.device) for tensor in condition))
+        return self._left_by_tricks(noise, given)
+
+    def traversals(self, noise: Tensor) -> Mapping[str, Tensor]:
+        """As `FromNoise` has it. [N, Z] -> [rows, columns, Z] each"""
+        acting = self.pair.tricks.at(Trick.traversals)
+        return {name: latents for _, make in acting for name, latents in make(noise).items()}
+
+    @property
+    def mixes_labels(self) -> bool:  # type: ignore[override]
+        """Whether the generator says that it takes shares of classes."""
+        return bool(getattr(self.pair.generator, "mixes_labels", False))
+
+    def _noise(self, count: int) -> Tensor:
+        """What the prior draws. [count, Z]"""
+        return self.prior(count, self.grid.shape[1], device=self.grid.device)
+
+    def _left_by_tricks(self, noise: Tensor, condition: Condition) -> Latent:
         """Noise, with a condition where the generator reads one, as the tricks leave it."""
-        noise = self.prior(count, self.grid.shape[1], device=self.grid.device)
         latent: Latent = self.pair.tricks.fold(
             Trick.latent, Latent(noise, condition if self.conditional else UNCONDITIONAL)
         )
         return latent
 
     def _fakes(self, shape: BatchShape, condition: Condition) -> tuple[Latent, Images]:
-        latent = self._latent(shape.images, condition)
+        latent = self._left_by_tricks(self._noise(shape.images), condition)
         made: Images = self.pair.generator(latent.noise, latent.condition.tensor)
         return latent, each_scale(made, Tensor.float)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ganrun.core import limits
 from ganrun.core.errors import ConfigError
 from ganrun.models import base, resnet_blocks
-from ganrun.models.conditional import Labelled
+from ganrun.models.conditional import Labelled, embedded
 from ganrun.models.layers import After
 from ganrun.models.resnet_blocks import SEED, Before
 
@@ -41,6 +41,8 @@ class Generator(base.Generator):
     et al. 2018.
     """
 
+    mixes_labels = True  # shares of each class are taken too
+
     def __init__(
         self, *, latent: int, channels: int, resolution: int, classes: int, embed: int, width: int, max_width: int,
         kernel: int, top_kernel: int, upsample: str, activation: str, slope: float, dropout: float, output: str,
@@ -65,7 +67,7 @@ class Generator(base.Generator):
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """Noise [B, Z] and labels [B] -> images [B, C, H, W]."""
         assert labels is not None, "a conditional network was given no labels"
-        shared = self.shared(labels)
+        shared = embedded(self.shared, labels)
         first, *others = noise.split(self.part, 1)
         seed, *blocks = self.blocks
         hidden = seed(first)

@@ -16,6 +16,8 @@ PLACES = ("input", "every")  # where labels are put
 class Generator(DoublingGenerator):
     """Noise and label to 4x4 maps, then doubled up to the image. dcgan_code, train_cond_dcgan.py, `gen`."""
 
+    mixes_labels = True  # shares of each class are taken too
+
     def __init__(
         self, *, latent: int, classes: int, condition: str, embed: int | None, channels: int, resolution: int,
         width: int, max_width: int, kernel: int, top_kernel: int, norm: str, activation: str, slope: float,

@@ -12,6 +12,8 @@ from ganrun.models.mlp import Dense
 class Generator(base.Generator):
     """G(z, y): noise and label through dense layers to every pixel at once. Mirza & Osindero 2014, figure 1."""
 
+    mixes_labels = True  # shares of each class are taken too
+
     def __init__(
         self, *, latent: int, classes: int, embed: int | None, channels: int, resolution: int, hidden: Sequence[int],
         norm: str, activation: str, slope: float, dropout: float, output: str, init: Mapping[str, Any],

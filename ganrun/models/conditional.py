@@ -42,8 +42,19 @@ def block(**parts: nn.Module | None) -> Block:
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """[B] int64 -> [B, classes] float32. Unlike PyTorch's own, it never waits for the device to look at the labels."""
+    """[B] int64 -> [B, classes] float32; shares of each class [B, classes] stay as they are.
+
+    Unlike PyTorch's own, it never waits for the device to look at the labels.
+    """
+    if labels.is_floating_point():
+        return labels
     return (labels[:, None] == torch.arange(classes, device=labels.device)).float()
+
+
+def embedded(table: nn.Embedding, labels: Tensor) -> Tensor:
+    """The rows of these labels [B], or the mean of all rows by their shares [B, classes]. [B, N]"""
+    rows: Tensor = labels @ table.weight if labels.is_floating_point() else table(labels)
+    return rows
 
 
 class Beside(Labelled):
@@ -60,7 +71,7 @@ class Beside(Labelled):
     def forward(self, values: Tensor, labels: Tensor | None) -> Tensor:
         """The label's values after the others. [B, N] -> [B, N + size], or [B, C, H, W] -> [B, C + size, H, W]"""
         assert labels is not None, "a conditional network was given no labels"
-        code = one_hot(labels, self.classes) if self.table is None else self.table(labels)
+        code = one_hot(labels, self.classes) if self.table is None else embedded(self.table, labels)
         code = code.to(values.dtype)
         if values.dim() == 4:
             code = code[:, :, None, None].expand(-1, -1, *values.shape[2:])
@@ -108,7 +119,7 @@ class ConditionalBatchNorm(Labelled):
     def forward(self, maps: Tensor, labels: Tensor | None) -> Tensor:
         """Maps [B, C, H, W], labels [B] -> maps of the same shape, scaled and shifted for each class."""
         assert labels is not None, "a conditional network was given no labels"
-        gain, bias = (table(labels)[:, :, None, None].to(maps.dtype) for table in (self.gain, self.bias))
+        gain, bias = (embedded(table, labels)[:, :, None, None].to(maps.dtype) for table in (self.gain, self.bias))
         return self.norm(maps) * gain + bias
 
 

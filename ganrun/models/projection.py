@@ -13,6 +13,8 @@ from ganrun.models.layers import After
 class Generator(DoublingGenerator):
     """DCGAN's generator, which labels reach through conditional batch norm alone. Their section 5 and figure 14."""
 
+    mixes_labels = True  # shares of each class are taken too
+
     def __init__(
         self, *, latent: int, classes: int, channels: int, resolution: int, width: int, max_width: int, kernel: int,
         top_kernel: int, activation: str, slope: float, output: str, init: Mapping[str, Any],

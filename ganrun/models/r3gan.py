@@ -125,6 +125,8 @@ class ClassProduct(Labelled):
 class Generator(base.Generator):
     """The basis, residual blocks, at each larger scale twice the size and more blocks; a 1x1 convolution ends it."""
 
+    mixes_labels = True  # shares of each class are taken too
+
     def __init__(
         self, *, latent: int, channels: int, resolution: int, classes: int, width: int, full_width: int, blocks: int,
         expansion: int, group: int, slope: float, output: str,

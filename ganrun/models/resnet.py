@@ -25,6 +25,8 @@ class Generator(base.Generator):
     With `classes`, the norms of its blocks have gains and biases for each class. Miyato & Koyama 2018, figure 14.
     """
 
+    mixes_labels = True  # shares of each class are taken too
+
     def __init__(
         self, *, latent: int, channels: int, resolution: int, classes: int, width: int, max_width: int, kernel: int,
         top_kernel: int, upsample: str, norm: str, activation: str, slope: float, dropout: float, output: str,

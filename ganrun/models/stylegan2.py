@@ -26,6 +26,7 @@ class Generator(nn.Module):
     """Noise to styles, styles to an image of any range. Karras et al. 2020, figures 2d and 7."""
 
     traits = Traits(provides=facts(Fact.STYLES))
+    mixes_labels = True  # shares of each class are taken too
 
     def __init__(
         self, *, latent: int, classes: int, styles: int, mapping_layers: int, mapping_rate: float, channels: int,

@@ -76,6 +76,10 @@ class Checkpoints:
         """The checkpoint of this step, whole or not."""
         return next((path for path in self._newest_first() if _step(path) == step), None)
 
+    def steps(self) -> list[int]:
+        """The steps of the checkpoints, whole or not, in ascending order."""
+        return sorted({_step(path) for path in self._newest_first()})
+
     def load(
         self, path: Path | None = None, unfit: Callable[[dict[str, Any]], str | None] = lambda state: None
     ) -> dict[str, Any]:

@@ -29,10 +29,16 @@ def grid(images: Tensor, rows: int | None = None, *, reals: Tensor | None = None
     return _tile(tiles, min(rows, count))
 
 
+def to_pixels(images: Tensor) -> np.ndarray:
+    """[N, C, H, W] in [-1, 1] as uint8 [N, H, W, C]."""
+    values = images.detach().float().cpu().nan_to_num(0.0, 1.0, -1.0).clamp(-1, 1)
+    pixels: np.ndarray = ((values + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    return pixels
+
+
 def to_bytes(images: Tensor) -> np.ndarray:
     """[N, C, H, W] in [-1, 1] as uint8 [N, H, W, 1 or 3]. Of more than three channels the first three are shown."""
-    values = images.detach().float().cpu().nan_to_num(0.0, 1.0, -1.0).clamp(-1, 1)
-    pixels = ((values + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    pixels = to_pixels(images)
     if pixels.shape[-1] == 2:
         return np.concatenate([pixels, np.zeros_like(pixels[..., :1])], axis=-1)
     return pixels[..., :3]

@@ -19,7 +19,8 @@ from ganrun.config.instantiate import Maker
 from ganrun.config.resume import reopen
 from ganrun.core.context import Batch, Condition
 from ganrun.core.errors import ConfigError
-from ganrun.core.seeding import generator, reseed
+from ganrun.core.from_noise import FromNoise
+from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Dataset, DataSets
 from ganrun.data.transforms.value_range import to_units
 from ganrun.metrics.classifier import Classified, accepted, classifier, classify, resized, train
@@ -29,7 +30,7 @@ from ganrun.metrics.features import LEAST, pixels
 from ganrun.metrics.frechet import frechet_distance
 from ganrun.record.atomic import environment
 from ganrun.run.load import Which, load
-from ganrun.run.measuring import CHUNK, drawn, repeated
+from ganrun.run.measuring import CHUNK
 
 MOST = 10_000  # training images that a classifier learns from, and that samples may be copies of
 CELLS = 3  # of the three-sample test
@@ -161,13 +162,11 @@ def samples_of_run(path: Path, count: int, seed: int, plugins: Sequence[str], ch
     Raises ConfigError for a run without such a checkpoint, and for one that translates images.
     """
     run = load(path, plugins=plugins, checkpoint=checkpoint)
-    if not hasattr(run.generator, "latent") and not hasattr(run.pair().generator, "latent"):
-        raise ConfigError(str(path), "its generator translates images", "one that makes them from noise")
+    if not isinstance(run.game, FromNoise):
+        found, expected = "its generator translates images", "one that makes them from noise"
+        raise ConfigError(str(path), found, expected, "log.samples and metrics of the run itself")
     wanted = torch.arange(count) % run.game.classes if run.game.classes else None
-    with torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
-        reseed(seed, "draw")
-        images = torch.cat([chunk.cpu() for chunk in drawn(run.game, count, Condition(labels=repeated(wanted, count)))])
-    return Samples(images=images, wanted=wanted, source=f"{path} at step {run.step:,}")
+    return Samples(images=run.sample(count, wanted, seed), wanted=wanted, source=f"{path} at step {run.step:,}")
 
 
 def data_of_run(path: Path, plugins: Sequence[str]) -> DataSets:

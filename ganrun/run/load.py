@@ -15,17 +15,19 @@ from ganrun.config.build import Run, assemble, blank_batches, build, load_plugin
 from ganrun.config.instantiate import Maker
 from ganrun.config.resume import reopen
 from ganrun.config.validate import resolve
-from ganrun.core.context import UNCONDITIONAL, Condition, Progress
-from ganrun.core.errors import ConfigError
+from ganrun.core.context import Progress
+from ganrun.core.errors import ConfigError, for_shell
 from ganrun.core.game import Game
 from ganrun.core.pair import Pair
-from ganrun.core.seeding import reseed, the_same_each_time
+from ganrun.core.seeding import the_same_each_time
 from ganrun.core.trick import Trick
 from ganrun.machine import find_device
 from ganrun.record.checkpoint import Checkpoints
+from ganrun.record.stored import record
+from ganrun.run.draw import draw
 from ganrun.run.state import restore, restore_game, unfit, unfit_game
 
-BATCH = 500  # images that are drawn at once
+Which = str | int  # of a run's checkpoints: "last", "best", or a step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,16 +56,32 @@ class LoadedRun:
         """The first pair's discriminator."""
         return self.pair().discriminator
 
-    def sample(self, n: int, labels: Sequence[int] | Tensor | int | None = None, seed: int = 0) -> Tensor:
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes that samples are made for, by label; empty for a run that is not conditional."""
+        counted = (record(self.path / "environment.json") or {}).get("classes")
+        names = tuple(counted) if isinstance(counted, dict) else ()
+        numbers = tuple(map(str, range(self.game.classes)))
+        return names if len(names) == self.game.classes else numbers
+
+    def sample(
+        self,
+        n: int,
+        labels: Sequence[int] | Tensor | int | None = None,
+        seed: int = 0,
+        *,
+        truncation: float | None = None,
+    ) -> Tensor:
         """New samples, the same for the same seed. [n, C, H, W] in [-1, 1] on the CPU
 
-        `labels` [n], or one for all, say of which classes; without them every class is as likely. Raises ConfigError
-        for labels that the run does not have. Leaves torch's random generators as they were.
+        `labels` [n], or one for all, say of which classes; without them every class is as likely. `truncation` as in
+        `ganrun sample`. The first of many are those of few. Raises ConfigError for labels that the run does not have,
+        and for a truncation that means nothing there. Leaves torch's random generators as they were.
         """
         if n < 1:
             raise ConfigError("sample", f"n={n}", "at least 1 image")
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            return draw(self.game, n, seed=seed, labels=self._labels(n, labels))
+            return draw(self.game, n, seed=seed, labels=self._labels(n, labels), truncation=truncation)
 
     def _labels(self, n: int, labels: Sequence[int] | Tensor | int | None) -> Tensor | None:
         """The labels to draw, [n] int64; None for any. Raises ConfigError for labels that the run does not have."""
@@ -78,11 +96,14 @@ class LoadedRun:
         return given.long()
 
 
-def load(path: str | Path, *, plugins: Sequence[str] = (), device: str = "auto") -> LoadedRun:
-    """The networks of the run in this folder, from its newest whole checkpoint. Opens no data set.
+def load(
+    path: str | Path, *, plugins: Sequence[str] = (), device: str = "auto", checkpoint: Which = "last"
+) -> LoadedRun:
+    """The networks of the run in this folder. Opens no data set.
 
-    `plugins` are the modules of yours that the run used: a file alone never makes code run. Raises ConfigError for a
-    folder that is not a run, or holds no checkpoint.
+    `checkpoint` is "last", the newest that is whole, "best", by the metric of `log.best`, or a step. `plugins` are the
+    modules of yours that the run used: a file alone never makes code run. Raises ConfigError for a folder that is not a
+    run, holds no checkpoint, or not the one that is asked for.
     """
     path = Path(path).expanduser()
     cfg, _ = reopen(path, [f"plugins=[{','.join(plugins)}]"] if plugins else [])
@@ -92,7 +113,7 @@ def load(path: str | Path, *, plugins: Sequence[str] = (), device: str = "auto")
     game = placed_on(assemble(settings, Maker(cfg.plugins)).game, where)
     with the_same_each_time(where):
         game.bind(blank_batches(settings, game, where))
-    saved = _newest(path, settings, partial(unfit_game, game))
+    saved = _saved(path, settings, partial(unfit_game, game), checkpoint)
     restore_game(game, saved, str(path))
     game.begin(Progress(saved["step"], saved["images"]))
     return LoadedRun(path=path, settings=settings, step=saved["step"], game=game, device=where)
@@ -101,25 +122,37 @@ def load(path: str | Path, *, plugins: Sequence[str] = (), device: str = "auto")
 def load_run(path: Path, overrides: list[str] | None = None) -> tuple[Run, int]:
     """The whole run in this folder, data and optimisers too, and the step it had reached. Raises ConfigError."""
     run = build(reopen(path, overrides or [])[0])
-    return run, restore(run, _newest(path, run.settings, partial(unfit, run)), str(path)).step
+    return run, restore(run, _saved(path, run.settings, partial(unfit, run), "last"), str(path)).step
 
 
-def _newest(path: Path, settings: Mapping[str, Any], unfit: Callable[[dict[str, Any]], str | None]) -> dict[str, Any]:
+def _saved(
+    path: Path, settings: Mapping[str, Any], unfit: Callable[[dict[str, Any]], str | None], which: Which
+) -> dict[str, Any]:
+    """The state in the checkpoint that is asked for. Raises ConfigError where there is none such."""
     checkpoints = Checkpoints(path / "checkpoints", keep=settings["log"]["keep"])
     if checkpoints.latest() is None:
-        raise ConfigError(str(path), "no checkpoint in it yet", "a run that has saved one", f"ganrun resume {path}")
-    return checkpoints.load(unfit=unfit)
+        raise ConfigError(
+            str(path), "no checkpoint in it yet", "a run that has saved one", f"ganrun resume {for_shell(str(path))}"
+        )
+    if which == "last":
+        return checkpoints.load(unfit=unfit)
+    step = _best(checkpoints.load(unfit=unfit), path) if which == "best" else which
+    if not isinstance(step, int):
+        raise ConfigError("checkpoint", repr(which), "last, best or a step", "checkpoint=last")
+    file = checkpoints.at(step)
+    if file is None:
+        kept = ", ".join(map(str, checkpoints.steps()))
+        raise ConfigError("checkpoint", f"none of step {step} in {path}", f"last, best or one of {kept}",
+                          f"checkpoint={min(checkpoints.steps(), key=lambda kept: abs(kept - step))}")  # fmt: skip
+    return checkpoints.load(file, unfit=unfit)
 
 
-@torch.no_grad()
-def draw(game: Game, count: int, *, seed: int, batch: int = BATCH, labels: Tensor | None = None) -> Tensor:
-    """New samples, not those of the grid. [count, C, H, W] in [-1, 1] on the CPU
-
-    `labels` [count] say of which classes, where the run has any; without them every class is as likely.
-    """
-    reseed(seed, "draw")
-    pieces = []
-    for done in range(0, count, batch):
-        wanted = UNCONDITIONAL if labels is None else Condition(labels=labels[done : done + batch])
-        pieces.append(game.draw(min(batch, count - done), wanted).cpu())
-    return torch.cat(pieces)
+def _best(newest: Mapping[str, Any], path: Path) -> int:
+    """The step of the best checkpoint, as the newest records it. Raises ConfigError for a run that keeps none."""
+    kept = newest["callbacks"].get("checkpoints")
+    best = kept.get("best") if isinstance(kept, Mapping) else None
+    step = best.get("step") if isinstance(best, Mapping) else None
+    if type(step) is not int:
+        found = f"best, but {path} keeps no best checkpoint (log.best names no metric)"
+        raise ConfigError("checkpoint", found, "last or a step", "checkpoint=last")
+    return step

@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
-    """The same items, while showing how many of `total` are done."""
-    if total <= FEW:
+def track(items: Iterable[T], what: str, total: int, few: int = FEW) -> Iterator[T]:
+    """The same items, while showing how many of `total` are done, if these are more than `few`."""
+    if total <= few:
         yield from items
     elif sys.stderr.isatty():
         from rich.console import Console

@@ -1,0 +1,51 @@
+"""Games whose images are made from noise: what samples, walks and rejection need of them after training."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ganrun.core.context import UNCONDITIONAL, Condition, Latent
+from ganrun.core.game import Game
+from ganrun.core.images import largest
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """The generator to draw samples from, in evaluation mode, and the noise to give it, truncated or not."""
+
+    generator: nn.Module
+    noise: Callable[[int], Tensor]  # count -> [count, Z], from torch's generator
+
+    @torch.no_grad()
+    def images(self, latent: Latent) -> Tensor:
+        """Images of latents. [B, C, H, W] in [-1, 1]"""
+        return largest(self.generator(latent.noise, latent.condition.tensor)).float()
+
+
+class FromNoise(Game):
+    """A game whose images are made from noise, and from labels where the run is conditional."""
+
+    spherical: bool  # whether noise lies on a sphere or near one, as N(0, I) does: then paths between noises follow it
+    mixes_labels: bool  # whether the generator takes shares of each class [B, K] in place of labels [B]
+
+    @contextmanager
+    @abstractmethod
+    def drawing(self, truncation: float | None = None) -> Iterator[Drawing]:
+        """Within, the averaged generator and its noise; with a `truncation`, less varied and more typical.
+
+        Raises ConfigError where truncation means nothing.
+        """
+
+    @abstractmethod
+    def latent(self, noise: Tensor, condition: Condition = UNCONDITIONAL) -> Latent:
+        """Noise [B, Z] with its condition as the tricks leave it; they may draw from torch's generator."""
+
+    def traversals(self, noise: Tensor) -> Mapping[str, Tensor]:
+        """Latents along each code of the tricks, from noise [N, Z]: name -> [rows, columns, Z]."""
+        return {}

@@ -1,0 +1,71 @@
+"""Samples of a run's averaged generator: sample i follows from the seed and i alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ganrun.core.context import UNCONDITIONAL, Condition, Latent
+from ganrun.core.errors import ConfigError
+from ganrun.core.from_noise import Drawing, FromNoise
+from ganrun.core.game import Game
+from ganrun.core.seeding import reseed
+
+BATCH = 64  # latents that are drawn at once, always, so that they do not depend on how many are asked for
+
+
+@torch.no_grad()
+def draw(game: Game, count: int, *, seed: int, labels: Tensor | None = None, truncation: float | None = None) -> Tensor:
+    """New samples, not those of the grid. [count, C, H, W] in [-1, 1] on the CPU
+
+    `labels` [count] say of which classes, where the run has any; without them every class is as likely. The first of
+    many are those of few. Raises ConfigError for a truncation that means nothing.
+    """
+    if not isinstance(game, FromNoise):
+        if truncation is not None:
+            raise ConfigError("truncation", "this run makes images from images", "a run with noise", "no truncation")
+        return _not_from_noise(game, count, seed)
+    with game.drawing(truncation) as drawing:
+        return torch.cat(list(batches(game, drawing, count, seed=seed, labels=labels)))
+
+
+def _not_from_noise(game: Game, count: int, seed: int) -> Tensor:
+    """[count, C, H, W]"""
+    pieces = []
+    for number, first in enumerate(range(0, count, BATCH)):
+        reseed(seed, "draw", step=number)
+        pieces.append(game.draw(min(BATCH, count - first)).cpu())
+    return torch.cat(pieces)
+
+
+def batches(
+    game: FromNoise, drawing: Drawing, count: int, *, seed: int, labels: Tensor | None = None
+) -> Iterator[Tensor]:
+    """The samples of `draw`, a batch at a time, on the CPU. [B, C, H, W]"""
+    for number, first in enumerate(range(0, count, BATCH)):
+        given = None if labels is None else labels[first : first + BATCH]
+        latent = first_of(latents(game, drawing, number, seed=seed, labels=given), count - first)
+        yield drawing.images(latent).cpu()
+
+
+def latents(
+    game: FromNoise, drawing: Drawing, number: int, *, seed: int, stream: str = "draw", labels: Tensor | None = None
+) -> Latent:
+    """Batch `number` of a stream's latents, whole. [BATCH, Z]
+
+    Of fewer labels [B] the last is repeated.
+    """
+    reseed(seed, stream, step=number)
+    noise = drawing.noise(BATCH)
+    if labels is None:
+        return game.latent(noise, UNCONDITIONAL)
+    whole = torch.cat([labels, labels[-1:].expand(BATCH - len(labels))])
+    return game.latent(noise, Condition(labels=whole))
+
+
+def first_of(latent: Latent, count: int) -> Latent:
+    """The first latents of a batch. [count, Z]"""
+    condition = Condition(*(None if given is None else given[:count] for given in latent.condition))
+    return Latent(latent.noise[:count], condition)
