@@ -17,7 +17,8 @@ from rich.console import Console
 
 from ganrun.core.errors import ConfigError
 from ganrun.record.folder import RunFolder
-from ganrun.run.sweep import Job, JobOutcome, Processes, print_table, reason
+from ganrun.run.sweep import Job, JobOutcome, Processes, reason
+from ganrun.run.sweep_table import print_table
 
 BOOM = """
 import os, signal, sys
