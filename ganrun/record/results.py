@@ -84,11 +84,12 @@ def _lines(path: Path) -> Iterator[bytes]:
         return
     except OSError as error:
         raise _unusable(path, f"cannot be read ({error.strerror})") from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
+        os.close(descriptor)
+        regular = stat.S_ISREG(found.st_mode)
+        raise _unusable(path, f"has more than {LARGEST >> 20} MiB" if regular else "is no regular file")
     with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
-            regular = stat.S_ISREG(found.st_mode)
-            raise _unusable(path, f"has more than {LARGEST >> 20} MiB" if regular else "is no regular file")
         try:
             while line := file.readline(LONGEST):
                 yield line

@@ -15,11 +15,15 @@
   };
 
   // Rows that are pointed at, or hold the focus, stand out everywhere.
+  let lit = null;
+  const mark = () => {
+    document.body.classList.toggle("lighting", lit !== null);
+    for (const one of document.querySelectorAll("[data-row]")) one.classList.toggle("lit", one.dataset.row === lit);
+  };
   const light = (event) => {
     const found = event.target.closest && event.target.closest("[data-row]");
-    const row = found && !found.matches("article") ? found.dataset.row : null;
-    document.body.classList.toggle("lighting", row !== null);
-    for (const one of document.querySelectorAll("[data-row]")) one.classList.toggle("lit", one.dataset.row === row);
+    lit = found && !found.matches("article") ? found.dataset.row : null;
+    mark();
   };
   document.addEventListener("pointerover", light);
   document.addEventListener("focusin", light);
@@ -96,6 +100,7 @@
     if (!curves.length) svg.append(node("text", { class: "tick", x: wide / 2, y: tall / 2, "text-anchor": "middle" }, "no curves"));
     place.replaceChildren(svg);
     list(metric);
+    mark();
   };
 
   const list = (metric) => {

@@ -80,7 +80,7 @@ def small(path: Path, step: int, side: int, most: int) -> Picture | None:
     except Exception:  # a file made to do harm raises anything
         return None
     plain.thumbnail((side, side), Image.Resampling.LANCZOS)
-    jpeg, png = _jpeg(plain, most), _encoded(plain, "PNG")
+    jpeg, png = _jpeg(plain, most), _encoded(plain, "PNG", optimize=True)
     kind, data = ("jpeg", jpeg) if len(jpeg) < len(png) else ("png", png)
     address = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
     return Picture(step, plain.width, plain.height, address)
@@ -98,5 +98,5 @@ def _jpeg(image: Image.Image, most: int) -> bytes:
 
 def _encoded(image: Image.Image, kind: str, **more: int) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind, optimize=True, **more)
+    image.save(buffer, kind, **more)
     return buffer.getvalue()
