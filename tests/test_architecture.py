@@ -31,7 +31,8 @@ ROOMS: dict[str, set[str]] = {
     "record": {"core", "machine"},
     "config": {"core", "data", "machine", "record"},  # builds parts by their dotted names, and imports none
     "run": {"config", "core", "data", "machine", "metrics", "record"},
-    "cli": {"run", "config", "core", "data", "machine", "record"},
+    "report": {"core", "record"},  # reads what runs have left; opens no run
+    "cli": {"run", "report", "config", "core", "data", "machine", "metrics", "record"},
     "": {"cli", "run", "config"},  # the public face and `python -m ganrun`
     "version": set(),
     "hydra_plugins": {"run"},

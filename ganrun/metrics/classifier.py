@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ganrun.core.seeding import reseed
 
 EPOCHS, BATCH, SIZE = 30, 64, 32
-STEPS = 6000  # at most
+STEPS = 1000  # at most
 HIDDEN = 64  # features before the last layer
 REFUSED = 0.05  # the share of real images whose confidence is below the threshold of acceptance
 CHUNK = 500  # images that are classified at once
