@@ -2,11 +2,12 @@
 
     scripts/judge_digits.py RUN [--samples 1000] [--json]
 
-The classifier, a small convolutional network, is trained here on four fifths of the real digits; its accuracy is
-measured on the rest. Exit code 1 when a class has less than 4 % or more than 18 % of the samples, or the median
-confidence is below 0.85. Of a conditional run equally many samples of each class are drawn, and the agreement is the
-share of samples that the classifier assigns to the class that they were made for. Images of another size are resized
-to 32 pixels.
+The classifier, a small convolutional network, is trained here on the real digits that the run trains on; its accuracy
+is measured on those held out, or on a fifth where none are. A sample is accepted when its confidence is above that of
+the least confident 5 % of these. Exit code 1 when a class has less than 4 % or more than 18 % of the samples, or the
+median confidence is below 0.85. Of a conditional run equally many samples of each class are drawn, and the agreement is
+the share of samples that the classifier assigns to the class that they were made for. Images of another size are
+resized to 32 pixels.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import torch
 from torch import Tensor
 
 from ganrun.core.seeding import generator
-from ganrun.metrics.digit_classifier import predict, resized, train
+from ganrun.data.sources.source import Source
+from ganrun.metrics.classifier import accepted, classify, predict, resized, train
 from ganrun.run.draw import draw
 from ganrun.run.load import load_run
 
@@ -29,26 +31,35 @@ SHARE, CONFIDENCE = (0.04, 0.18), 0.85  # what the default run must reach
 def evaluate(path: Path, samples: int, seed: int) -> dict[str, object]:
     """The measurements by name."""
     run, step = load_run(path)
-    real = run.source.examples(len(run.source.dataset))
-    assert real.labels is not None
-    order = torch.randperm(len(real.images), generator=generator(seed, "split"))
-    cut = len(order) * 4 // 5
-    images, labels = resized(real.images), real.labels
-    net = train(images[order[:cut]], labels[order[:cut]], seed)
-    held_classes, held_confidence = predict(net, images[order[cut:]])
+    (images, labels), (others, other_labels) = reals(run.source, seed)
+    net = train(images, labels, seed)
+    held = classify(net, others)
     wanted = torch.arange(samples) % run.game.classes if run.game.classes else None
-    classes, confidence = predict(net, resized(draw(run.game, samples, seed=seed, labels=wanted)))
+    found = classify(net, draw(run.game, samples, seed=seed, labels=wanted))
     noise = torch.rand(500, *images.shape[1:], generator=generator(seed, "noise")) * 2 - 1
     run.data.close()
     return {
         "step": step,
         "samples": samples,
-        "shares": [round(share, 4) for share in (classes.bincount(minlength=10) / samples).tolist()],
-        "median_confidence": round(confidence, 4),
-        "held_out_accuracy": round((held_classes == labels[order[cut:]]).float().mean().item(), 4),
-        "held_out_median_confidence": round(held_confidence, 4),
+        "shares": [round(share, 4) for share in (found.classes.bincount(minlength=10) / samples).tolist()],
+        "median_confidence": round(found.confidence.median().item(), 4),
+        "accepted": round(accepted(held, found), 4),
+        "held_out_accuracy": round((held.classes == other_labels).float().mean().item(), 4),
+        "held_out_median_confidence": round(held.confidence.median().item(), 4),
         "noise_median_confidence": round(predict(net, noise)[1], 4),
-    } | agreement(classes, wanted, run.game.classes)
+    } | agreement(found.classes, wanted, run.game.classes)
+
+
+def reals(source: Source, seed: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Images [N, 1, 32, 32] and labels [N] to train the classifier on, and others to measure it by."""
+    real, held_out = source.examples(len(source.dataset)), source.held_out()
+    assert real.labels is not None
+    if held_out is not None and held_out.labels is not None:
+        return (resized(real.images), real.labels), (resized(held_out.images), held_out.labels)
+    order = torch.randperm(len(real.images), generator=generator(seed, "split"))
+    first, rest = order[: len(order) * 4 // 5], order[len(order) * 4 // 5 :]
+    images = resized(real.images)
+    return (images[first], real.labels[first]), (images[rest], real.labels[rest])
 
 
 def agreement(classes: Tensor, wanted: Tensor | None, count: int) -> dict[str, object]:

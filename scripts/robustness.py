@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.bundled import Digits
-from ganrun.metrics.digit_classifier import score, train
+from ganrun.metrics.classifier import score, train
 from ganrun.run.draw import draw
 from ganrun.run.load import load_run
 from ganrun.run.sweep import Job, run_jobs

@@ -33,7 +33,15 @@ torch.set_num_threads(1)  # tiny networks are slower on several, above all where
 CONF = Path(__file__).parents[1] / "conf"
 NORMS = ("batch", "layer", "none")
 PLAIN = re.compile(r"[\w./]+")  # a name of a metric that shells and `objective=NAME` take, and TensorBoard draws
-TINY = ("batch=4", "steps=6", "game.grid=4", "engine.device=cpu", "engine.precision=fp32", "engine.workers=0")
+TINY = (
+    "metrics=none",
+    "batch=4",
+    "steps=6",
+    "game.grid=4",
+    "engine.device=cpu",
+    "engine.precision=fp32",
+    "engine.workers=0",
+)
 SIZES = {  # networks of the usual shape, small
     "dcgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "keep_calm": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
@@ -137,7 +145,11 @@ def tiny(*overrides: str, model: str = "dcgan", tricks: Sequence[str] = ()) -> t
     mine = {override.split("=")[0] for override in (*overrides, *mates)} | {
         key for name in tricks for key in sets(name)
     }
-    dataset = () if any(key == "dataset" for key in mine) else ("dataset=digits", "dataset.resolution=16")
+    dataset = (
+        ()
+        if any(key == "dataset" for key in mine)
+        else ("dataset=digits", "dataset.held_out=0", "dataset.resolution=16")
+    )
     given = {override.split("=")[0] for override in overrides}
     chosen = [o for o in (*TINY, *sizes, *dataset) if o.split("=")[0] not in mine]
     chosen += [mate for mate in mates if mate.split("=")[0] not in given]

@@ -30,8 +30,9 @@ ROOMS: dict[str, set[str]] = {
     "metrics": {"core", "data"},
     "record": {"core", "machine"},
     "config": {"core", "data", "machine", "record"},  # builds parts by their dotted names, and imports none
-    "run": {"config", "core", "data", "machine", "record"},
-    "cli": {"run", "config", "core", "data", "machine", "record"},
+    "run": {"config", "core", "data", "machine", "metrics", "record"},
+    "report": {"core", "record"},  # reads what runs have left; opens no run
+    "cli": {"run", "report", "config", "core", "data", "machine", "metrics", "record"},
     "": {"cli", "run", "config"},  # the public face and `python -m ganrun`
     "version": set(),
     "hydra_plugins": {"run"},
@@ -73,6 +74,7 @@ HOMES = {
     "optim": "torch.optim",
     "engine": None,  # numbers only: config/build.py reads them
     "log": None,  # numbers only: run/ and record/ read them
+    "metrics": None,  # numbers only: run/measuring.py reads them
     "experiment": None,  # choices among the others
     "hydra": "hydra_plugins",  # Hydra's own group
 }

@@ -15,7 +15,7 @@ from ganrun.config.build import open_data
 from ganrun.config.instantiate import Maker
 from ganrun.core.context import BatchShape
 from ganrun.core.errors import ConfigError
-from ganrun.data.datasets.base import Dataset
+from ganrun.data.datasets.base import Dataset, InMemory
 from ganrun.data.datasets.held_out import hold_out
 from ganrun.data.sources.open import open_source
 
@@ -97,15 +97,21 @@ def test_files_are_held_out_by_their_names(tmp_path):
             "dataset.held_out: 1797 of 1797 images, expected a part below 1, or a number of images from 0 to 1796",
         ),
         ("2.5", "dataset.held_out: 2.5 of 1797 images"),
-        ("1e-6", "dataset.held_out: 1e-06 of 1797 images"),
         ("-1", "dataset.held_out: -1, expected a number from 0 up"),
         ("many", "dataset.held_out: 'many', expected a number from 0 up"),
     ],
 )
 def test_what_cannot_be_held_out_is_refused(value, words):
     with pytest.raises(ConfigError) as caught:
-        open_data(composed(f"dataset.held_out={value}"), Maker())
+        open_data(composed("dataset=digits", f"dataset.held_out={value}"), Maker())
     assert str(caught.value).startswith(words), caught.value
+
+
+def test_very_few_images_stay_whole():
+    few = InMemory(images=torch.zeros(4, 1, 8, 8), labels=None, names=[], classes=None)
+    data = hold_out(few, 0.1)
+    assert len(data) == 4 and data.test is None
+    assert data.notes == ["4 images are too few to hold some out: there is nothing to compare with"]
 
 
 def test_the_setting_is_of_every_data_set(tmp_path: Path):

@@ -207,7 +207,7 @@ def test_the_three_formats_hold_the_same_samples(runs, tmp_path: Path, capsys) -
 
 def test_an_array_of_samples_is_a_data_set(runs, tmp_path: Path) -> None:
     assert main(["sample", str(runs["classes"]), "count=9", "format=npz", f"out={tmp_path / 'a.npz'}"]) == 0
-    again = built("dataset=array", f"dataset.path={tmp_path / 'a.npz'}").source.dataset
+    again = built("dataset=array", f"dataset.path={tmp_path / 'a.npz'}", "dataset.held_out=0").source.dataset
     assert len(again) == 9 and len(again.classes) == 3 and again.resolution == 16
 
 

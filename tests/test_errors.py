@@ -135,6 +135,8 @@ CONFIG_ERROR = {
     "optim=momentum_sgd tricks=[lr_decay]": ["optim.decay.factor: Linear has no such", "Try: '~optim.decay.factor'"],
     "~tricks.flip": ["flip is not among the tricks"],
     "tricks=[ttur] ~tricks.ttur": ["ttur is a setting; what it has set would stay"],
+    'model=biggan model.generator.upsample="\n"': ["model.generator.upsample: '\\n', expected one of "],
+    'log.full="\\${steps}"': ["log.full: '${steps}', expected a whole number from 0 up"],
     "plugins.a=1": ["plugins.a: plugins is a list, expected no name below it. Try: leaving a out"],
     # data
     "dataset=cifar10": ["CIFAR10", "Try: dataset.download=true"],

@@ -25,7 +25,8 @@ RECIPES: dict[str, tuple[str, tuple[str, ...], list[str]]] = {  # model, overrid
     "dcgan_digits": ("dcgan", ("batch=8",), ["ema"]),
     "wgan_gp_ring": (
         "mlp",
-        ("dataset=ring", "dataset.size=1000", "loss=wasserstein", "batch=8", "model.generator.output=linear",
+        ("dataset=ring", "dataset.size=1000", "dataset.held_out=0", "loss=wasserstein", "batch=8",
+         "model.generator.output=linear",
          "model.discriminator.activation=relu", "model.discriminator.dropout=0", "model.discriminator.input_dropout=0",
          "model.generator.init.kind=default", "model.discriminator.init.kind=default",  # or all is nearly 0 so early
          "optim.generator.lr=2e-3", "optim.discriminator.lr=2e-3"),

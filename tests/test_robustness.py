@@ -11,7 +11,7 @@ from support import composed
 from torch import Tensor, nn
 
 from ganrun.config.build import build
-from ganrun.metrics.digit_classifier import score
+from ganrun.metrics.classifier import score
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "robustness.py"
 

@@ -17,7 +17,8 @@ from rich.console import Console
 
 from ganrun.core.errors import ConfigError
 from ganrun.record.folder import RunFolder
-from ganrun.run.sweep import Job, JobOutcome, Processes, print_table, reason
+from ganrun.run.sweep import Job, JobOutcome, Processes, reason
+from ganrun.run.sweep_table import print_table
 
 BOOM = """
 import os, signal, sys
@@ -81,6 +82,10 @@ def test_jobs_that_fail_leave_the_others_alone(nursery: Nursery, place: Path):
     assert "a mistake of mine" in (found[0] / "stderr.log").read_text()
     assert config(found[2])["tricks"]["boom"]["how"] == "no"
     assert "hydra" not in (found[2] / "overrides.yaml").read_text()
+    assert ended.out.splitlines()[-1] == f"to compare: ganrun report {found[0].parent.relative_to(place)}"
+    listed = json.loads((found[0].parent / "sweep.json").read_text())
+    assert [job["exit_code"] for job in listed] == [1, 7, -9, 0, 2] and listed[3]["minutes"] > 0
+    assert listed[0]["minutes"] is None and (found[0].parent / "sweep.csv").read_text().startswith("job,ended,")
     two = [line for line in ended.out.splitlines() if line.startswith("job ")][:2]
     assert {line[:7] for line in two} == {"job 0: ", "job 1: "}, two  # two at a time, in whichever order
 

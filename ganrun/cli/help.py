@@ -21,6 +21,7 @@ usage:  ganrun [GROUP=CHOICE] [KEY=VALUE] ...      train
         ganrun explain [GROUP=CHOICE] ...          what would train: networks, tricks, terms; trains nothing
         ganrun sample RUN [count=64] ...           new samples of a run: a picture, an array, or PNG files
         ganrun walk RUN [out=walk.gif] ...         a walk between noises, between classes, or along a code
+        ganrun report FOLDER ... [out=report.html]  one page that ranks and compares runs, of a sweep for instance
         ganrun list [tricks|models|losses|...]     every choice in a line, with its source
 
 examples:

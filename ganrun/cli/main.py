@@ -271,7 +271,8 @@ def _table() -> int | None:
     outcomes = launcher.ProcessLauncher.outcomes if launcher else []
     if not outcomes:
         return None
-    from ganrun.run.sweep import print_table, refuse_common
+    from ganrun.run.sweep import refuse_common
+    from ganrun.run.sweep_table import print_table
 
     refuse_common(outcomes)
     return print_table(outcomes)

@@ -32,6 +32,9 @@ SETTINGS: dict[str, Any] = {
     "log.minutes": Annotated[float, Within(0)],
     "log.keep": Annotated[int, Within(2)],
     "log.best": METRIC,
+    "log.best_is": Literal["auto", "lowest", "highest"],
+    "metrics.every": Annotated[int, Within(0)],
+    "metrics.samples": Annotated[int, Within(50, 100_000)],
     "engine.device": Annotated[str, Called("auto, cpu, cuda or cuda:N")],
     "engine.precision": Literal["auto", "bf16", "fp32"],
     "engine.workers": Annotated[int, Within(0, 256)],
@@ -42,7 +45,7 @@ SETTINGS: dict[str, Any] = {
     "optim.decay": Annotated[RATE, Called("a number from 0 up, or a schedule")],
     "game.grid": Annotated[int, Within(1, 4096)],
 }
-CLOSED = ("log", "engine")  # groups of numbers: what is not above is no setting
+CLOSED = ("log", "engine", "metrics")  # groups of numbers: what is not above is no setting
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:
@@ -71,12 +74,12 @@ def unresolved(error: Exception) -> ConfigError:
 
 def check_values(cfg: DictConfig) -> None:
     """Raises ConfigError unless every part is there and the settings that no part checks can be those of a run."""
-    check_settings(OmegaConf.to_container(cfg))  # as written; references are checked once they are resolved
+    check_settings(OmegaConf.to_container(cfg), resolved=False)
 
 
-def check_settings(settings: Any) -> None:
-    """Raises ConfigError as `check_values` does, of plain data."""
-    refusals = [*_parts(settings), *_values(settings), *_strangers(settings)]
+def check_settings(settings: Any, *, resolved: bool = True) -> None:
+    """Raises ConfigError as `check_values` does, of plain data; without `resolved`, references are left for later."""
+    refusals = [*_parts(settings), *_values(settings, resolved), *_strangers(settings)]
     if refusals:
         raise refusals[0] if len(refusals) == 1 else ConfigErrors(refusals)
 
@@ -102,10 +105,12 @@ def _parts(settings: Mapping[str, Any]) -> Iterator[ConfigError]:
         yield ConfigError("tricks", repr(settings.get("tricks")), "a list of tricks", "tricks=[]")
 
 
-def _values(settings: Mapping[str, Any]) -> Iterator[ConfigError]:
+def _values(settings: Mapping[str, Any], resolved: bool) -> Iterator[ConfigError]:
     for key, hint in SETTINGS.items():
         value, place = find(settings, key), key.rpartition(".")[0]
-        if (isinstance(value, str) and "${" in value) or (place in PARTS and not find(settings, place)):
+        if (not resolved and isinstance(value, str) and "${" in value) or (
+            place in PARTS and not find(settings, place)
+        ):
             continue  # it refers to another key, or `_parts` tells of the part
         if not fits(value, hint):
             yield unfit(key, value, hint)

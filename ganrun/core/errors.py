@@ -39,7 +39,9 @@ class ConfigError(ValueError):
     def __init__(self, where: str, found: str, expected: str, remedy: str = ""):
         self.where, self.found, self.expected = where, found, expected
         self.remedy = _set(where, remedy) if remedy.startswith(f"{where}=") else _quoted(remedy)
-        line = f"{_cut(where)}: {_cut(found)}" + (f", expected {expected}" if expected else "")
+        line = f"{_cut(where)}: {_cut(found) if found.strip() else repr(found)}" + (
+            f", expected {expected}" if expected else ""
+        )
         super().__init__(line + (f". Try: {self.remedy}" if remedy else ""))
 
     def trying(self, remedy: str) -> ConfigError:

@@ -90,6 +90,10 @@ class Game(nn.Module, ABC):
         """More pictures to keep beside the grid, by name. [rows, columns, C, H, W] in [-1, 1]"""
         return {}
 
+    def condition_of(self, batches: Batches) -> Condition:
+        """What samples that are compared with these reals, [B, C, H, W] of each stream, are made for or from."""
+        return UNCONDITIONAL
+
     @abstractmethod
     def draw(self, count: int, condition: Condition = UNCONDITIONAL) -> Tensor:
         """New samples, from torch's generator in its present state. [count, C, H, W] in [-1, 1]

@@ -11,7 +11,7 @@ def choice(where: str, value: object, known: Iterable[str]) -> None:
     names = list(known)
     if value not in names:
         close = nearest(str(value), names)
-        raise ConfigError(where, str(value) or "''", f"one of {', '.join(names)}", f"{where}={close or names[0]}")
+        raise ConfigError(where, str(value), f"one of {', '.join(names)}", f"{where}={close or names[0]}")
 
 
 def whole(where: str, value: object, low: int, high: int | None = None) -> None:
@@ -45,7 +45,7 @@ def resolution(where: str, value: int, possible: Sequence[int]) -> None:
     if value not in possible:
         close = min(possible, key=lambda other: abs(other - value)) if isinstance(value, int) else possible[0]
         sizes = ", ".join(map(str, possible))
-        raise ConfigError(where, str(value) or "''", f"one of {sizes} (pixels)", f"dataset.resolution={close}")
+        raise ConfigError(where, str(value), f"one of {sizes} (pixels)", f"dataset.resolution={close}")
 
 
 def resizing_kernel(where: str, value: int) -> None:

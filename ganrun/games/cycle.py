@@ -114,6 +114,10 @@ class CycleGame(Game):
             found[name] = torch.stack([image, translated, self._sampled(BACK[name], translated)], 1)
         return found
 
+    def condition_of(self, batches: Batches) -> Condition:
+        """The images that are translated. [B, C, H, W]"""
+        return Condition(image=batches["a"].images)
+
     @torch.no_grad()
     def draw(self, count: int, condition: Condition = UNCONDITIONAL) -> Tensor:
         """Translations from a to b of the condition's images, or of those of the pictures. [count, C, H, W]"""

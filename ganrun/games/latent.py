@@ -175,6 +175,10 @@ class LatentGame(FromNoise):
         images = largest(generator(latents.flatten(0, 1), labels)).float()
         return images.unflatten(0, (rows, values))
 
+    def condition_of(self, batches: Batches) -> Condition:
+        """The labels of the reals, where fakes are made for labels. [B, C, H, W]"""
+        return Condition(labels=batches["images"].labels) if self.classes else UNCONDITIONAL
+
     @torch.no_grad()
     def draw(self, count: int, condition: Condition = UNCONDITIONAL) -> Tensor:
         with self.drawing() as drawing:

@@ -25,7 +25,7 @@ WIDTHS = (32, 64, 128)  # channels of its layers
 LEAST = 8  # pixels of a side that three halvings need
 CHUNK = 250  # images at a time through the random network
 CLIP = 5.0  # standard deviations
-FLATTEST = 0.01  # the least standard deviation of a feature, as a fraction of their root mean square
+FLATTEST = 0.1  # the least standard deviation of a feature, as a fraction of their root mean square
 
 
 def features(images: Tensor) -> dict[str, Tensor]:
@@ -93,8 +93,9 @@ SPACES: Mapping[str, Callable[[Tensor], Tensor]] = {
 def standardised(reals: Tensor, fakes: Tensor) -> tuple[Tensor, Tensor]:
     """Both in standard deviations of the reals from the reals' mean, clipped at 5. [N, D], [M, D] -> the same shapes
 
-    A feature that is almost constant over the reals is divided by one hundredth of the root mean square of all
-    deviations in place of its own, so that rounding is not magnified. Raises ConfigError for sizes that do not fit.
+    A feature that is almost constant over the reals is divided by a tenth of the root mean square of all deviations in
+    place of its own, so that what nobody sees is not magnified, such as specks on a black edge. Raises ConfigError
+    for sizes that do not fit.
     """
     check_features(reals, fakes)
     deviation, mean = torch.std_mean(reals.double(), 0)

@@ -14,6 +14,8 @@ from torch import Tensor
 from ganrun.metrics.features import check_features
 
 NEIGHBOURS = 5  # of Naeem et al. 2020
+ROUNDING = 1e-12  # of squared distances, over the size of the points
+SLACK = 1e-9  # of a radius, so that a distance equal to it is within it
 
 
 class Neighbourhoods(NamedTuple):
@@ -44,13 +46,27 @@ def neighbourhoods(reals: Tensor, fakes: Tensor, *, k: int = NEIGHBOURS) -> Neig
 
 
 def distances(one: Tensor, other: Tensor) -> Tensor:
-    """Euclidean distances in float64, exactly 0 between equal points. [N, D], [M, D] -> [N, M]"""
-    return torch.cdist(one.double(), other.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    """Euclidean distances in float64, 0 between points that are equal but for rounding. [N, D], [M, D] -> [N, M]
+
+    By a product of matrices: an order of magnitude quicker than differences, and as exact where points differ by more
+    than a millionth of their size.
+    """
+    centre = one.double().mean(0)
+    one, other = one.double() - centre, other.double() - centre
+    norms, others = one.square().sum(1)[:, None], other.square().sum(1)
+    squared = torch.addmm(norms + others, one, other.T, alpha=-2)
+    return torch.where(squared > ROUNDING * (norms + others), squared, 0.0).sqrt()
+
+
+def pairwise(points: Tensor) -> Tensor:
+    """The distance of each pair of points. [N, D] -> [N (N - 1) / 2]"""
+    rows, columns = torch.triu_indices(len(points), len(points), 1, device=points.device)
+    return distances(points, points)[rows, columns]
 
 
 def _radii(points: Tensor, k: int) -> Tensor:
-    """The distance of each point to its k-th nearest neighbour, itself not counted. [N, D] -> [N]"""
-    return distances(points, points).kthvalue(k + 1, 1).values
+    """The distance of each point to its k-th nearest neighbour, itself not counted, and rounding. [N, D] -> [N]"""
+    return distances(points, points).kthvalue(k + 1, 1).values * (1 + SLACK)
 
 
 def _share(marks: Tensor) -> float:

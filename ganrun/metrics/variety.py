@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from ganrun.core.errors import ConfigError
 from ganrun.metrics.features import check_features
+from ganrun.metrics.neighbours import pairwise
 
 
 class Duplicates(NamedTuple):
@@ -26,10 +26,10 @@ def spread_ratio(reals: Tensor, fakes: Tensor) -> float:
     fit, or reals that are all equal.
     """
     check_features(reals, fakes)
-    usual = float(torch.pdist(reals.double()).mean())
+    usual = float(pairwise(reals).mean())
     if not usual:
         raise ConfigError("reals", "all equal", "reals that differ")
-    return float(torch.pdist(fakes.double()).mean()) / usual
+    return float(pairwise(fakes).mean()) / usual
 
 
 def closest_pair(points: Tensor) -> float:
@@ -38,7 +38,7 @@ def closest_pair(points: Tensor) -> float:
     Raises ConfigError for fewer than two points.
     """
     check_features(points)
-    return float(torch.pdist(points.double()).min())
+    return float(pairwise(points).min())
 
 
 def duplicates(points: Tensor, *, within: float) -> Duplicates:
@@ -49,6 +49,6 @@ def duplicates(points: Tensor, *, within: float) -> Duplicates:
     look for the batch in which a pair appears. Raises ConfigError for fewer than two points.
     """
     check_features(points)
-    apart = torch.pdist(points.double())
+    apart = pairwise(points)
     pairs = int((apart <= within).sum())
     return Duplicates(pairs, len(apart) / pairs if pairs else math.inf)

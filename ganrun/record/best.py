@@ -12,16 +12,16 @@ RECORD = {"metric": str, "step": int, "value": float}  # the form of a record
 
 
 class Best:
-    """The checkpoint at which a metric was lowest: its mean over the log window that ended last.
+    """The checkpoint at which a metric was lowest, or highest: its mean over the log window that ended last.
 
     Every checkpoint holds a record of the best one at the time it was saved, itself included, for a resumed run. A
     record of a file that is gone, or by another metric, is ignored.
     """
 
-    def __init__(self, metric: str | None, checkpoints: Checkpoints):
-        self.metric, self.checkpoints = metric, checkpoints
+    def __init__(self, metric: str | None, checkpoints: Checkpoints, *, highest: bool = False):
+        self.metric, self.checkpoints, self.highest = metric, checkpoints, highest
         self.step: int | None = None
-        self.value = float("inf")
+        self.value: float | None = None
 
     def restore(self, record: Mapping[str, Any] | None) -> None:
         """Continue from the record in the checkpoint that a run resumes from."""
@@ -33,7 +33,7 @@ class Best:
         if self.metric is None:
             return
         value = means.get(self.metric)
-        if value is not None and value < self.value:
+        if value is not None and (self.value is None or (value > self.value if self.highest else value < self.value)):
             self.step, self.value = step, value
 
     @property

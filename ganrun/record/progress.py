@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -132,6 +133,7 @@ def summary(
     grid: Path | None,
     checkpoint: Path | None,
     best: Path | None = None,
+    quality: Mapping[str, Any] | None = None,
 ) -> None:
     """Print where everything is, with commands that can be pasted."""
     here = shown(folder)
@@ -140,11 +142,24 @@ def summary(
         ("samples", shown(grid) if grid else "none yet"),
         ("checkpoint", shown(checkpoint) if checkpoint else "none yet"),
         *([("best", shown(best))] if best else []),
+        *([("quality", _quality(quality))] if quality else []),
         ("curves", f"{command('tensorboard')} --logdir {here}"),
         ("resume", f"{command('ganrun')} resume {here}"),
     ]
     for name, text in rows:
         console.print(f"{name:<12}{text}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _quality(found: Mapping[str, Any]) -> str:
+    """How far the samples are from held-out reals, when they were nearest, and whether they still come nearer."""
+    if found["last"] is None:
+        return "the samples are not finite"
+    text = f"{found['last']:.1f}, where other reals have {found['reals']:.1f} (lower is better)"
+    text += f"; best {found['best']:.1f} at step {found['best_step']:,}" if found["best"] < found["last"] else ""
+    if found["gained"] is None:
+        return text
+    gained = f"the last quarter of the run gained {found['gained']:.1f}"
+    return f"{text}; " + (f"still falling: {gained}" if found["gained"] > 0 else "no longer falling")
 
 
 def command(name: str) -> str:

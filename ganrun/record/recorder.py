@@ -87,6 +87,15 @@ class Recorder:
         count = self._updates[player] = self._updates.get(player, 0) + 1
         self._pending.append(Pending(step, time.time(), columns, values, count <= self.full))
 
+    def measured(self, step: int, values: Mapping[str, float]) -> None:
+        """Record what was measured of a step by tag: a point of its own, and part of the window that is open."""
+        for tag, value in values.items():
+            before, window = self._window.get(tag), Window(value, 1, value, value, 0)
+            self._window[tag] = window if before is None else before.joined(window)
+        with environment("cannot write what the run records"):
+            self._events.scalars(step, list(values), values.values())
+            self._events.flush()
+
     def flush(self, step: int, extra: Mapping[str, float]) -> dict[str, float]:
         """Write all that was kept; return the mean of each metric since the last flush, and `extra` with them.
 

@@ -12,6 +12,7 @@ import numpy as np
 from ganrun.config.build import Run
 from ganrun.core.callbacks import Callback
 from ganrun.core.context import Progress, UpdateResult
+from ganrun.metrics.comparison import falls_as_samples_get_better
 from ganrun.record.best import RECORD, Best
 from ganrun.record.checkpoint import Checkpoints
 from ganrun.record.folder import RunFolder
@@ -120,12 +121,22 @@ class Checkpointing(Callback):
     name = "checkpoints"
     form: Any = {"best": (type(None), RECORD)}  # noqa: RUF012
 
-    def __init__(self, run: Run, checkpoints: Checkpoints, recorder: Recorder, callbacks: Sequence[Callback]):
-        """`callbacks` are the others, whose states are saved too."""
+    def __init__(
+        self,
+        run: Run,
+        checkpoints: Checkpoints,
+        recorder: Recorder,
+        callbacks: Sequence[Callback],
+        best: str | None = None,
+    ):
+        """`callbacks` are the others, whose states are saved too; `best` is the tag of the metric of the best one."""
         self.run, self.checkpoints, self.recorder = run, checkpoints, recorder
         self.callbacks = [*callbacks, self]
         log = run.settings["log"]
-        self.best = Best(log.get("best"), checkpoints)
+        highest = {"lowest": False, "highest": True}.get(
+            log.get("best_is"), not falls_as_samples_get_better(best or "")
+        )
+        self.best = Best(best, checkpoints, highest=highest)
         self.every, self.seconds = log["checkpoint"], log["minutes"] * 60
         self.saved: int | None = None  # the step of the newest checkpoint
         self.next_save = time.monotonic() + min(60.0, self.seconds)  # the first within a minute

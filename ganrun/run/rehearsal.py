@@ -11,15 +11,19 @@ from ganrun.core.context import Progress, Update
 from ganrun.core.engine import Eager
 from ganrun.core.errors import ConfigError, nearest, typed
 from ganrun.core.seeding import the_same_each_time
+from ganrun.metrics.comparison import QUALITY
 from ganrun.record.recorder import SPEED
+from ganrun.run.measuring import measured_tags
 
 
 def check_metrics(run: Run) -> None:
     """Raises ConfigError when `objective` or `log.best` names a metric that the run will not have.
 
-    Does nothing where neither is set; else it takes as long as one update of each player.
+    Does nothing where neither is set; else it takes as long as one update of each player. `quality` may be named by a
+    run that measures none.
     """
     wanted = {"objective": run.settings["objective"], "log.best": run.settings["log"]["best"]}
+    wanted = {key: name for key, name in wanted.items() if name != QUALITY}
     names = metric_names(run) if any(wanted.values()) else []
     for key, name in wanted.items():
         if name is not None and name not in names:
@@ -41,5 +45,5 @@ def metric_names(run: Run) -> list[str]:
             batches = {stream: run.data.sources[stream].examples(shape.images) for stream, shape in wanted.items()}
             (result,) = engine.run(update, [batches])
             names |= {f"loss/{player}/total", f"training/learning_rate/{player}", *result.names}
-    names |= set(game.log_metrics())
+    names |= {*game.log_metrics(), *measured_tags(run)}
     return sorted(name for name in names if not name.startswith("gradient/"))

@@ -37,13 +37,14 @@ from ganrun.record.recorder import Recorder
 from ganrun.record.stored import record, summarised
 from ganrun.run.callbacks import Checkpointing, Grids, Record
 from ganrun.run.hyperparameters import hyperparameters
+from ganrun.run.measuring import Measuring
 from ganrun.run.rehearsal import check_metrics
 from ganrun.run.signals import Interrupted, Signals
 from ganrun.run.state import restore, unfit
 
 logger = logging.getLogger("ganrun")
 
-FORMS = {callback.name: callback.form for callback in (Record, Grids, Checkpointing)}
+FORMS = {callback.name: callback.form for callback in (Measuring, Record, Grids, Checkpointing)}
 LOG_LEVELS = {Level.ERROR: logging.WARNING, Level.WARNING: logging.WARNING, Level.NOTE: logging.INFO}
 
 
@@ -137,21 +138,23 @@ class Session:
             Display(steps=run.settings["steps"], console=self.console, start=start.step) as display,
         ):
             recording, grids = Record(run, recorder, display, start), Grids(run, folder, recorder)
-            saving = Checkpointing(run, checkpoints, recorder, [recording, grids])
+            measuring = Measuring(run, recorder)  # first, so that what it finds is in the line of its step
+            best = measuring.tag_of(run.settings["log"].get("best"))
+            saving = Checkpointing(run, checkpoints, recorder, [measuring, recording, grids], best)
             for callback in saving.callbacks:
                 callback.load_state_dict((states or {}).get(callback.name, {}))
             saving.saved = start.step if states else None
             grids.write_reals(start.step)
-            now = self._loop(run, [recording, grids, saving], start)
+            now = self._loop(run, saving.callbacks, start)
             if now is None:
                 return self._exit_code(saving.saved)
             if saving.saved != now.step:  # a signal came before the first step, or while it waited for data
                 grids.write(now.step)
                 saving.save(now)
-            self._finish(run, folder, recorder, saving, now.step)
+            quality = self._finish(run, folder, recorder, measuring, saving, now.step)
         summary(
             self.console, folder=folder.path, step=now.step, seconds=time.monotonic() - began, grid=grids.last,
-            checkpoint=checkpoints.latest(), best=saving.best.path,
+            checkpoint=checkpoints.latest(), best=saving.best.path, quality=quality,
         )  # fmt: skip
         return self._exit_code(now.step)
 
@@ -203,15 +206,27 @@ class Session:
             forced = "forced: " if diagnostic.level is Level.ERROR else ""
             logger.log(LOG_LEVELS[diagnostic.level], "%s%s (rule %s)", forced, diagnostic.sentence, diagnostic.id)
 
-    def _finish(self, run: Run, folder: RunFolder, recorder: Recorder, saving: Checkpointing, step: int) -> None:
-        """Write the metrics of the last window, for sweepers too, and which checkpoint was best."""
+    def _finish(
+        self,
+        run: Run,
+        folder: RunFolder,
+        recorder: Recorder,
+        measuring: Measuring,
+        saving: Checkpointing,
+        step: int,
+    ) -> dict[str, Any] | None:
+        """Write the metrics of the last window, for sweepers too, and the best checkpoint; returns the quality."""
         final = {key: value for key, value in recorder.means.items() if not key.startswith("weight_gradient/")}
-        self.objective = final.get(run.settings["objective"])
+        self.objective = final.get(measuring.tag_of(run.settings["objective"]) or "")
         summarised = {"step": step, "objective": self.objective, "final": final, **recorded(run.diagnostics)}
         if saving.best.metric is not None:
             summarised["best"] = saving.best.record()
+        quality = measuring.summary()
+        if quality is not None:
+            summarised["quality"] = quality
         with environment(f"cannot write {folder.summary}"):
             write_atomically(folder.summary, json.dumps(summarised, indent=2) + "\n")
+        return quality
 
 
 def recorder_of(run: Run, folder: RunFolder, done: int | None, overrides: list[str]) -> Recorder:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -20,8 +19,6 @@ from typing import Literal
 
 import yaml
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from ganrun.core.errors import CONFIG_ERROR, ENVIRONMENT, STOPPED, ConfigError, ConfigErrors
 from ganrun.record.folder import is_run
@@ -37,7 +34,6 @@ REASONS = {
     128 + signal.SIGINT: "interrupted",
     128 + signal.SIGTERM: "interrupted",
 }
-WIDE = 160  # columns of a table that no terminal shows
 PREFIX = "ganrun: error: "  # of a message on standard error
 
 
@@ -241,31 +237,3 @@ def refuse_common(outcomes: Sequence[JobOutcome]) -> None:
     endings = {(outcome.code, outcome.message) for outcome in outcomes}
     if len(endings) == 1 and outcomes[0].code == CONFIG_ERROR:
         raise ConfigErrors(outcomes[0].message.splitlines())
-
-
-def _unfinished(outcomes: Sequence[JobOutcome]) -> bool:
-    """Whether the same command, given again, would find something to do."""
-    return any(outcome.code not in (0, CONFIG_ERROR) for outcome in outcomes) and len(outcomes) > 1
-
-
-def print_table(outcomes: Sequence[JobOutcome], console: Console | None = None) -> int:
-    """Print how every job ended; returns how many failed."""
-    console = console or Console(width=None if sys.stdout.isatty() else WIDE)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("job", justify="right")
-    table.add_column("ended", overflow="fold", max_width=console.width // 3)
-    table.add_column("overrides, and why it failed", overflow="fold")
-    common, names = split_overrides([outcome.job for outcome in outcomes])
-    for outcome in outcomes:
-        cell = [names[outcome.job.number], *(f"  {line}" for line in outcome.message.splitlines())]
-        table.add_row(str(outcome.job.number), Text(outcome.ended), Text("\n".join(cell)))
-    failed = sum(outcome.code != 0 for outcome in outcomes)
-    console.print()
-    console.print(table)
-    folder = os.path.commonpath([os.path.dirname(outcome.job.folder) or "." for outcome in outcomes])
-    line = f"{len(outcomes) - failed} of {len(outcomes)} jobs done, {failed} failed"
-    line += f"; their folders are in {folder}" if Path(folder).is_dir() else ""
-    line += f"\nto go on: the same command with hydra.sweep.dir={shlex.quote(folder)}" if _unfinished(outcomes) else ""
-    common = common and f"every job: {common}\n"
-    console.print(f"\n{common}{line}", highlight=False, markup=False, soft_wrap=True)
-    return failed

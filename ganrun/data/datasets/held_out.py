@@ -16,8 +16,9 @@ from ganrun.data.datasets.base import Dataset, DataSets
 def hold_out(data: DataSets, share: float) -> DataSets:
     """The data without some images of each stream, which become the `test` of that stream.
 
-    `share` below 1 is the part of the images, from 1 on their number; 0 leaves the data as they are, with a test split
-    of their own where they have one. Held-out crops, stacks and variants are made of what the others are made of too.
+    `share` below 1 is the part of the images, rounded, so that very few images stay whole; from 1 on it is their
+    number; 0 leaves the data as they are, with a test split of their own where they have one. Held-out crops, stacks
+    and variants are made of what the others are made of too.
     Raises ConfigError for a number of images that a stream does not have.
     """
     if not share:
@@ -28,6 +29,12 @@ def hold_out(data: DataSets, share: float) -> DataSets:
 def _divided(dataset: Dataset, share: float) -> Dataset:
     total = len(dataset)
     count = _count(share, total)
+    if not count:
+        dataset.notes = [
+            *dataset.notes,
+            f"{total:,} images are too few to hold some out: there is nothing to compare with",
+        ]
+        return dataset
     order = _order(dataset)
     kept, out = dataset.part(order[count:].sort().values), dataset.part(order[:count].sort().values)
     kept.test, out.test = out, None
@@ -38,7 +45,7 @@ def _divided(dataset: Dataset, share: float) -> Dataset:
 def _count(share: float, total: int) -> int:
     """How many of `total` images."""
     count = round(share * total) if share < 1 else int(share)
-    if not 0 < count < total or (share > 1 and share != count):
+    if not 0 <= count < total or (share > 1 and share != count):
         expected = f"a part below 1, or a number of images from 0 to {total - 1}"
         raise ConfigError(".held_out", f"{share:g} of {total} images", expected, ".held_out=0.1")
     return count

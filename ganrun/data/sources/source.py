@@ -82,11 +82,17 @@ class Source(ABC):
         images, labels = self._fetch(indices)
         return _batch(to_units(images), labels)
 
-    def held_out(self) -> Batch | None:
-        """All held-out images, [N, C, H, W] on the device; None when the data set has none."""
-        if self.dataset.test is None:
+    def held_out(self, most: int | None = None) -> Batch | None:
+        """The held-out images, [N, C, H, W] on the device; None when the data set has none.
+
+        At most this many of them: then the same selection in every run.
+        """
+        test = self.dataset.test
+        if test is None:
             return None
-        images, labels = self.dataset.test.bulk()
+        if most is not None and most < len(test):
+            test = test.part(torch.randperm(len(test), generator=generator(0, "held-out images"))[:most])
+        images, labels = test.bulk()
         return _batch(to_units(images).to(self.device), None if labels is None else labels.to(self.device))
 
     def examples(self, count: int) -> Batch:

@@ -1,0 +1,128 @@
+"""`ganrun evaluate`: how far samples of a run, or pictures of another program, are from held-out reals."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from rich.table import Table
+
+from ganrun.cli.words import one_operand, read_words
+from ganrun.config.compose import compose
+from ganrun.config.types import Called, Within
+from ganrun.core.errors import ConfigError
+from ganrun.data.datasets.base import Dataset, DataSets
+from ganrun.metrics.comparison import falls_as_samples_get_better, tag
+from ganrun.record.atomic import environment, write_atomically
+from ganrun.record.folder import is_run
+from ganrun.record.grid import grid, save_png
+from ganrun.run.evaluation import (
+    Evaluation,
+    Reference,
+    data_of_run,
+    opened,
+    samples_of_files,
+    samples_of_run,
+)
+
+EXAMPLE = "ganrun evaluate RUN samples=1000"
+
+
+@dataclass
+class Form:
+    """The settings of `ganrun evaluate`."""
+
+    samples: Annotated[int, Within(50, 100_000)] = 1000
+    seed: Annotated[int, Within(0)] = 0
+    checkpoint: Annotated[str | int, Called("last, best or a step")] = "last"
+    against: Annotated[str | list[str] | None, Called("a data set, or a list of its settings")] = None
+    out: Annotated[str | None, Called("a folder")] = None
+    plugins: list[str] = field(default_factory=list)
+
+
+def main(words: Sequence[str]) -> int:
+    """Evaluate one run, folder or array file; returns the exit code. Raises ConfigError."""
+    operands, form = read_words("evaluate", words, Form, EXAMPLE)
+    path = Path(one_operand("evaluate", operands, "run, folder of pictures or array file", EXAMPLE))
+    if not path.exists():
+        raise ConfigError("evaluate", f"nothing is at {path}", "a run, a folder of pictures or an array file", EXAMPLE)
+    is_a_run = path.is_dir() and is_run(path)
+    data = _one(_against(form.against) if form.against else data_of_run(_run(path, is_a_run), form.plugins))
+    folder = _new(form.out)
+    reference = Reference(data, form.samples, _progress)
+    if is_a_run:
+        samples = samples_of_run(path, form.samples, form.seed, form.plugins, form.checkpoint)
+    else:
+        samples = samples_of_files(path, data, form.samples, form.seed)
+    found = reference.evaluate(samples, data.kind)
+    _print(found, Console(soft_wrap=True, markup=False, highlight=False, emoji=False))
+    if folder is not None:
+        _write(found, folder)
+    return 0
+
+
+def _run(path: Path, is_a_run: bool) -> Path:
+    if not is_a_run:
+        found, remedy = "no data set to compare the pictures with", f"ganrun evaluate {path} against=mnist_5k"
+        raise ConfigError("against", found, "the name of one", remedy)
+    return path
+
+
+def _against(given: str | list[str]) -> DataSets:
+    """The data set of this name, or of these settings. Raises ConfigError."""
+    return opened(compose([f"dataset={given}"] if isinstance(given, str) else given))
+
+
+def _one(data: DataSets) -> Dataset:
+    if not isinstance(data, Dataset):
+        raise ConfigError("against", "data of several streams", "one set of images", "against=mnist_5k")
+    return data
+
+
+def _new(out: str | None) -> Path | None:
+    """The folder to write into, which must be new or empty. Raises ConfigError."""
+    if out is None:
+        return None
+    path = Path(out)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigError("out", f"{out} is there already", "a new folder", f"out={out}_2")
+    return path
+
+
+def _progress(what: str, done: int, total: int) -> None:
+    if sys.stderr.isatty() and (done % 50 == 0 or done == total):
+        end = "\r\x1b[2K" if done == total else ""
+        print(f"\rtraining a {what} of the real images: {100 * done // total} %{end}", end="", file=sys.stderr)
+
+
+def _print(found: Evaluation, console: Console) -> None:
+    console.print(
+        f"{found.source}: {found.samples:,} samples against {found.reals:,} held-out images of {found.against}"
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for column in ("measure", "samples", "training images", "better"):
+        table.add_column(column, justify="left" if column in ("measure", "better") else "right")
+    for name, value in found.measures.items():
+        other = found.of_reals.get(name)
+        better = "lower" if falls_as_samples_get_better(tag(name, 1)) else "higher"
+        table.add_row(name, f"{value:.3g}", "" if other is None else f"{other:.3g}", better)
+    console.print(table)
+    if found.classes:
+        shares = "  ".join(f"{name} {100 * share:.1f} %" for name, share in found.classes.items())
+        console.print(f"classes seen: {shares}")
+
+
+def _write(found: Evaluation, folder: Path) -> None:
+    with environment(f"cannot write into {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "evaluation.json", json.dumps(found.plain(), indent=2) + "\n")
+    lines = [f"figures     {folder / 'evaluation.json'}"]
+    if found.nearest is not None:
+        save_png(folder / "nearest.png", grid(found.nearest, 2))
+        lines.append(f"copies      {folder / 'nearest.png'}: samples, and below each the training image nearest to it")
+    print("\n".join(lines))

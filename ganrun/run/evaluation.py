@@ -1,0 +1,225 @@
+"""Evaluating samples once: of a run, or pictures that another program made, against a data set's held-out reals."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from ganrun.config.build import open_data
+from ganrun.config.compose import compose
+from ganrun.config.instantiate import Maker
+from ganrun.config.resume import reopen
+from ganrun.core.context import Batch, Condition
+from ganrun.core.errors import ConfigError
+from ganrun.core.from_noise import FromNoise
+from ganrun.core.seeding import generator
+from ganrun.data.datasets.base import Dataset, DataSets
+from ganrun.data.transforms.value_range import to_units
+from ganrun.metrics.classifier import Classified, accepted, classifier, classify, resized, train
+from ganrun.metrics.comparison import Comparison, joined, spaces
+from ganrun.metrics.copying import copying
+from ganrun.metrics.features import LEAST, pixels
+from ganrun.metrics.frechet import frechet_distance
+from ganrun.record.atomic import environment
+from ganrun.run.load import Which, load
+from ganrun.run.measuring import CHUNK
+
+MOST = 10_000  # training images that a classifier learns from, and that samples may be copies of
+CELLS = 3  # of the three-sample test
+VERSION = 1  # of classifiers that are kept
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Samples to evaluate."""
+
+    images: Tensor  # [N, C, H, W] in [-1, 1]
+    wanted: Tensor | None  # [N] the classes that they were made for; None without any
+    source: str  # in words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What was measured of samples, and of as many training images in their place."""
+
+    source: str
+    against: str
+    samples: int
+    reals: int
+    measures: Mapping[str, float]
+    of_reals: Mapping[str, float]  # the floor: what the same measures are of training images
+    classes: Mapping[str, float]  # the share of samples of each class, by its name; empty without labels
+    nearest: Tensor | None  # [2 K, C, H, W] samples, then the training image nearest to each
+
+    def plain(self) -> dict[str, Any]:
+        """All but the pictures, as JSON holds it."""
+        return {
+            "source": self.source, "against": self.against, "samples": self.samples, "reals": self.reals,
+            "measures": dict(self.measures), "of_reals": dict(self.of_reals), "classes": dict(self.classes),
+        }  # fmt: skip
+
+
+class Reference:
+    """A data set that samples are compared with: held-out reals, and those that were trained on."""
+
+    def __init__(self, data: Dataset, count: int, progress: Progress = lambda *_: None):
+        """At most `count` held-out images. Raises ConfigError for data of which none are held out."""
+        if data.test is None:
+            found, remedy = "no image is held out, so there is nothing to compare with", "dataset.held_out=0.1"
+            raise ConfigError("dataset.held_out", found, "some", remedy)
+        self.data, self.progress = data, progress
+        self.reals = _some(data.test, count)
+        self.trained = _some(data, MOST)
+        modes = getattr(data, "modes", None)
+        mixture = None if modes is None else (modes, data.sigma)  # type: ignore[attr-defined]
+        labels = self.reals.labels
+        self.comparison = Comparison(_spaces(self.reals.images), labels=labels, mixture=mixture)
+        self.net = self._classifier() if labels is not None and self.are_images else None
+        self._judged = None if self.net is None else classify(self.net, self.reals.images)
+
+    @property
+    def are_images(self) -> bool:
+        """Whether the data are images and not points."""
+        return min(self.reals.images.shape[2:]) >= LEAST
+
+    def evaluate(self, samples: Samples, against: str) -> Evaluation:
+        """Measure samples, and training images in their place. Raises ConfigError for images of another shape."""
+        count = len(samples.images)
+        trained = Samples(images=self.trained.images[:count], wanted=None, source="training images")
+        classes: dict[str, float] = {}
+        if (found := self._classified(samples.images)) is not None:
+            shares = found.classes.bincount(minlength=len(self.data.classes)) / count
+            classes = dict(zip(self.data.classes, shares.tolist(), strict=True))
+        return Evaluation(
+            source=samples.source, against=against, samples=count, reals=len(self.reals.images), classes=classes,
+            measures=self.measures(samples) | self._copies(samples.images), of_reals=self.measures(trained),
+            nearest=self._nearest(samples.images) if self.are_images else None,
+        )  # fmt: skip
+
+    def measures(self, samples: Samples) -> dict[str, float]:
+        """All measures of samples but for copying, by name."""
+        found = self.comparison.measure(_spaces(samples.images), samples.wanted)
+        judged = self._classified(samples.images)
+        if judged is None or self._judged is None:
+            return found
+        found |= {
+            "accepted": accepted(self._judged, judged),
+            "confidence": judged.confidence.median().item(),
+            "fid_classifier": frechet_distance(self._judged.features, judged.features),
+        }
+        if samples.wanted is not None:
+            found["asked_class_seen"] = (judged.classes == samples.wanted).double().mean().item()
+        return found
+
+    def _classified(self, images: Tensor) -> Classified | None:
+        return None if self.net is None else classify(self.net, images)
+
+    def _copies(self, images: Tensor) -> dict[str, float]:
+        """The three-sample test in pixels; nothing for points, and for too few images."""
+        if not self.are_images or min(len(images), len(self.trained.images)) < 20 * CELLS:
+            return {}
+        train, test, fakes = (pixels(some.float()) for some in (self.trained.images, self.reals.images, images))
+        return {"copying": copying(train, test, fakes, cells=CELLS)}
+
+    def _nearest(self, images: Tensor, count: int = 16) -> Tensor:
+        """The first samples, then the training image nearest to each in 16x16 pixels. [2 K, C, H, W]"""
+        first = images[:count]
+        near = torch.cdist(pixels(first.float()).double(), pixels(self.trained.images.float()).double()).argmin(1)
+        return torch.cat([first, self.trained.images[near]])
+
+    def _classifier(self) -> nn.Sequential:
+        """A classifier of the training images: the one that is kept for these data, or a new one, which is kept."""
+        channels, classes = self.data.channels, len(self.data.classes)
+        key = f"{VERSION}/{self.data.fingerprint()}/{channels}/{classes}/{torch.__version__}"
+        path = cache_folder() / f"classifier_{blake2b(key.encode(), digest_size=8).hexdigest()}.pt"
+        net = classifier(channels, classes).eval()
+        if _restored(net, path):
+            return net
+        images, labels = resized(self.trained.images), self.trained.labels
+        assert labels is not None
+        net = train(images, labels, 0, classes=classes, progress=lambda *done: self.progress("classifier", *done))
+        _keep(net, path)
+        return net
+
+
+def cache_folder() -> Path:
+    """Where classifiers are kept: below XDG_CACHE_HOME, by default ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganrun"
+
+
+def samples_of_run(path: Path, count: int, seed: int, plugins: Sequence[str], checkpoint: Which) -> Samples:
+    """New samples of a run's generator, averaged where the run keeps an average; of equally many of each class.
+
+    Raises ConfigError for a run without such a checkpoint, and for one that translates images.
+    """
+    run = load(path, plugins=plugins, checkpoint=checkpoint)
+    if not isinstance(run.game, FromNoise):
+        found, expected = "its generator translates images", "one that makes them from noise"
+        raise ConfigError(str(path), found, expected, "log.samples and metrics of the run itself")
+    wanted = torch.arange(count) % run.game.classes if run.game.classes else None
+    return Samples(images=run.sample(count, wanted, seed), wanted=wanted, source=f"{path} at step {run.step:,}")
+
+
+def data_of_run(path: Path, plugins: Sequence[str]) -> DataSets:
+    """The data set that a run was trained on. Raises ConfigError where it cannot be opened."""
+    cfg, _ = reopen(path, [f"plugins=[{','.join(plugins)}]"] if plugins else [])
+    return opened(cfg)
+
+
+def opened(cfg: DictConfig) -> DataSets:
+    """The data of a configuration. Raises ConfigError."""
+    return open_data(cfg, Maker(list(cfg.plugins)))
+
+
+def samples_of_files(path: Path, like: Dataset, count: int, seed: int) -> Samples:
+    """At most this many pictures of a folder, an archive or an array file, at the size of these data.
+
+    Raises ConfigError for what holds no images.
+    """
+    kind = "array" if path.suffix.lower() in (".npy", ".npz", ".h5", ".hdf5") else "folder"
+    shape = [f"dataset.channels={like.channels}", f"dataset.resolution={like.resolution}"]
+    where = f'dataset.path="{path}"'
+    pictures = opened(compose([f"dataset={kind}", where, "dataset.held_out=0", *shape]))
+    assert isinstance(pictures, Dataset)
+    batch = _some(pictures, count, seed)
+    return Samples(images=batch.images, wanted=None, source=f"{len(batch.images):,} pictures of {path}")
+
+
+def _some(data: Dataset, most: int, seed: int = 0) -> Batch:
+    """At most this many images, the same each time. [N, C, H, W] in [-1, 1] on the CPU"""
+    order = torch.randperm(len(data), generator=generator(seed, "evaluation"))[:most]
+    images, labels = data.part(order).bulk()
+    return Batch(to_units(images), Condition(labels=labels))
+
+
+def _spaces(images: Tensor) -> dict[str, Tensor]:
+    if len(images) < 2:
+        raise ConfigError("samples", f"{len(images)} of them", "two or more", "samples=1000")
+    size = CHUNK if len(images) % CHUNK != 1 else CHUNK + 1  # no batch of one image alone
+    return joined(map(spaces, images.split(size)))
+
+
+def _restored(net: nn.Module, path: Path) -> bool:
+    """Whether weights that were kept have been put into the network; what cannot be read is made anew."""
+    try:
+        net.load_state_dict(torch.load(path, weights_only=True))
+    except Exception:  # missing, cut short, or something else
+        return False
+    return all(bool(one.isfinite().all()) for one in net.state_dict().values())
+
+
+def _keep(net: nn.Module, path: Path) -> None:
+    with environment(f"cannot write {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.tmp")
+        torch.save(net.state_dict(), partial)
+        partial.replace(path)
