@@ -18,6 +18,7 @@ TEXT = """ganrun {version}: trains generative adversarial networks from composab
 usage:  ganrun [GROUP=CHOICE] [KEY=VALUE] ...      train
         ganrun resume RUN [KEY=VALUE] ...          go on where a run stopped
         ganrun -m KEY=VALUE,VALUE ...              one run for each combination
+        ganrun export RUN format=FORMAT out=FOLDER safetensors, onnx or torch_export, with a model card
         ganrun explain [GROUP=CHOICE] ...          what would train: networks, tricks, terms; trains nothing
         ganrun list [tricks|models|losses|...]     every choice in a line, with its source
 

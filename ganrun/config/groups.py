@@ -18,7 +18,9 @@ def conf_folder() -> Path:
 
 
 CONF = conf_folder()
-AFTER_TRAINING: tuple[str, ...] = ()  # commands for what training left; each is the module of its name in ganrun/cli
+AFTER_TRAINING: tuple[str, ...] = (
+    "export",
+)  # commands for what training left; each is the module of its name in ganrun/cli
 COMMANDS = ("train", "resume", "explain", "list", "help", *AFTER_TRAINING)
 HOME = re.compile(r"^~(?=/|$)|(?<=^file://)~(?=/)")  # where a value is a path below the user's own folder
 
