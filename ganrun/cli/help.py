@@ -18,6 +18,7 @@ TEXT = """ganrun {version}: trains generative adversarial networks from composab
 usage:  ganrun [GROUP=CHOICE] [KEY=VALUE] ...      train
         ganrun resume RUN [KEY=VALUE] ...          go on where a run stopped
         ganrun -m KEY=VALUE,VALUE ...              one run for each combination
+        ganrun export RUN format=FORMAT out=FOLDER safetensors, onnx or torch_export, with a model card
         ganrun explain [GROUP=CHOICE] ...          what would train: networks, tricks, terms; trains nothing
         ganrun evaluate RUN|FOLDER|ARRAY ...       how far samples, or pictures of any program, are from held-out reals
         ganrun report FOLDER ... [out=report.html]  one page that ranks and compares runs, of a sweep for instance
