@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from ganrun.cli.words import one_operand, read_words
 from ganrun.run.export.folder import export
@@ -22,6 +22,7 @@ class Form:
     out: str
     network: Literal["generator", "discriminator"] = "generator"
     pair: str = ""
+    checkpoint: Annotated[str | int, Called("last, best or a step")] = "last"
     plugins: list[str] = field(default_factory=list)
 
 
@@ -30,7 +31,8 @@ def main(words: Sequence[str]) -> int:
     operands, form = read_words("export", words, Form, EXAMPLE)
     run = one_operand("export", operands, "run", EXAMPLE)
     with shown(f"exporting {run} as {form.format}"):
-        done = export(run, form=form.format, out=form.out, network=form.network, pair=form.pair, plugins=form.plugins)
+        done = export(run, form=form.format, out=form.out, network=form.network, pair=form.pair, plugins=form.plugins,
+                      checkpoint=form.checkpoint)  # fmt: skip
     which = f"the {'averaged ' * done.averaged}{form.network} of step {done.step:,}, {done.parameters:,} parameters"
     print(f"exported    {done.file}  ({which})")
     print(f"checked     loaded again, its outputs for {done.images} images differ by at most {done.difference:.1g}")

@@ -16,7 +16,7 @@ from ganrun.record.stored import record
 from ganrun.run.export.card import Origin, card
 from ganrun.run.export.formats import FORMATS, SAFE, Called
 from ganrun.run.export.network import Subject, run_seeded, subject_of
-from ganrun.run.load import load
+from ganrun.run.load import Which, load
 from ganrun.version import __version__
 
 TOLERANCE = 1e-4  # of an output, or of the largest where that is above 1
@@ -36,7 +36,14 @@ class Export:
 
 
 def export(
-    path: str | Path, *, form: str, out: str, network: Role = "generator", pair: str = "", plugins: Sequence[str] = ()
+    path: str | Path,
+    *,
+    form: str,
+    out: str,
+    network: Role = "generator",
+    pair: str = "",
+    plugins: Sequence[str] = (),
+    checkpoint: Which = "last",
 ) -> Export:
     """Write a network of the run in this folder into a new folder `out`; returns what was written.
 
@@ -48,7 +55,7 @@ def export(
     kind.check_installed(form)
     target = free_folder("out", out)
     with torch.random.fork_rng(devices=[]):
-        run = load(path, plugins=plugins, device="cpu")
+        run = load(path, plugins=plugins, device="cpu", checkpoint=checkpoint)
         subject = subject_of(run.game, run.settings, network, pair)
         check_drawing(subject, form)
         about = {"ganrun": __version__, "network": network, "pair": subject.pair_name, "step": str(run.step)}
