@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from ganrun.cli.words import one_operand, read_words
+from ganrun.config.types import Called
 from ganrun.run.export.folder import export
 
 EXAMPLE = "ganrun export RUN format=safetensors out=FOLDER"
