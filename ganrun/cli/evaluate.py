@@ -40,26 +40,29 @@ class Form:
     samples: Annotated[int, Within(50, 100_000)] = 1000
     seed: Annotated[int, Within(0)] = 0
     checkpoint: Annotated[str | int, Called("last, best or a step")] = "last"
-    against: Annotated[str | list[str] | None, Called("a data set, or a list of its settings")] = None
+    against: Annotated[str | None, Called("the name of a data set")] = None
     out: Annotated[str | None, Called("a folder")] = None
     plugins: list[str] = field(default_factory=list)
 
 
 def main(words: Sequence[str]) -> int:
     """Evaluate one run, folder or array file; returns the exit code. Raises ConfigError."""
-    operands, form = read_words("evaluate", words, Form, EXAMPLE)
+    of_data = [word for word in words if word.startswith("dataset.")]
+    operands, form = read_words("evaluate", [word for word in words if word not in of_data], Form, EXAMPLE)
     path = Path(one_operand("evaluate", operands, "run, folder of pictures or array file", EXAMPLE))
     if not path.exists():
         raise ConfigError("evaluate", f"nothing is at {path}", "a run, a folder of pictures or an array file", EXAMPLE)
     is_a_run = path.is_dir() and is_run(path)
-    data = _one(_against(form.against) if form.against else data_of_run(_run(path, is_a_run), form.plugins))
+    if form.against or of_data:
+        data = _one(opened(compose([f"dataset={form.against}"] * bool(form.against) + of_data)))
+    else:
+        data = _one(data_of_run(_run(path, is_a_run), form.plugins))
     folder = _new(form.out)
-    reference = Reference(data, form.samples, _progress)
     if is_a_run:
         samples = samples_of_run(path, form.samples, form.seed, form.plugins, form.checkpoint)
     else:
         samples = samples_of_files(path, data, form.samples, form.seed)
-    found = reference.evaluate(samples, data.kind)
+    found = Reference(data, form.samples, _progress).evaluate(samples, data.kind)
     _print(found, Console(soft_wrap=True, markup=False, highlight=False, emoji=False))
     if folder is not None:
         _write(found, folder)
@@ -71,11 +74,6 @@ def _run(path: Path, is_a_run: bool) -> Path:
         found, remedy = "no data set to compare the pictures with", f"ganrun evaluate {path} against=mnist_5k"
         raise ConfigError("against", found, "the name of one", remedy)
     return path
-
-
-def _against(given: str | list[str]) -> DataSets:
-    """The data set of this name, or of these settings. Raises ConfigError."""
-    return opened(compose([f"dataset={given}"] if isinstance(given, str) else given))
 
 
 def _one(data: DataSets) -> Dataset:

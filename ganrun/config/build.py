@@ -39,6 +39,7 @@ from ganrun.data.sources.streams import Streams
 from ganrun.data.transforms.classes import check_labels
 from ganrun.machine import computes_in_bf16, find_device
 
+GREY = 1 / 255  # of an image that 8 bits can hold
 ROLES: tuple[Role, Role] = ("generator", "discriminator")  # in the order in which networks are made
 
 
@@ -190,9 +191,8 @@ def placed_on(game: Game, device: torch.device) -> Game:
 def blank_batches(settings: Mapping[str, Any], game: Game, device: torch.device) -> dict[str, Batch]:
     """Grey images with label 0, shaped as the data of a recorded run: tricks allocate their state from them."""
     data = settings["dataset"]
-    images = torch.zeros(
-        settings["batch"], data["channels"], data["resolution"], data["resolution"], device=device
-    )  # [B, C, H, W]
+    shape = (settings["batch"], data["channels"], data["resolution"], data["resolution"])
+    images = torch.full(shape, GREY, device=device)  # [B, C, H, W]
     labels = torch.zeros(len(images), dtype=torch.int64, device=device) if data.get("class_count") else None
     return {name: Batch(images, Condition(labels=labels)) for name in game.streams()}
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -166,6 +166,9 @@ class Noise(nn.Module):
     New numbers for every image in training; otherwise always the same, so that a sample can be followed.
     """
 
+    when_sampling: ClassVar[str] = (
+        "The noise that is added to the maps of each layer is fixed: the same for every image and call."
+    )
     fixed: Tensor  # [1, 1, H, W]
 
     def __init__(self, size: int):
@@ -175,7 +178,7 @@ class Noise(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W] with noise."""
-        fresh = self.fixed.expand(len(maps), -1, -1, -1)
+        fresh = self.fixed.expand(maps.shape[0], -1, -1, -1)
         noise = torch.randn_like(fresh, memory_format=torch.contiguous_format) if self.training else fresh
         return maps + (noise * self.strength).to(maps.dtype)
 

@@ -119,7 +119,7 @@ class Synthesis(nn.Module):
     def forward(self, styles: Tensor) -> Tensor:
         """[B, layers, S] -> [B, C, H, W]."""
         each = styles.unbind(1)
-        maps, image = self.start.expand(len(styles), -1, -1, -1), None
+        maps, image = self.start.expand(styles.shape[0], -1, -1, -1), None
         for i, scale in enumerate(self.scales):
             maps, image = scale(maps, image, each[max(2 * i - 1, 0) : 2 * i + 2])
         assert image is not None

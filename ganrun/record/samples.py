@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ganrun.record.atomic import environment, sync_folder, write_atomically
+from ganrun.record.atomic import environment, write_atomically
 from ganrun.record.grid import png
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Within, a folder to fill, which then gets this name; with an error it is gone. Raises EnvironmentFailed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with environment(f"cannot save {path}"):
-            temporary.mkdir(parents=True)
-            yield temporary
-            os.replace(temporary, path)  # an empty folder of that name gives way
-            sync_folder(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+from ganrun.record.new_folder import new_folder
 
 
 def save_pngs(path: Path, images: Iterable[np.ndarray], names: Sequence[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -87,6 +89,10 @@ class SelfAttention(Trick):
 
 class SteadyDropout(nn.Module):
     """Dropout that also acts in evaluation mode, hence when sampling."""
+
+    when_sampling: ClassVar[str] = (
+        "Dropout also acts here, as in the run's own samples: the same noise gives another image at every call."
+    )
 
     def __init__(self, *, p: float):
         super().__init__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ class VirtualNorm(nn.Module):
     The first `ahead` images are the reference; they get w = 0.
     """
 
+    when_sampling: ClassVar[str] = "Its norms use the statistics of a reference batch, which the file holds."
     ahead: int = 1  # the size of the reference; set at every call of the network
 
     def __init__(self, *, like: _BatchNorm, eps: float):
@@ -38,7 +39,7 @@ class VirtualNorm(nn.Module):
         """Normalised maps [R + B, C, H, W] or vectors [R + B, N], R images of the reference first."""
         with torch.autocast(values.device.type, enabled=False):
             x = precise(values)
-            share = x.new_full((len(x), *[1] * (x.dim() - 1)), 1 / (self.ahead + 1))
+            share = x.new_full((x.shape[0], *[1] * (x.dim() - 1)), 1 / (self.ahead + 1))
             share[: self.ahead] = 0
             mean, variance = self._blend(x, share)
             shape = (1, -1, *[1] * (x.dim() - 2))

@@ -1,0 +1,113 @@
+"""`ganrun evaluate`: of runs and of pictures, against held-out reals, with a classifier of the data's own labels."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commands import TINY, Nursery, refusal
+
+from ganrun.metrics.classifier import Classified, accepted, classifier, classify
+from ganrun.metrics.frechet import frechet_distance
+from ganrun.run.evaluation import Reference, Samples, opened
+
+SMALL = [word for word in TINY if word not in ("dataset.held_out=0",)]
+
+
+@pytest.fixture(scope="module")
+def place(nursery: Nursery, tmp_path_factory) -> Path:
+    """A folder with a run of 16-pixel digits, real digits as pictures, and the kept classifier of them."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    assert nursery.run("steps=2", *SMALL, "hydra.run.dir=run", folder=folder).code == 0
+    from ganrun.config.compose import compose
+
+    data = opened(compose(["dataset=digits", "dataset.resolution=16", "dataset.held_out=0.1"]))
+    images, _ = data.part(torch.arange(100)).bulk()
+    np.save(folder / "reals.npy", images.numpy())
+    np.save(folder / "noise.npy", np.random.default_rng(0).integers(0, 256, (100, 1, 16, 16), dtype=np.uint8))
+    return folder
+
+
+def evaluate(nursery: Nursery, place: Path, *words: str) -> str:
+    ended = nursery.run("evaluate", *words, folder=place, XDG_CACHE_HOME=str(place / "cache"))
+    assert ended.code == 0 and ended.err == "", ended
+    return ended.out
+
+
+def test_a_run_is_evaluated_and_its_classifier_is_kept(nursery: Nursery, place: Path) -> None:
+    out = evaluate(nursery, place, "run", "samples=60", "out=first")
+    assert out.splitlines()[0] == "run at step 2: 60 samples against 60 held-out images of Digits"
+    (kept,) = (place / "cache" / "ganrun").iterdir()
+    written = kept.read_bytes()
+    again = evaluate(nursery, place, "run", "samples=60", "out=again")
+    assert again == out.replace("first", "again") and kept.read_bytes() == written
+    kept.write_bytes(written[:100])  # damaged: it is made anew
+    assert evaluate(nursery, place, "run", "samples=60", "out=third") == out.replace("first", "third")
+    assert kept.read_bytes() == written
+    first, second = (json.loads((place / name / "evaluation.json").read_text()) for name in ("first", "again"))
+    assert first == second
+    assert sum(first["classes"].values()) == pytest.approx(1)
+    assert first["measures"]["quality"] > 5 > first["of_reals"]["quality"]
+    assert (place / "first" / "nearest.png").is_file()
+
+
+def test_pictures_of_another_program_are_told_from_reals(nursery: Nursery, place: Path) -> None:
+    against = ("against=digits", "dataset.resolution=16")
+    figures = {}
+    for name in ("reals", "noise"):
+        evaluate(nursery, place, f"{name}.npy", *against, "samples=100", f"out=of_{name}")
+        figures[name] = json.loads((place / f"of_{name}" / "evaluation.json").read_text())["measures"]
+    assert figures["reals"]["quality"] < 2 and figures["noise"]["quality"] > 20
+    assert figures["reals"]["accepted"] > 0.85 > 0.5 > figures["noise"]["accepted"]
+    assert figures["reals"]["copying"] < -3  # they are training images
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ([], "evaluate: no run, folder of pictures or array file named, expected one run, folder of pictures or "),
+        (["nowhere"], "evaluate: nothing is at nowhere, expected a run, a folder of pictures or an array file"),
+        (["reals.npy"], "against: no data set to compare the pictures with, expected the name of one. "
+                        "Try: ganrun evaluate reals.npy against=mnist_5k"),
+        (["reals.npy", "against=mnist_6k"], "dataset: there is no mnist_6k, expected "),
+        (["reals.npy", "against=digits", "dataset.held_out=0"], "dataset.held_out: no image is held out"),
+        (["run", "samples=3"], "samples: 3, expected a whole number from 50 to 100000"),
+        (["run", "out=run"], "out: run is there already, expected a new folder. Try: out=run_2"),
+        (["run", "checkpoint=77"], "checkpoint: "),
+    ],
+)  # fmt: skip
+def test_refusals(nursery: Nursery, place: Path, words: list[str], line: str) -> None:
+    ended = nursery.run("evaluate", *words, folder=place, XDG_CACHE_HOME=str(place / "cache"))
+    assert refusal(ended).startswith(line)
+
+
+def test_acceptance_is_by_the_least_confident_reals() -> None:
+    """Of confidences 0.01 to 1.00 the 5 % quantile lies at 0.0595 by linear interpolation."""
+    reals = Classified(torch.zeros(100), torch.arange(1, 101) / 100, torch.zeros(100, 64))
+    fakes = Classified(torch.zeros(4), torch.tensor([0.05, 0.059, 0.06, 0.9]), torch.zeros(4, 64))
+    assert accepted(reals, fakes) == 0.5
+    assert accepted(reals, reals) == 0.95
+
+
+def test_a_picture_of_each_class_is_seen_as_such(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    from ganrun.config.compose import compose
+
+    data = opened(compose(["dataset=digits", "dataset.held_out=0.1"]))
+    reference = Reference(data, 150)
+    chosen = torch.cat([(data.labels == label).nonzero()[:10, 0] for label in range(10)])
+    images, labels = data.part(chosen).bulk()
+    found = reference.evaluate(Samples(images=images / 127.5 - 1, wanted=labels, source="x"), "digits")
+    assert found.measures["asked_class_seen"] > 0.97
+    assert all(share == pytest.approx(0.1, abs=0.03) for share in found.classes.values())
+
+
+def test_features_are_those_before_the_last_layer() -> None:
+    net = classifier(3, 5).eval()
+    images = torch.rand(4, 3, 32, 32) * 2 - 1
+    found = classify(net, images)
+    logits = net(images).softmax(1)
+    assert torch.equal(found.classes, logits.argmax(1)) and found.features.shape == (4, 64)
+    assert torch.allclose(net[-1](found.features).softmax(1), logits, atol=1e-6)
+    assert frechet_distance(found.features, found.features) == pytest.approx(0, abs=1e-6)
