@@ -20,9 +20,7 @@ def place(nursery: Nursery, tmp_path_factory) -> Path:
     """A folder with a run of 16-pixel digits, real digits as pictures, and the kept classifier of them."""
     folder = tmp_path_factory.mktemp("evaluate")
     assert nursery.run("steps=2", *SMALL, "hydra.run.dir=run", folder=folder).code == 0
-    from ganrun.config.compose import compose
-
-    data = opened(compose(["dataset=digits", "dataset.resolution=16", "dataset.held_out=0.1"]))
+    data = opened(["dataset=digits", "dataset.resolution=16", "dataset.held_out=0.1"])
     images, _ = data.part(torch.arange(100)).bulk()
     np.save(folder / "reals.npy", images.numpy())
     np.save(folder / "noise.npy", np.random.default_rng(0).integers(0, 256, (100, 1, 16, 16), dtype=np.uint8))
@@ -48,7 +46,7 @@ def test_a_run_is_evaluated_and_its_classifier_is_kept(nursery: Nursery, place: 
     first, second = (json.loads((place / name / "evaluation.json").read_text()) for name in ("first", "again"))
     assert first == second
     assert sum(first["classes"].values()) == pytest.approx(1)
-    assert first["measures"]["quality"] > 5 > first["of_reals"]["quality"]
+    assert first["metrics"]["quality"] > 5 > first["of_reals"]["quality"]
     assert (place / "first" / "nearest.png").is_file()
 
 
@@ -57,7 +55,7 @@ def test_pictures_of_another_program_are_told_from_reals(nursery: Nursery, place
     figures = {}
     for name in ("reals", "noise"):
         evaluate(nursery, place, f"{name}.npy", *against, "samples=100", f"out=of_{name}")
-        figures[name] = json.loads((place / f"of_{name}" / "evaluation.json").read_text())["measures"]
+        figures[name] = json.loads((place / f"of_{name}" / "evaluation.json").read_text())["metrics"]
     assert figures["reals"]["quality"] < 2 and figures["noise"]["quality"] > 20
     assert figures["reals"]["accepted"] > 0.85 > 0.5 > figures["noise"]["accepted"]
     assert figures["reals"]["copying"] < -3  # they are training images
@@ -92,14 +90,12 @@ def test_acceptance_is_by_the_least_confident_reals() -> None:
 
 def test_a_picture_of_each_class_is_seen_as_such(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    from ganrun.config.compose import compose
-
-    data = opened(compose(["dataset=digits", "dataset.held_out=0.1"]))
+    data = opened(["dataset=digits", "dataset.held_out=0.1"])
     reference = Reference(data, 150)
     chosen = torch.cat([(data.labels == label).nonzero()[:10, 0] for label in range(10)])
     images, labels = data.part(chosen).bulk()
     found = reference.evaluate(Samples(images=images / 127.5 - 1, wanted=labels, source="x"), "digits")
-    assert found.measures["asked_class_seen"] > 0.97
+    assert found.metrics["asked_class_seen"] > 0.97
     assert all(share == pytest.approx(0.1, abs=0.03) for share in found.classes.values())
 
 

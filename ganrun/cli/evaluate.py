@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from ganrun.cli.words import one_operand, read_words
-from ganrun.config.compose import compose
 from ganrun.config.types import Called, Within
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.base import Dataset, DataSets
@@ -54,7 +53,7 @@ def main(words: Sequence[str]) -> int:
         raise ConfigError("evaluate", f"nothing is at {path}", "a run, a folder of pictures or an array file", EXAMPLE)
     is_a_run = path.is_dir() and is_run(path)
     if form.against or of_data:
-        data = _one(opened(compose([f"dataset={form.against}"] * bool(form.against) + of_data)))
+        data = _one(opened([f"dataset={form.against}"] * bool(form.against) + of_data))
     else:
         data = _one(data_of_run(_run(path, is_a_run), form.plugins))
     folder = _new(form.out)
@@ -105,7 +104,7 @@ def _print(found: Evaluation, console: Console) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for column in ("measure", "samples", "training images", "better"):
         table.add_column(column, justify="left" if column in ("measure", "better") else "right")
-    for name, value in found.measures.items():
+    for name, value in found.metrics.items():
         other = found.of_reals.get(name)
         better = "lower" if falls_as_samples_get_better(tag(name, 1)) else "higher"
         table.add_row(name, f"{value:.3g}", "" if other is None else f"{other:.3g}", better)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from ganrun.config.build import open_data
@@ -55,7 +54,7 @@ class Evaluation:
     against: str
     samples: int
     reals: int
-    measures: Mapping[str, float]
+    metrics: Mapping[str, float]
     of_reals: Mapping[str, float]  # the floor: what the same measures are of training images
     classes: Mapping[str, float]  # the share of samples of each class, by its name; empty without labels
     nearest: Tensor | None  # [2 K, C, H, W] samples, then the training image nearest to each
@@ -64,7 +63,7 @@ class Evaluation:
         """All but the pictures, as JSON holds it."""
         return {
             "source": self.source, "against": self.against, "samples": self.samples, "reals": self.reals,
-            "measures": dict(self.measures), "of_reals": dict(self.of_reals), "classes": dict(self.classes),
+            "metrics": dict(self.metrics), "of_reals": dict(self.of_reals), "classes": dict(self.classes),
         }  # fmt: skip
 
 
@@ -101,11 +100,11 @@ class Reference:
             classes = dict(zip(self.data.classes, shares.tolist(), strict=True))
         return Evaluation(
             source=samples.source, against=against, samples=count, reals=len(self.reals.images), classes=classes,
-            measures=self.measures(samples) | self._copies(samples.images), of_reals=self.measures(trained),
+            metrics=self.measured(samples) | self._copies(samples.images), of_reals=self.measured(trained),
             nearest=self._nearest(samples.images) if self.are_images else None,
         )  # fmt: skip
 
-    def measures(self, samples: Samples) -> dict[str, float]:
+    def measured(self, samples: Samples) -> dict[str, float]:
         """All measures of samples but for copying, by name."""
         found = self.comparison.measure(_spaces(samples.images), samples.wanted)
         judged = self._classified(samples.images)
@@ -172,12 +171,12 @@ def samples_of_run(path: Path, count: int, seed: int, plugins: Sequence[str], ch
 def data_of_run(path: Path, plugins: Sequence[str]) -> DataSets:
     """The data set that a run was trained on. Raises ConfigError where it cannot be opened."""
     cfg, _ = reopen(path, [f"plugins=[{','.join(plugins)}]"] if plugins else [])
-    return opened(cfg)
-
-
-def opened(cfg: DictConfig) -> DataSets:
-    """The data of a configuration. Raises ConfigError."""
     return open_data(cfg, Maker(list(cfg.plugins)))
+
+
+def opened(overrides: Sequence[str]) -> DataSets:
+    """The data set that these overrides choose. Raises ConfigError."""
+    return open_data(compose(list(overrides)), Maker())
 
 
 def samples_of_files(path: Path, like: Dataset, count: int, seed: int) -> Samples:
@@ -188,7 +187,7 @@ def samples_of_files(path: Path, like: Dataset, count: int, seed: int) -> Sample
     kind = "array" if path.suffix.lower() in (".npy", ".npz", ".h5", ".hdf5") else "folder"
     shape = [f"dataset.channels={like.channels}", f"dataset.resolution={like.resolution}"]
     where = f'dataset.path="{path}"'
-    pictures = opened(compose([f"dataset={kind}", where, "dataset.held_out=0", *shape]))
+    pictures = opened([f"dataset={kind}", where, "dataset.held_out=0", *shape])
     assert isinstance(pictures, Dataset)
     batch = _some(pictures, count, seed)
     return Samples(images=batch.images, wanted=None, source=f"{len(batch.images):,} pictures of {path}")
