@@ -137,6 +137,7 @@ CONFIG_ERROR = {
     "tricks=[ttur] ~tricks.ttur": ["ttur is a setting; what it has set would stay"],
     'model=biggan model.generator.upsample="\n"': ["model.generator.upsample: '\\n', expected one of "],
     'log.full="\\${steps}"': ["log.full: '${steps}', expected a whole number from 0 up"],
+    "hydra.output_subdir=/": ["hydra.output_subdir: /, where Hydra would write", "Try: hydra.output_subdir=null"],
     "plugins.a=1": ["plugins.a: plugins is a list, expected no name below it. Try: leaving a out"],
     # data
     "dataset=cifar10": ["CIFAR10", "Try: dataset.download=true"],
@@ -156,7 +157,11 @@ CONFIG_ERROR = {
 }
 
 
-@pytest.mark.parametrize("typed", CONFIG_ERROR)
+# A second each: every third here, all under slow.
+@pytest.mark.parametrize(
+    "typed",
+    [pytest.param(typed, marks=() if row % 3 == 0 else pytest.mark.slow) for row, typed in enumerate(CONFIG_ERROR)],
+)
 def test_refused_in_one_line_and_nothing_is_left(nursery: Nursery, typed: str, tmp_path: Path):
     line = refusal(nursery.run(*typed.split(" "), folder=tmp_path), tmp_path)
     assert [words for words in CONFIG_ERROR[typed] if words not in line] == [], line

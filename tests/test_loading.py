@@ -46,6 +46,7 @@ def test_a_folder_without_a_checkpoint_is_refused(finished: Path, tmp_path: Path
         load_run(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_gallery_shows_samples_of_each_run(finished: Path, tmp_path: Path):
     out, dense = tmp_path / "gallery.png", tmp_path / "dense"
     wide = ["model=mlp", "tricks=[]", "steps=1", "batch=4", "model.generator.init.scale=0.5"]  # samples of every grey

@@ -73,10 +73,10 @@ assert torch.equal(trained(2), before), "with the compiler it is the method itse
 """
 
 
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("AdamW", "RMSprop", "NAdam", "Adadelta")]
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("SGD", "AdamW", "RMSprop", "NAdam", "Adadelta")]
 
 
-@pytest.mark.parametrize("optimizer", ["Adam", "SGD", *OTHERS])
+@pytest.mark.parametrize("optimizer", ["Adam", *OTHERS])
 def test_an_optimiser_steps_without_the_compiler(optimizer: str) -> None:
     done = subprocess.run([sys.executable, "-c", CODE, optimizer], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -98,6 +98,7 @@ def test_methods_that_do_not_import_the_compiler_stay_as_they_are(monkeypatch: p
     assert vars(Own)["step"] is step and vars(torch.optim.Optimizer)["zero_grad"] is zero_grad
 
 
+@pytest.mark.slow
 def test_an_update_compiles_after_the_compiler_was_spared() -> None:
     """And so does an optimiser's step."""
     machine.spare_compiler(torch.optim.SGD)

@@ -91,10 +91,10 @@ def test_images_that_cannot_be_measured_are_refused(images: Tensor) -> None:
 def test_standardised_by_hand() -> None:
     """Reals (0, 2, 4) have mean 2 and deviation 2; a constant feature has the floor, and what is far is clipped."""
     reals = torch.tensor([[0.0, 7.0], [2.0, 7.0], [4.0, 7.0]])
-    real, fake = standardised(reals, torch.tensor([[5.0, 7.01], [100.0, 8.0]]))
-    floor = 0.01 * math.sqrt((2**2 + 0) / 2)
+    real, fake = standardised(reals, torch.tensor([[5.0, 7.1], [100.0, 8.0]]))
+    floor = 0.1 * math.sqrt((2**2 + 0) / 2)
     assert real.tolist() == [[-1, 0], [0, 0], [1, 0]]
-    assert fake[0].tolist() == pytest.approx([1.5, 0.01 / floor], rel=1e-4)
+    assert fake[0].tolist() == pytest.approx([1.5, 0.1 / floor], rel=1e-4)
     assert fake[1].tolist() == [CLIP, CLIP]
 
 

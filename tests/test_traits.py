@@ -163,6 +163,7 @@ def alone(name: str) -> Trick:
     return Maker().a(Trick, settings["tricks"][name], f"tricks.{name}")
 
 
+@pytest.mark.slow
 def test_every_fact_is_provided_by_a_bundled_part() -> None:
     """A fact that no part provides would refuse every combination."""
     provided = {fact for name in family("tricks") for fact in alone(name).traits.provides}

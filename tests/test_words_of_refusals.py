@@ -56,7 +56,7 @@ def test_every_setting_in_a_remedy_is_quoted_for_the_shell(remedy: str, shown: s
 def test_a_refusal_offers_what_the_setting_is_otherwise() -> None:
     refusal = ConfigError("steps", "0", "a whole number")
     assert remedied(refusal, ["experiment=dcgan_digits", "steps=0"]).remedy.startswith("steps=")
-    assert remedied(ConfigError("log.best", "[1]", "a name"), ["log.best=[1]"]).remedy == "leaving log.best out"
+    assert remedied(ConfigError("log.best", "[1]", "a name"), ["log.best=[1]"]).remedy == "log.best=quality"
     assert for_shell("a=b") == "a=b" and for_shell("a=[b]") == "'a=[b]'"
 
 

@@ -131,6 +131,9 @@ def check(override: Override, choices: Choices) -> None:
         value = override.value()
         if not fits(value, list[str]):
             raise unfit(key, value, list[str]).trying("--config-dir FOLDER")
+    if key == "hydra.output_subdir" and not override.is_delete() and override.value() is not None:
+        found = f"{override.value()}, where Hydra would write configuration of its own"
+        raise ConfigError(key, found, "null, as a run writes its own", "hydra.output_subdir=null")
     trick = key.removeprefix("tricks.")
     if override.is_delete() and trick != key and choices.is_setting(trick):
         expected = "a trick that can be taken out of a list"
