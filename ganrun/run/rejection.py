@@ -23,7 +23,7 @@ EPS = 1e-8  # keeps F finite at the largest logit
 
 
 def acceptance(logits: Tensor, largest: Tensor, gamma: float) -> Tensor:
-    """The probability of keeping a sample with this logit of D: sigmoid(F - gamma), their equation 8. [B]
+    """The probability of keeping a sample with this logit of D: sigmoid(F - gamma), their section 3. [B]
 
     F = d - log(1 - exp(d - eps)) with d = logit - largest <= 0; without gamma that is p_data / (M p_g) for the best D.
     """
