@@ -64,3 +64,8 @@ def test_refusals(words: list[str], line: str) -> None:
 def test_one_operand(operands: list[str], found: str) -> None:
     with pytest.raises(ConfigError, match=f"sample: {found}, expected one run. Try: ganrun sample RUN"):
         one_operand("sample", operands, "run", "ganrun sample RUN")
+
+
+def test_a_name_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(ConfigError, match="sample: a name too long for a file, expected one run"):
+        one_operand("sample", ["outputs/" + "x" * 300], "run", "ganrun sample RUN")

@@ -10,7 +10,7 @@ from commands import TINY, Nursery, refusal
 
 from ganrun.metrics.classifier import Classified, accepted, classifier, classify
 from ganrun.metrics.frechet import frechet_distance
-from ganrun.run.evaluation import Reference, Samples, opened
+from ganrun.run.evaluation import Reference, SampleSet, opened
 
 torch.set_num_threads(1)
 SMALL = [word for word in TINY if word not in ("dataset.held_out=0",)]
@@ -72,7 +72,7 @@ def test_pictures_of_another_program_are_told_from_reals(nursery: Nursery, place
         (["reals.npy", "against=mnist_6k"], "dataset: there is no mnist_6k, expected "),
         (["reals.npy", "against=digits", "dataset.held_out=0"], "dataset.held_out: no image is held out"),
         (["run", "samples=3"], "samples: 3, expected a whole number from 50 to 100000"),
-        (["run", "out=run"], "out: run is there already, expected a new folder. Try: out=run_2"),
+        (["run", "out=run"], "out: run: it is not empty, expected a new or an empty folder. Try: out=run_2"),
         (["run", "checkpoint=77"], "checkpoint: "),
     ],
 )  # fmt: skip
@@ -95,7 +95,7 @@ def test_a_picture_of_each_class_is_seen_as_such(tmp_path: Path, monkeypatch) ->
     reference = Reference(data, 150)
     chosen = torch.cat([(data.labels == label).nonzero()[:20, 0] for label in range(3)])
     images, labels = data.part(chosen).bulk()
-    found = reference.evaluate(Samples(images=images / 127.5 - 1, wanted=labels, source="x"), "digits")
+    found = reference.evaluate(SampleSet(images=images / 127.5 - 1, wanted=labels, source="x"), "digits")
     assert found.metrics["asked_class_seen"] > 0.97
     assert all(share == pytest.approx(1 / 3, abs=0.05) for share in found.classes.values())
 
@@ -108,3 +108,10 @@ def test_features_are_those_before_the_last_layer() -> None:
     assert torch.equal(found.classes, logits.argmax(1)) and found.features.shape == (4, 64)
     assert torch.allclose(net[-1](found.features).softmax(1), logits, atol=1e-6)
     assert frechet_distance(found.features, found.features) == pytest.approx(0, abs=1e-6)
+
+
+def test_where_nothing_can_be_kept_the_classifier_serves_once(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    reference = Reference(opened(["dataset=digits", "dataset.classes=[0,1]", "dataset.held_out=0.1"]), 36)
+    assert reference.net is not None and not list(tmp_path.glob("**/*.pt"))

@@ -80,7 +80,7 @@ def test_mistakes_with_parts_of_ones_own(nursery: Nursery, place: Path):
 def test_on_resume_code_is_named_again(nursery: Nursery, place: Path):
     assert nursery.run("steps=2", *TINY, *USE, "hydra.run.dir=run", folder=place).code == 0
     line = refusal(nursery.run("resume", "run", "steps=4", folder=place))
-    assert "this run used my_package" in line and "Try: ganrun resume run 'plugins=[my_package]'" in line
+    assert "this run used my_package" in line and "Try: 'plugins=[my_package]'" in line
     resumed = nursery.run("resume", "run", "steps=4", "plugins=[my_package]", folder=place)
     assert resumed.code == 0 and resumed.err == "", resumed
     assert nursery.run("steps=4", *TINY, *USE, "hydra.run.dir=whole", folder=place).code == 0

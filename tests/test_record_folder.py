@@ -113,7 +113,7 @@ def test_what_is_no_run_is_refused_and_the_nearest_run_named(tmp_path):
     folder = RunFolder.create(tmp_path / "day" / "12-00-00-abcd")
     describe(folder)
     folder.close()
-    meant = f"ganrun resume {folder.path}"
+    meant = f"Try: {folder.path}"
     for wrong in (tmp_path / "day" / "12-00-00-abce", tmp_path / "day", folder.path / "checkpoints", folder.config):
         with pytest.raises(ConfigError) as refused:
             RunFolder.open(wrong)

@@ -348,9 +348,9 @@ def test_a_live_run_is_left_alone(nursery: Nursery, start, tmp_path: Path):
 
 def test_what_is_no_run(nursery: Nursery, run: Path):
     line = refusal(nursery.run("resume", "my rum", folder=run.parent))
-    assert "my rum: does not exist" in line and f"Try: ganrun resume '{run}'" in line
+    assert "my rum: does not exist" in line and f"Try: '{run}'" in line
     line = refusal(nursery.run("resume", "my run/checkpoints", folder=run.parent))
-    assert "is not a run" in line and f"Try: ganrun resume '{run}'" in line
+    assert "is not a run" in line and f"Try: '{run}'" in line
     (run / "config.yaml").write_text("{{{")
     assert "cannot be read" in refusal(nursery.run("resume", str(run), folder=run.parent))
     (run / "config.yaml").write_text("- 1\n- 2\n")

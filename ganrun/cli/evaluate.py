@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -17,9 +18,10 @@ from ganrun.config.types import Called, Within
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.base import Dataset, DataSets
 from ganrun.metrics.comparison import falls_as_samples_get_better, tag
-from ganrun.record.atomic import environment, write_atomically
+from ganrun.record.atomic import write_atomically
 from ganrun.record.folder import is_run
 from ganrun.record.grid import grid, save_png
+from ganrun.record.new_folder import free_folder, new_folder
 from ganrun.run.evaluation import (
     Evaluation,
     Reference,
@@ -28,20 +30,19 @@ from ganrun.run.evaluation import (
     samples_of_files,
     samples_of_run,
 )
+from ganrun.run.load import RunForm
 
 EXAMPLE = "ganrun evaluate RUN samples=1000"
 
 
-@dataclass
-class Form:
+@dataclass(kw_only=True)
+class Form(RunForm):
     """The settings of `ganrun evaluate`."""
 
     samples: Annotated[int, Within(50, 100_000)] = 1000
     seed: Annotated[int, Within(0)] = 0
-    checkpoint: Annotated[str | int, Called("last, best or a step")] = "last"
     against: Annotated[str | None, Called("the name of a data set")] = None
     out: Annotated[str | None, Called("a folder")] = None
-    plugins: list[str] = field(default_factory=list)
 
 
 def main(words: Sequence[str]) -> int:
@@ -49,16 +50,16 @@ def main(words: Sequence[str]) -> int:
     of_data = [word for word in words if word.startswith("dataset.")]
     operands, form = read_words("evaluate", [word for word in words if word not in of_data], Form, EXAMPLE)
     path = Path(one_operand("evaluate", operands, "run, folder of pictures or array file", EXAMPLE))
-    if not path.exists():
+    if not os.path.exists(path):
         raise ConfigError("evaluate", f"nothing is at {path}", "a run, a folder of pictures or an array file", EXAMPLE)
-    is_a_run = path.is_dir() and is_run(path)
+    is_a_run = os.path.isdir(path) and is_run(path)
     if form.against or of_data:
         data = _one(opened([f"dataset={form.against}"] * bool(form.against) + of_data))
     else:
         data = _one(data_of_run(_run(path, is_a_run), form.plugins))
-    folder = _new(form.out)
+    folder = None if form.out is None else free_folder("out", form.out)
     if is_a_run:
-        samples = samples_of_run(path, form.samples, form.seed, form.plugins, form.checkpoint)
+        samples = samples_of_run(path, form.samples, form.seed, form)
     else:
         samples = samples_of_files(path, data, form.samples, form.seed)
     found = Reference(data, form.samples, _progress).evaluate(samples, data.kind)
@@ -79,16 +80,6 @@ def _one(data: DataSets) -> Dataset:
     if not isinstance(data, Dataset):
         raise ConfigError("against", "data of several streams", "one set of images", "against=mnist_5k")
     return data
-
-
-def _new(out: str | None) -> Path | None:
-    """The folder to write into, which must be new or empty. Raises ConfigError."""
-    if out is None:
-        return None
-    path = Path(out)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ConfigError("out", f"{out} is there already", "a new folder", f"out={out}_2")
-    return path
 
 
 def _progress(what: str, done: int, total: int) -> None:
@@ -115,11 +106,12 @@ def _print(found: Evaluation, console: Console) -> None:
 
 
 def _write(found: Evaluation, folder: Path) -> None:
-    with environment(f"cannot write into {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "evaluation.json", json.dumps(found.plain(), indent=2) + "\n")
     lines = [f"figures     {folder / 'evaluation.json'}"]
-    if found.nearest is not None:
-        save_png(folder / "nearest.png", grid(found.nearest, 2))
-        lines.append(f"copies      {folder / 'nearest.png'}: samples, and below each the training image nearest to it")
+    with new_folder(folder) as partial:
+        write_atomically(partial / "evaluation.json", json.dumps(found.plain(), indent=2) + "\n")
+        if found.nearest is not None:
+            save_png(partial / "nearest.png", grid(found.nearest, 2))
+            lines.append(
+                f"copies      {folder / 'nearest.png'}: samples, and below each the training image nearest to it"
+            )
     print("\n".join(lines))

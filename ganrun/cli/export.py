@@ -5,26 +5,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from ganrun.cli.words import one_operand, read_words
-from ganrun.config.types import Called
 from ganrun.run.export.folder import export
+from ganrun.run.load import RunForm
 
 EXAMPLE = "ganrun export RUN format=safetensors out=FOLDER"
 
 
-@dataclass
-class Form:
+@dataclass(kw_only=True)
+class Form(RunForm):
     """The settings of `ganrun export`."""
 
     format: Literal["safetensors", "onnx", "torch_export"]
     out: str
     network: Literal["generator", "discriminator"] = "generator"
     pair: str = ""
-    checkpoint: Annotated[str | int, Called("last, best or a step")] = "last"
-    plugins: list[str] = field(default_factory=list)
 
 
 def main(words: Sequence[str]) -> int:

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ganrun.cli.words import LONGEST
 from ganrun.config.groups import AFTER_TRAINING, COMMANDS, expand_home
 from ganrun.core.errors import (
     CONFIG_ERROR,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 # The options of Hydra that take the next word as their value.
 WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p", "--cfg", "-c")
 RUN = "a run's folder"
-LONGEST = 255  # bytes of the name of a file, on any usual file system
 ERASE = "\r\x1b[2K"  # the line that the cursor is in
 Play = Callable[["DictConfig", Any, Signals], tuple[int, float | None]]
 

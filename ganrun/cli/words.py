@@ -13,6 +13,7 @@ from ganrun.config.types import coerced, fits, unfit
 from ganrun.core.errors import ConfigError, nearest
 
 Form = TypeVar("Form")
+LONGEST = 255  # bytes of the name of a file, on any usual file system
 
 
 def read_words(command: str, words: Sequence[str], form: type[Form], example: str) -> tuple[list[str], Form]:
@@ -40,7 +41,9 @@ def read_words(command: str, words: Sequence[str], form: type[Form], example: st
 
 
 def one_operand(command: str, operands: Sequence[str], what: str, example: str) -> str:
-    """The only operand. Raises ConfigError for none or several."""
+    """The only operand. Raises ConfigError for none or several, and for what no file can be called."""
+    if any(len(os.fsencode(part)) > LONGEST for operand in operands for part in operand.split("/")):
+        raise ConfigError(command, "a name too long for a file", f"one {what}", example)
     if len(operands) != 1 or not operands[0]:
         found = f"{len(operands)} of them: {' '.join(operands)}" if operands else f"no {what} named"
         raise ConfigError(command, found, f"one {what}", example)

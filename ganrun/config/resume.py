@@ -11,7 +11,7 @@ from ganrun.config.overrides import read_overrides
 from ganrun.config.unknown import flat, leaves, no_such_setting
 from ganrun.config.validate import check_values
 from ganrun.config.yaml_files import load
-from ganrun.core.errors import ConfigError, for_shell, typed
+from ganrun.core.errors import ConfigError, typed
 from ganrun.record.folder import OLD, RunFolder, is_run
 from ganrun.record.stored import check_kinds, record
 from ganrun.version import __version__
@@ -39,7 +39,7 @@ def reopen(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]
     missing = [name for name in wanted if name not in cfg.plugins]
     if missing:
         found, expected = f"this run used {', '.join(missing)}", "them to be listed again: a file makes no code run"
-        raise ConfigError("plugins", found, expected, f"ganrun resume {for_shell(str(run))} {typed('plugins', wanted)}")
+        raise ConfigError("plugins", found, expected, typed("plugins", wanted))
     changes = _changes(before, flat(OmegaConf.to_container(cfg)))
     check_values(cfg)
     return cfg, changes

@@ -65,6 +65,11 @@ class Game(nn.Module, ABC):
         """The data streams that this game draws from."""
         return tuple(dict.fromkeys(plan.stream for plan in cls.plans.values()))
 
+    @property
+    def target(self) -> str:
+        """The stream of the reals that samples are to look like: those of the first pair."""
+        return next(iter(self.plans.values())).stream
+
     @abstractmethod
     def networks(self, player: str) -> Mapping[str, nn.Module]:
         """The networks whose parameters this player updates, by name."""

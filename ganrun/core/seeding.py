@@ -30,8 +30,15 @@ def generator(seed: int, stream: str, rank: int = 0, step: int = 0) -> torch.Gen
 
 
 @contextmanager
+def generators_kept(device: torch.device) -> Iterator[None]:
+    """Torch's generators are afterwards as they were before, that of the host and that of this device."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+@contextmanager
 def the_same_each_time(device: torch.device) -> Iterator[None]:
     """What is drawn in here is the same at every call, and torch's generators are afterwards as they were before."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with generators_kept(device):
         reseed(0, "grid")
         yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from ganrun.metrics.variety import closest_pair, duplicates, spread_ratio
 
 QUALITY = "quality"  # the name of the one number that summarises the others
 POINTS = "points"  # the only space of data that are no images
+RISING = ("precision", "recall", "density", "coverage", "spread", "class_coverage", "class_spread", "modes", "good")
 Features = Mapping[str, Tensor]
 
 
@@ -39,6 +40,13 @@ def joined(pieces: Iterable[Features]) -> dict[str, Tensor]:
     return {name: torch.cat([piece[name] for piece in found]) for name in found[0]}
 
 
+def check_count(reals: int) -> None:
+    """Raises ConfigError for fewer than 6 held-out reals: neighbours are counted among them."""
+    if reals <= NEIGHBOURS:
+        expected = f"{NEIGHBOURS + 1} or more, to compare samples with"
+        raise ConfigError("dataset.held_out", f"{reals} held-out images", expected, "metrics=none")
+
+
 class Comparison:
     """Held-out reals that samples are compared with. What depends on them alone is computed once."""
 
@@ -53,10 +61,7 @@ class Comparison:
 
         Raises ConfigError for fewer than 6 reals.
         """
-        count = len(next(iter(reals.values())))
-        if count <= NEIGHBOURS:
-            expected = f"{NEIGHBOURS + 1} or more, to compare samples with"
-            raise ConfigError("dataset.held_out", f"{count} held-out images", expected, "metrics=none")
+        check_count(len(next(iter(reals.values()))))
         self.reals, self.labels, self.mixture = dict(reals), labels, mixture
         self.space = list(reals)[-1]  # in which neighbours are counted
         self.own = standardised(self.reals[self.space], self.reals[self.space])[0]
@@ -111,9 +116,7 @@ def tag(name: str, samples: int) -> str:
 
 def falls_as_samples_get_better(name: str) -> bool:
     """Whether less of this metric is better: true but for shares of what is covered, and of what is good."""
-    rising: Sequence[str] = ("precision", "recall", "density", "coverage", "class_coverage", "modes", "good",
-              "spread", "class_spread")  # fmt: skip
-    return not any(name == f"metrics/{one}" or name.startswith(f"metrics/{one}_") for one in rising)
+    return not any(name == f"metrics/{one}" or name.startswith(f"metrics/{one}_") for one in RISING)
 
 
 def _distances(tests: Mapping[str, TwoSample]) -> dict[str, float]:

@@ -217,16 +217,16 @@ def _unwritable(path: Path, error: OSError) -> ConfigError:
 
 
 def _suggest(path: Path) -> str:
-    """Commands that the user may have meant: for the run around this path, or the runs with the most similar paths."""
+    """What the user may have meant: the run around this path, or the runs with the most similar paths."""
     around = next((parent for parent in path.parents if is_run(parent)), None)
     if around is not None:
-        return f"ganrun resume {shlex.quote(str(around))}"
+        return shlex.quote(str(around))
     start = next(parent for parent in (path, *path.parents) if parent.is_dir())
     runs = runs_below(start) if len(start.parts) > 2 else []
     runs = runs or runs_below(Path("outputs").absolute())
     names = [str(run) for run in runs]
     near = get_close_matches(str(path), names, n=2, cutoff=0.8) or names[:2]
-    return " or ".join(f"ganrun resume {shlex.quote(name)}" for name in near) or "ganrun, to start a run"
+    return " or ".join(shlex.quote(name) for name in near) or "ganrun, to start a run"
 
 
 def runs_below(folder: Path, depth: int = 3) -> list[Path]:

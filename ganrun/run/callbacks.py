@@ -86,8 +86,7 @@ class Grids(Callback):
         """
         if not self.run.rank.writes:
             return
-        real = next(iter(self.run.game.plans.values())).stream  # to the first pair, whose samples the grid shows
-        picture = grid(self.run.game.sample(), self.run.game.rows, reals=self.reals[real])
+        picture = grid(self.run.game.sample(), self.run.game.rows, reals=self.reals[self.run.game.target])
         self.last = self.folder.samples / f"step_{step:08d}.png"
         self._write(self.last, "samples", step, picture, shown)
         for name, images in self.run.game.pictures().items():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -27,8 +30,8 @@ from ganrun.metrics.comparison import Comparison, joined, spaces
 from ganrun.metrics.copying import copying
 from ganrun.metrics.features import LEAST, pixels
 from ganrun.metrics.frechet import frechet_distance
-from ganrun.record.atomic import environment
-from ganrun.run.load import Which, load
+from ganrun.record.atomic import write_atomically
+from ganrun.run.load import RunForm, load
 from ganrun.run.measuring import CHUNK
 
 MOST = 10_000  # training images that a classifier learns from, and that samples may be copies of
@@ -38,8 +41,8 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Samples:
-    """Samples to evaluate."""
+class SampleSet:
+    """SampleSet to evaluate."""
 
     images: Tensor  # [N, C, H, W] in [-1, 1]
     wanted: Tensor | None  # [N] the classes that they were made for; None without any
@@ -90,10 +93,10 @@ class Reference:
         """Whether the data are images and not points."""
         return min(self.reals.images.shape[2:]) >= LEAST
 
-    def evaluate(self, samples: Samples, against: str) -> Evaluation:
+    def evaluate(self, samples: SampleSet, against: str) -> Evaluation:
         """Measure samples, and training images in their place. Raises ConfigError for images of another shape."""
         count = len(samples.images)
-        trained = Samples(images=self.trained.images[:count], wanted=None, source="training images")
+        trained = SampleSet(images=self.trained.images[:count], wanted=None, source="training images")
         classes: dict[str, float] = {}
         if (found := self._classified(samples.images)) is not None:
             shares = found.classes.bincount(minlength=len(self.data.classes)) / count
@@ -104,7 +107,7 @@ class Reference:
             nearest=self._nearest(samples.images) if self.are_images else None,
         )  # fmt: skip
 
-    def measured(self, samples: Samples) -> dict[str, float]:
+    def measured(self, samples: SampleSet) -> dict[str, float]:
         """All measures of samples but for copying, by name."""
         found = self.comparison.measure(_spaces(samples.images), samples.wanted)
         judged = self._classified(samples.images)
@@ -155,17 +158,17 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganrun"
 
 
-def samples_of_run(path: Path, count: int, seed: int, plugins: Sequence[str], checkpoint: Which) -> Samples:
+def samples_of_run(path: Path, count: int, seed: int, how: RunForm) -> SampleSet:
     """New samples of a run's generator, averaged where the run keeps an average; of equally many of each class.
 
     Raises ConfigError for a run without such a checkpoint, and for one that translates images.
     """
-    run = load(path, plugins=plugins, checkpoint=checkpoint)
+    run = load(path, plugins=how.plugins, device=how.device, checkpoint=how.checkpoint)
     if not isinstance(run.game, FromNoise):
         found, expected = "its generator translates images", "one that makes them from noise"
         raise ConfigError(str(path), found, expected, "log.samples and metrics of the run itself")
     wanted = torch.arange(count) % run.game.classes if run.game.classes else None
-    return Samples(images=run.sample(count, wanted, seed), wanted=wanted, source=f"{path} at step {run.step:,}")
+    return SampleSet(images=run.sample(count, wanted, seed), wanted=wanted, source=f"{path} at step {run.step:,}")
 
 
 def data_of_run(path: Path, plugins: Sequence[str]) -> DataSets:
@@ -179,7 +182,7 @@ def opened(overrides: Sequence[str]) -> DataSets:
     return open_data(compose(list(overrides)), Maker())
 
 
-def samples_of_files(path: Path, like: Dataset, count: int, seed: int) -> Samples:
+def samples_of_files(path: Path, like: Dataset, count: int, seed: int) -> SampleSet:
     """At most this many pictures of a folder, an archive or an array file, at the size of these data.
 
     Raises ConfigError for what holds no images.
@@ -190,7 +193,7 @@ def samples_of_files(path: Path, like: Dataset, count: int, seed: int) -> Sample
     pictures = opened([f"dataset={kind}", where, "dataset.held_out=0", *shape])
     assert isinstance(pictures, Dataset)
     batch = _some(pictures, count, seed)
-    return Samples(images=batch.images, wanted=None, source=f"{len(batch.images):,} pictures of {path}")
+    return SampleSet(images=batch.images, wanted=None, source=f"{len(batch.images):,} pictures of {path}")
 
 
 def _some(data: Dataset, most: int, seed: int = 0) -> Batch:
@@ -211,14 +214,15 @@ def _restored(net: nn.Module, path: Path) -> bool:
     """Whether weights that were kept have been put into the network; what cannot be read is made anew."""
     try:
         net.load_state_dict(torch.load(path, weights_only=True))
-    except Exception:  # missing, cut short, or something else
-        return False
+    except (OSError, EOFError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, UnpicklingError):
+        return False  # missing, cut short, or something else
     return all(bool(one.isfinite().all()) for one in net.state_dict().values())
 
 
 def _keep(net: nn.Module, path: Path) -> None:
-    with environment(f"cannot write {path}"):
+    """Keep the weights for the next time; where nothing can be written, they are made again then."""
+    buffer = io.BytesIO()
+    torch.save(net.state_dict(), buffer)
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.tmp")
-        torch.save(net.state_dict(), partial)
-        partial.replace(path)
+        write_atomically(path, buffer.getbuffer())

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from ganrun.config.types import Called, Within
+from ganrun.config.types import Within
 from ganrun.core.context import Latent
 from ganrun.core.errors import ConfigError, typed
+from ganrun.core.seeding import generators_kept
 from ganrun.data.readers.progress_bar import track
 from ganrun.record.atomic import environment
 from ganrun.record.grid import grid, save_png
 from ganrun.record.moving import check_mp4, save_gif, save_mp4
 from ganrun.record.progress import shown
-from ganrun.run.load import LoadedRun
+from ganrun.run.load import LoadedRun, RunForm
 from ganrun.run.place import game_of, labels_of, place
 from ganrun.run.walk import Walk, check_code, way_of
 
@@ -26,7 +27,7 @@ ENDINGS = (".gif", ".mp4", ".png")
 
 
 @dataclass(kw_only=True)
-class WalkForm:
+class WalkForm(RunForm):
     """What `ganrun walk` takes beside the run."""
 
     out: str | None = None
@@ -40,9 +41,6 @@ class WalkForm:
     interpolation: Literal["slerp", "lerp"] | None = None
     truncation: Annotated[float, Within(0)] | None = None
     fps: Annotated[int, Within(1, 50)] = 20
-    checkpoint: Annotated[int | str, Called("last, best or a step")] = "last"
-    device: str = "auto"
-    plugins: list[str] = field(default_factory=list)
 
 
 class Film:
@@ -60,8 +58,7 @@ class Film:
     def write(self) -> str:
         """Draw and write; returns a line that says what was written, and where."""
         form = self.form
-        cuda = [self.run.device] if self.run.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda), self.game.drawing(form.truncation) as drawing:
+        with generators_kept(self.run.device), self.game.drawing(form.truncation) as drawing:
             walk = Walk(
                 game=self.game, drawing=drawing, rows=form.rows, frames=form.frames, loops=self.loops, seed=form.seed
             )

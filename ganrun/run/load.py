@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from ganrun.config.build import Run, assemble, blank_batches, build, load_plugins, placed_on
 from ganrun.config.instantiate import Maker
 from ganrun.config.resume import reopen
+from ganrun.config.types import Called
 from ganrun.config.validate import resolve
 from ganrun.core.context import Progress
 from ganrun.core.errors import ConfigError, for_shell
 from ganrun.core.game import Game
 from ganrun.core.pair import Pair
-from ganrun.core.seeding import the_same_each_time
+from ganrun.core.seeding import generators_kept, the_same_each_time
 from ganrun.core.trick import Trick
 from ganrun.machine import find_device
 from ganrun.record.checkpoint import Checkpoints
@@ -28,6 +29,15 @@ from ganrun.run.draw import draw
 from ganrun.run.state import restore, restore_game, unfit, unfit_game
 
 Which = str | int  # of a run's checkpoints: "last", "best", or a step
+
+
+@dataclass(kw_only=True)
+class RunForm:
+    """What every command takes that opens a run: which checkpoint, on which device, and the modules it used."""
+
+    checkpoint: Annotated[int | str, Called("last, best or a step")] = "last"
+    device: str = "auto"
+    plugins: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +90,7 @@ class LoadedRun:
         """
         if n < 1:
             raise ConfigError("sample", f"n={n}", "at least 1 image")
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+        with generators_kept(self.device):
             return draw(self.game, n, seed=seed, labels=self._labels(n, labels), truncation=truncation)
 
     def _labels(self, n: int, labels: Sequence[int] | Tensor | int | None) -> Tensor | None:
@@ -105,18 +115,26 @@ def load(
     modules of yours that the run used: a file alone never makes code run. Raises ConfigError for a folder that is not a
     run, holds no checkpoint, or not the one that is asked for.
     """
-    path = Path(path).expanduser()
-    cfg, _ = reopen(path, [f"plugins=[{','.join(plugins)}]"] if plugins else [])
-    load_plugins(list(cfg.plugins))
-    settings = resolve(cfg)
-    where = find_device(device)
-    game = placed_on(assemble(settings, Maker(cfg.plugins)).game, where)
-    with the_same_each_time(where):
-        game.bind(blank_batches(settings, game, where))
+    path, where = Path(path).expanduser(), find_device(device)
+    settings, game = untrained(path, plugins, where)
     saved = _saved(path, settings, partial(unfit_game, game), checkpoint)
     restore_game(game, saved, str(path))
     game.begin(Progress(saved["step"], saved["images"]))
     return LoadedRun(path=path, settings=settings, step=saved["step"], game=game, device=where)
+
+
+def untrained(path: Path, plugins: Sequence[str], device: torch.device) -> tuple[dict[str, Any], Game]:
+    """The settings of the run in this folder, and its game before it has learnt anything. Opens no data set.
+
+    Raises ConfigError for a folder that is not a run.
+    """
+    cfg, _ = reopen(path, [f"plugins=[{','.join(plugins)}]"] if plugins else [])
+    load_plugins(list(cfg.plugins))
+    settings = resolve(cfg)
+    game = placed_on(assemble(settings, Maker(cfg.plugins)).game, device)
+    with the_same_each_time(device):
+        game.bind(blank_batches(settings, game, device))
+    return settings, game
 
 
 def load_run(path: Path, overrides: list[str] | None = None) -> tuple[Run, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from ganrun.core.context import Batch, Condition, Progress, UpdateResult
 from ganrun.core.game import Game
 from ganrun.core.seeding import reseed
 from ganrun.data.sources.source import Source
-from ganrun.metrics.comparison import QUALITY, Comparison, joined, spaces, tag
+from ganrun.metrics.comparison import QUALITY, Comparison, check_count, joined, spaces, tag
 from ganrun.record.recorder import Recorder
 
 CHUNK = 100  # samples that are drawn at once
@@ -32,39 +33,53 @@ class Measuring(Callback):
     form: Any = {"history": list[list[float]]}  # noqa: RUF012
 
     def __init__(self, run: Run, recorder: Recorder):
-        """Reads the held-out images. Raises ConfigError for too few of them."""
+        """Reads no image before the first measurement. Raises ConfigError for too few held-out images."""
         self.run, self.recorder = run, recorder
-        settings = run.settings.get("metrics") or {"every": 0, "samples": 0}  # a run of before this group has none
-        self.every, self.samples = settings["every"], settings["samples"]
+        self.every, self.samples = run.settings["metrics"]["every"], run.settings["metrics"]["samples"]
         self.history: list[list[float]] = []  # the step and the quality of each measurement
-        self.reals: float | None = None  # the quality of reals that the run trains on, as if they were samples
-        held_out = held_out_images(run, self.samples) if self.every and run.rank.writes else {}
-        self.comparison = _comparison(run, held_out) if held_out else None
-        self.condition = run.game.condition_of(held_out) if held_out else Condition()
+        self.acts = measures(run) and run.rank.writes
+        if self.acts:
+            check_count(len(_target(run).dataset.test or ()))
+
+    @cached_property
+    def held_out(self) -> dict[str, Batch]:
+        """Held-out images of each stream. [N, C, H, W]"""
+        return held_out_images(self.run, self.samples)
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """What samples are compared with."""
+        return _comparison(self.run, self.held_out)
+
+    @cached_property
+    def reals(self) -> float:
+        """The quality of reals that the run trains on, as if they were samples."""
+        images = _target(self.run).examples(self.samples).images
+        return self.comparison.measure(joined(map(spaces, images.split(CHUNK))))[QUALITY]
 
     @property
     def quality(self) -> str | None:
         """The tag of the one number that summarises the others; None for a run that measures nothing."""
-        return None if self.comparison is None else tag(QUALITY, self.samples)
+        return tag(QUALITY, self.samples) if self.acts else None
 
     def tag_of(self, metric: str | None) -> str | None:
         """The tag of a metric as settings name it: `quality` is that of this run's samples, None where it has none."""
         return self.quality if metric == QUALITY else metric
 
     def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
-        if self.comparison is not None and (now.step % self.every == 0 or now.step == self.run.settings["steps"]):
+        if self.acts and (now.step % self.every == 0 or now.step == self.run.settings["steps"]):
             found = self.measure(now.step)
             self.history.append([float(now.step), found[tag(QUALITY, self.samples)]])
             self.recorder.measured(now.step, found)
 
     def measure(self, step: int) -> dict[str, float]:
         """Measures of samples that are drawn for this step, by tag. Infinite quality for values that are not finite."""
-        assert self.comparison is not None
+        condition = self.run.game.condition_of(self.held_out)
         reseed(self.run.settings["seed"], "metrics", step=step)
-        images = list(drawn(self.run.game, self.samples, self.condition))
+        images = list(drawn(self.run.game, self.samples, condition))
         found = {QUALITY: float("inf")}
         if all(bool(some.isfinite().all()) for some in images):
-            labels = self.condition.labels
+            labels = condition.labels
             found = self.comparison.measure(joined(map(spaces, images)), repeated(labels, self.samples))
         return {tag(name, self.samples): value for name, value in found.items()}
 
@@ -73,11 +88,8 @@ class Measuring(Callback):
 
         `gained` is by how much the best quality of the last quarter of the steps is below the best before it.
         """
-        if not self.history or self.comparison is None:
+        if not self.history or not self.acts:
             return None
-        if self.reals is None:
-            images = _source(self.run).examples(self.samples).images
-            self.reals = self.comparison.measure(joined(map(spaces, images.split(CHUNK))))[QUALITY]
         (final, last), (step, best) = self.history[-1], min(self.history, key=lambda one: one[1])
         early, late = ([value for at, value in self.history if (at > 0.75 * final) is part] for part in (False, True))
         gained = min(early) - min(late) if early and math.isfinite(min(early) - min(late)) else None
@@ -97,12 +109,11 @@ class Measuring(Callback):
 
 def measured_tags(run: Run) -> list[str]:
     """The tags of all that a run measures of its samples; none where it measures nothing."""
-    settings = run.settings.get("metrics") or {"every": 0}
-    held_out = held_out_images(run, settings["samples"]) if settings["every"] else {}
-    if not held_out:
+    if not measures(run):
         return []
-    comparison = _comparison(run, held_out)
-    return [tag(name, settings["samples"]) for name in comparison.measure(comparison.reals, comparison.labels)]
+    samples = run.settings["metrics"]["samples"]
+    comparison = _comparison(run, held_out_images(run, samples))
+    return [tag(name, samples) for name in comparison.measure(comparison.reals, comparison.labels)]
 
 
 def drawn(game: Game, count: int, condition: Condition, chunk: int = CHUNK) -> Iterator[Tensor]:
@@ -120,10 +131,16 @@ def repeated(rows: Tensor | None, count: int) -> Tensor | None:
     return None if rows is None else _rows(rows, 0, count)
 
 
+def measures(run: Run) -> bool:
+    """Whether a run measures its samples: it is set so, and every stream has held-out images."""
+    held_out = all(source.dataset.test is not None for source in run.data.sources.values())
+    return bool(run.settings["metrics"]["every"]) and held_out
+
+
 def held_out_images(run: Run, most: int) -> dict[str, Batch]:
-    """At most this many held-out images of each stream, [N, C, H, W]; empty where a stream has none."""
+    """At most this many held-out images of each stream, [N, C, H, W]; of a run that measures."""
     found = {name: source.held_out(most) for name, source in run.data.sources.items()}
-    return {name: batch for name, batch in found.items() if batch is not None} if all(found.values()) else {}
+    return {name: batch for name, batch in found.items() if batch is not None}
 
 
 def _rows(tensor: Tensor | None, start: int, size: int) -> Tensor | None:
@@ -132,14 +149,13 @@ def _rows(tensor: Tensor | None, start: int, size: int) -> Tensor | None:
     return tensor[torch.arange(start, start + size, device=tensor.device) % len(tensor)]
 
 
-def _source(run: Run) -> Source:
-    """Of the reals that the first pair's samples are to look like."""
-    return run.data.sources[next(iter(run.game.plans.values())).stream]
+def _target(run: Run) -> Source:
+    """Of the reals that samples are to look like."""
+    return run.data.sources[run.game.target]
 
 
 def _comparison(run: Run, held_out: Mapping[str, Batch]) -> Comparison:
-    stream = next(iter(run.game.plans.values())).stream
-    data, reals = run.data.sources[stream].dataset, held_out[stream]
+    data, reals = _target(run).dataset, held_out[run.game.target]
     modes = getattr(data, "modes", None)
     return Comparison(
         joined(map(spaces, reals.images.split(CHUNK))),

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ganrun.config.types import Called, Within
+from ganrun.config.types import Within
 from ganrun.core.errors import ConfigError
 from ganrun.core.from_noise import Drawing
+from ganrun.core.seeding import generators_kept
 from ganrun.data.readers.progress_bar import track
 from ganrun.record.atomic import environment
 from ganrun.record.grid import grid, save_png, to_bytes, to_pixels
 from ganrun.record.progress import shown
 from ganrun.record.samples import save_npz, save_pngs
 from ganrun.run.draw import batches
-from ganrun.run.load import LoadedRun
+from ganrun.run.load import LoadedRun, RunForm
 from ganrun.run.place import game_of, labels_of, place
 from ganrun.run.rejection import PERCENTILE, Rejection, check
 
@@ -30,7 +31,7 @@ ENDINGS = {"grid": ".png", "npz": ".npz", "png": ""}
 
 
 @dataclass(kw_only=True)
-class SampleForm:
+class SampleForm(RunForm):
     """What `ganrun sample` takes beside the run."""
 
     count: Annotated[int, Within(1)] | None = None
@@ -40,9 +41,6 @@ class SampleForm:
     classes: list[int | str] | None = None
     truncation: Annotated[float, Within(0)] | None = None
     reject: bool | Annotated[float, Within(1, 99)] = False
-    checkpoint: Annotated[int | str, Called("last, best or a step")] = "last"
-    device: str = "auto"
-    plugins: list[str] = field(default_factory=list)
 
 
 class Samples:
@@ -60,8 +58,7 @@ class Samples:
 
     def write(self) -> str:
         """Draw and write; returns a line that says what was written, and where."""
-        cuda = [self.run.device] if self.run.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda), self.game.drawing(self.form.truncation) as drawing:
+        with generators_kept(self.run.device), self.game.drawing(self.form.truncation) as drawing:
             {"grid": self._grid, "png": self._pngs, "npz": self._npz}[self.form.format](self._drawn(drawing))
         line = f"{self.count:,} {'sample' if self.count == 1 else 'samples'} of step {self.run.step:,}"
         if self.rejection is not None:

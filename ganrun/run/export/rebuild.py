@@ -9,12 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganrun.config.build import assemble, blank_batches, load_plugins
-from ganrun.config.instantiate import Maker
-from ganrun.config.resume import reopen
-from ganrun.config.validate import resolve
 from ganrun.core.errors import ConfigError
 from ganrun.run.export.network import Exported, subject_of
+from ganrun.run.load import untrained
 
 FILE = "model.safetensors"
 WHAT = "a folder that `ganrun export RUN format=safetensors` wrote"
@@ -41,11 +38,7 @@ def open_network(folder: str | Path, *, plugins: Sequence[str] = ()) -> Exported
 
 def _untrained(path: Path, plugins: Sequence[str], about: dict[str, str]) -> Exported:
     """The network of the folder's configuration, before it has its weights."""
-    cfg, _ = reopen(path, [f"plugins=[{','.join(plugins)}]"] if plugins else [])
-    load_plugins(list(cfg.plugins))
-    settings = resolve(cfg)
-    game = assemble(settings, Maker(cfg.plugins)).game
-    game.bind(blank_batches(settings, game, torch.device("cpu")))
+    settings, game = untrained(path, plugins, torch.device("cpu"))
     role: Any = about["network"]
     return subject_of(game, settings, role, about["pair"]).network
 
