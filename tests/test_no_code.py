@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 from commands import TINY, Nursery, refusal
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from ganrun.config.build import build
-from ganrun.config.compose import compose
-from ganrun.config.gate import check_hydra, instantiable
+from ganrun.config.compose import compose, hydra_run
+from ganrun.config.gate import GatedLoader, check_hydra, instantiable
 from ganrun.core.errors import ConfigError
 
 EVIL = "open('MARK', 'w').write('ran')\nclass Part:\n    def __init__(self, **kw): pass\n"
@@ -211,3 +212,26 @@ def test_the_payloads_are_payloads(place: Path) -> None:
             assert isinstance(yaml.safe_load(text), dict), name
     exec((place / "evil.py").read_text())
     assert marks(place) == ["MARK"]
+
+
+def test_a_single_run_is_composed_once_and_as_hydra_would_compose_it(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    composing, gate = ConfigLoaderImpl.load_configuration, GatedLoader.load_configuration
+    made: list[list[str]] = []
+    answers: list[tuple[str, str]] = []
+
+    def counted(loader, config_name, overrides, *more):
+        made.append(list(overrides))
+        return composing(loader, config_name, overrides, *more)
+
+    def compared(loader, **asked):
+        ours, hydras = gate(loader, **asked), composing(loader, **asked)
+        answers.append((OmegaConf.to_yaml(ours), OmegaConf.to_yaml(hydras)))
+        return ours
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", counted)
+    monkeypatch.setattr(GatedLoader, "load_configuration", compared)
+    hydra_run(["steps=3", "model=mlp"], lambda cfg: None)
+    assert made == [["steps=3", "model=mlp"]]
+    (_, _), (ours, hydras) = answers
+    assert "mode: RUN" in ours and ours == hydras

@@ -17,7 +17,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ganrun.core.errors import ConfigError, typed
@@ -25,6 +25,7 @@ from ganrun.core.errors import ConfigError, typed
 OURS = frozenset({"ganrun.config.compose.FolderMade"})
 MOST = 10_000  # values below `hydra`; it has about 200
 ENVIRONMENT = "hydra.job.env_set"
+SINGLE = "hydra.mode=RUN"  # what Hydra adds to the overrides of a single run once it knows that it is one
 
 # Python's `logging` imports what these keys and prefixes name; this is what Hydra's own files name.
 LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
@@ -55,10 +56,9 @@ class GatedLoader(ConfigLoaderImpl):
 
         Hydra composes a single run twice, which takes most of the time that a refusal takes: here once.
         """
-        key = config_name, tuple(overrides)
         before, self._composed = self._composed, None
-        if before is not None and before[0] == key and run_mode is RunMode.RUN:
-            return before[1]
+        if before is not None and before[0] == (config_name, *overrides) and run_mode is RunMode.RUN:
+            return _single(before[1])
         first = not validate_sweep_overrides and not _sweeps(overrides)
         try:
             cfg = super().load_configuration(
@@ -67,8 +67,16 @@ class GatedLoader(ConfigLoaderImpl):
         except ValueError as error:
             raise _below_a_list(error, overrides) from error
         check_hydra(cfg, overrides)
-        self._composed = (key, cfg) if first else None
+        self._composed = ((config_name, *overrides, SINGLE), cfg) if first else None
         return cfg
+
+
+def _single(cfg: DictConfig) -> DictConfig:
+    """The configuration as it is composed once Hydra has added that it is a single run."""
+    with open_dict(cfg.hydra):
+        cfg.hydra.mode = RunMode.RUN
+        cfg.hydra.overrides.hydra.append(SINGLE)
+    return cfg
 
 
 def _below_a_list(error: ValueError, overrides: list[str]) -> ValueError:
