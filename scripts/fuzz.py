@@ -1,6 +1,6 @@
 """Random command lines: each is answered, or refused in the one form, within seconds, and leaves nothing behind.
 
-    python scripts/fuzz.py [--draws 2000] [--seed 0] [--jobs 2] [--only NUMBER]
+    python scripts/fuzz.py [--draws 2000] [--first 0] [--seed 0] [--jobs 2] [--only NUMBER]
 
 A draw takes settings from every file of `conf/`, gives one or two of them a value that may be wrong in any way (kind,
 size, sign, text for a shell or for Hydra, a path of any kind of file), or swaps, adds, deletes and misspells keys, and
@@ -8,7 +8,7 @@ runs the command in a child forked from this process, which has imported PyTorch
 exit code 0 or 2 (3 where a guard stopped a run that did train), no traceback, at most one line for each fault in the
 form `where: found, expected. Try: one thing`, a remedy that the shell and Hydra can read, nothing left by what was
 refused, and at most 5 s of work. Prints the failures, a table by kind, and exits with 1 if anything failed. A draw
-follows from SEED and its number alone: `--only NUMBER` shows one.
+follows from SEED and its number alone: `--only NUMBER` shows one, `--first NUMBER` goes on from there.
 """
 
 from __future__ import annotations
@@ -446,6 +446,7 @@ def warm() -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=2000)
+    parser.add_argument("--first", type=int, default=0, help="the number of the first draw")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", type=int, help="the number of the one draw to run and show")
@@ -453,7 +454,8 @@ def main() -> int:
     os.environ["OMP_NUM_THREADS"] = "1"
     warm()
     drawer = Drawer(arguments.seed)
-    numbers = range(arguments.draws) if arguments.only is None else [arguments.only]
+    last = arguments.first + arguments.draws
+    numbers = range(arguments.first, last) if arguments.only is None else [arguments.only]
 
     def report(draw: Draw, answer: Answer, wrong: list[str]) -> None:
         if arguments.only is not None:
