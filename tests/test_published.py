@@ -116,7 +116,7 @@ def test_the_inception_score_is_the_mean_over_ten_parts() -> None:
     fakes = {"features": logits, "logits": logits}
     found = network.measure({"features": logits.flip(0)}, fakes)
     assert found["is_x"] == pytest.approx(np.mean([score(nn.Identity(), part) for part in parts]), rel=1e-6)
-    assert found["fid_x_held_out"] == pytest.approx(0, abs=1e-9) and list(found) == network.measures
+    assert found["fid_x_held_out"] == pytest.approx(0, abs=1e-9) and list(found) == network.names
 
 
 def test_inception_sees_what_torch_fidelity_sees_and_leaves_random_numbers_alone(inception: Path) -> None:
@@ -128,7 +128,7 @@ def test_inception_sees_what_torch_fidelity_sees_and_leaves_random_numbers_alone
     theirs = FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"], str(inception))
     found, expected = network.features(images(3, 1)), theirs(as_bytes(images(3, 1)))
     assert torch.equal(found["features"], expected[0]) and torch.equal(found["logits"], expected[1])
-    assert found["features"].std(0).mean() > 1e-3 and network.measures == [
+    assert found["features"].std(0).mean() > 1e-3 and network.names == [
         "fid_inception_held_out", "kid_inception_held_out", "is_inception"]  # fmt: skip
 
 
@@ -220,7 +220,7 @@ def test_images_are_prepared_for_dinov2_as_by_torch_fidelity(tiny_dinov2: Path) 
     channels = [(value - m) / s for m, s in zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)]
     whole = torch.tensor(channels).view(1, 3, 1, 1).expand(1, 3, 224, 224)
     assert torch.allclose(network.features(grey)["features"], network.net.model(whole), rtol=1e-3, atol=1e-4)
-    assert network.measures == ["fd_dinov2_tiny_held_out", "kd_dinov2_tiny_held_out"]
+    assert network.names == ["fd_dinov2_tiny_held_out", "kd_dinov2_tiny_held_out"]
 
 
 class Code:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ganrun.core.errors import ConfigError
 from ganrun.metrics.features import LEAST, features, standardised
 from ganrun.metrics.mmd import TwoSample
-from ganrun.metrics.modes import good_of_each
+from ganrun.metrics.modes import good_of_each, nearest_of_each, reverse_kl
 from ganrun.metrics.neighbours import NEIGHBOURS, Neighbourhoods, neighbourhoods
 from ganrun.metrics.published import HELD_OUT
 from ganrun.metrics.quality import compare, quality
@@ -130,6 +130,8 @@ def _distances(tests: Mapping[str, TwoSample]) -> dict[str, float]:
 
 
 def _modes(points: Tensor, centres: Tensor, sigma: float) -> dict[str, float]:
-    """Modes that have a good sample, and the share of good samples. [M, 2], [K, 2]"""
-    good = good_of_each(points, centres.to(points.device), sigma)
-    return {"modes": float((good > 0).sum()), "good": float(good.sum()) / len(points)}
+    """Modes with a good sample, the share of good samples, and the reverse KL of nearest modes. [M, 2], [K, 2]"""
+    centres = centres.to(points.device)
+    good, nearest = good_of_each(points, centres, sigma), nearest_of_each(points, centres)
+    shares = {"modes": float((good > 0).sum()), "good": float(good.sum()) / len(points)}
+    return shares | {"reverse_kl": reverse_kl(nearest, torch.ones(len(centres), device=points.device))}

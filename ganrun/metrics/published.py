@@ -38,7 +38,7 @@ class Published:
     weights: str  # a digest of the file
 
     @property
-    def measures(self) -> list[str]:
+    def names(self) -> list[str]:
         """The names of all that `measure` finds."""
         score = [f"is_{self.name}"] if LOGITS in self.layers else []
         return [f"{kind}_{self.name}{HELD_OUT}" for kind in (self.frechet, self.kernel)] + score
@@ -61,7 +61,7 @@ class Published:
 
         distances = (frechet_distance(reals[FEATURES], fakes[FEATURES]), kid(reals[FEATURES], fakes[FEATURES]))
         score = [float(isc_features_to_metric(fakes[LOGITS])[KEY_METRIC_ISC_MEAN])] if LOGITS in self.layers else []
-        return dict(zip(self.measures, [*distances, *score], strict=True))
+        return dict(zip(self.names, [*distances, *score], strict=True))
 
 
 def kid(reals: Tensor, fakes: Tensor) -> float:
@@ -95,7 +95,8 @@ def check_shape(channels: int, resolution: int) -> None:
 def inception(state: Mapping[str, Tensor], weights: str) -> Published:
     """The Inception network of FID, KID and the inception score, in torch-fidelity's conversion of TensorFlow's.
 
-    `weights` is a digest. Raises ConfigError without torch-fidelity, and for the weights of anything else.
+    `weights` is a digest. Takes uint8 [B, 3, H, W]. Raises ConfigError without torch-fidelity, and for the weights of
+    anything else.
     """
     check_installed()
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -116,7 +117,8 @@ def inception(state: Mapping[str, Tensor], weights: str) -> Published:
 def dinov2_network(state: Mapping[str, Tensor], weights: str) -> Published:
     """A network of DINOv2 behind torch-fidelity's preparation of images. Its distances: Stein et al. 2023, section 4.
 
-    `weights` is a digest. Raises ConfigError without torch-fidelity, and for the weights of anything else.
+    `weights` is a digest. Takes uint8 [B, 3, H, W]. Raises ConfigError without torch-fidelity, and for the weights of
+    anything else.
     """
     check_installed()
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase

@@ -29,7 +29,7 @@ def keep(path: Path, data: bytes | memoryview) -> None:
 
 
 def keep_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Keep tensors of the CPU by name, as a .npz file, whose parts carry their checksums."""
+    """Keep tensors [N, D] of the CPU by name, as a .npz file, whose parts carry their checksums."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **{name: tensor.numpy() for name, tensor in tensors.items()})
     keep(path, buffer.getbuffer())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from pickle import UnpicklingError
@@ -28,6 +29,7 @@ from ganrun.metrics.comparison import Comparison, joined, spaces
 from ganrun.metrics.copying import copying
 from ganrun.metrics.features import LEAST, pixels
 from ganrun.metrics.frechet import frechet_distance
+from ganrun.metrics.stacked import StackedModes, channels_of, digits_of
 from ganrun.run.cache import cache_folder, keep
 from ganrun.run.load import RunForm, load
 from ganrun.run.measuring import CHUNK
@@ -98,7 +100,9 @@ class Reference:
         mixture = None if modes is None else (modes, data.sigma)  # type: ignore[attr-defined]
         labels = self.reals.labels
         self.comparison = Comparison(_spaces(self.reals.images), labels=labels, mixture=mixture)
-        self.net = self._classifier() if labels is not None and self.are_images else None
+        labelled = labels is not None and self.are_images
+        self.net = self._classifier() if labelled and not data.stacked else None
+        self.stacked = self._stacked_modes() if labelled and data.stacked else None
         self._judged = None if self.net is None else classify(self.net, self.reals.images)
         self.seen = Seen(published, self.reals.images, device)
 
@@ -125,6 +129,7 @@ class Reference:
     def measured(self, samples: SampleSet) -> dict[str, float]:
         """All measures of samples but for copying, by name."""
         found = self.comparison.measure(_spaces(samples.images), samples.wanted)
+        found |= self.stacked.measure(samples.images) if self.stacked is not None else {}
         judged = self._classified(samples.images)
         if judged is None or self._judged is None:
             return found
@@ -153,17 +158,30 @@ class Reference:
         near = torch.cdist(pixels(first.float()).double(), pixels(self.trained.images.float()).double()).argmin(1)
         return torch.cat([first, self.trained.images[near]])
 
+    def _stacked_modes(self) -> StackedModes:
+        """The modes of stacked images, by a classifier of the channels of training images."""
+        base, names = self.data.stacked, self.data.classes
+        assert self.data.labels is not None and self.trained.labels is not None
+        numbers = torch.tensor([int(name) for name in names])[self.trained.labels]
+        digits = digits_of(numbers, self.data.channels, base).flatten()[:MOST]
+        net = self._trained(channels_of(self.trained.images)[:MOST], digits, base)
+        return StackedModes(net, self.data.labels, names, base)
+
     def _classifier(self) -> nn.Sequential:
-        """A classifier of the training images: the one that is kept for these data, or a new one, which is kept."""
-        channels, classes = self.data.channels, len(self.data.classes)
+        """A classifier of the training images."""
+        assert self.trained.labels is not None
+        return self._trained(self.trained.images, self.trained.labels, len(self.data.classes))
+
+    def _trained(self, images: Tensor, labels: Tensor, classes: int) -> nn.Sequential:
+        """A classifier of images [N, C, H, W]: the one that is kept for these data, or a new one, which is kept."""
+        channels = images.shape[1]
         key = f"{VERSION}/{self.data.fingerprint()}/{channels}/{classes}/{torch.__version__}"
         path = cache_folder() / f"classifier_{blake2b(key.encode(), digest_size=8).hexdigest()}.pt"
         net = classifier(channels, classes).eval()
         if _restored(net, path):
             return net
-        images, labels = resized(self.trained.images), self.trained.labels
-        assert labels is not None
-        net = train(images, labels, 0, classes=classes, progress=lambda *done: self.progress("classifier", *done))
+        progress = partial(self.progress, "classifier")
+        net = train(resized(images), labels, 0, classes=classes, progress=progress)
         _keep(net, path)
         return net
 

@@ -14,10 +14,14 @@ from ganrun.config.build import Run
 from ganrun.core.callbacks import Callback
 from ganrun.core.context import Batch, Condition, Progress, UpdateResult
 from ganrun.core.errors import ConfigError
+from ganrun.core.facts import Fact
 from ganrun.core.game import Game
+from ganrun.core.pair import Pair
 from ganrun.core.seeding import reseed
+from ganrun.core.traits import Traits
 from ganrun.data.sources.source import Source
 from ganrun.metrics.comparison import QUALITY, Comparison, check_count, joined, spaces, tag
+from ganrun.metrics.generalisation import GAP, generalisation_gap
 from ganrun.metrics.published import Published
 from ganrun.record.recorder import Recorder
 from ganrun.run.published import KINDS, Seen, networks
@@ -98,8 +102,17 @@ class Measuring(Callback):
         if all(bool(some.isfinite().all()) for some in images):
             labels = condition.labels
             found = self.comparison.measure(joined(map(spaces, images)), repeated(labels, self.samples))
+            found |= self._gap(torch.cat(images), repeated(labels, self.samples)) if scores(self.run.game) else {}
             found |= self.seen.measure(torch.cat(images)) if self.published else {}
         return {tag(name, self.samples): value for name, value in found.items()}
+
+    def _gap(self, fakes: Tensor, labels: Tensor | None) -> dict[str, float]:
+        """D's generalisation gap, of equally many of each kind; nothing while D scores all alike. [N, C, H, W], [N]"""
+        held_out = self.held_out[self.run.game.target]
+        trained, pair = _target(self.run).examples(len(held_out.images)), target_pair(self.run.game)
+        sets = (trained, held_out, Batch(fakes, Condition(labels=labels)))
+        gap = generalisation_gap(pair, *(_first(one, min(len(held_out.images), len(fakes))) for one in sets))
+        return {} if gap is None else {GAP: gap}
 
     def summary(self) -> dict[str, Any] | None:
         """How good the samples were, when they were best, and what the last quarter gained; None without a measurement.
@@ -133,7 +146,9 @@ def measured_tags(run: Run) -> list[str]:
     samples = run.settings["metrics"]["samples"]
     comparison = _comparison(run, held_out_images(run, samples))
     names = [*comparison.measure(comparison.reals, comparison.labels)]
-    return [tag(name, samples) for name in [*names, *(name for net in published(run) for name in net.measures)]]
+    names += [GAP] if scores(run.game) else []
+    names += [name for network in published(run) for name in network.names]
+    return [tag(name, samples) for name in names]
 
 
 def published(run: Run) -> list[Published]:
@@ -150,6 +165,18 @@ def published(run: Run) -> list[Published]:
         raise ConfigError(where, "no images are held out to compare with", "some", "dataset.held_out=0.1")
     data = _target(run).dataset
     return networks(files, "metrics.{}.weights", channels=data.channels, resolution=data.resolution)
+
+
+def target_pair(game: Game) -> Pair:
+    """The pair whose generator makes the samples that are measured."""
+    return next(iter(game.named_pairs().values()))
+
+
+def scores(game: Game) -> bool:
+    """Whether D's scores of single images can be compared: it scores them without a bound, and takes them as drawn."""
+    traits: Traits = getattr(target_pair(game).discriminator, "traits", Traits())
+    has_score = Fact.SCORE in traits.provides and Fact.SCORE not in traits.invalidates
+    return has_score and Fact.SINGLE_SCALE in game.traits.provides
 
 
 def drawn(game: Game, count: int, condition: Condition, chunk: int = CHUNK) -> Iterator[Tensor]:
@@ -183,6 +210,12 @@ def _rows(tensor: Tensor | None, start: int, size: int) -> Tensor | None:
     if tensor is None:
         return None
     return tensor[torch.arange(start, start + size, device=tensor.device) % len(tensor)]
+
+
+def _first(batch: Batch, count: int) -> Batch:
+    """The first images of a batch, with their conditions. [N, C, H, W]"""
+    given = (None if one is None else one[:count] for one in batch.condition)
+    return Batch(batch.images[:count], Condition(*given))
 
 
 def _target(run: Run) -> Source:

@@ -46,7 +46,7 @@ def networks(files: Mapping[str, str | None], place: str, *, channels: int, reso
 
 
 def weights_of(path: Path, where: str) -> tuple[dict[str, Tensor], str]:
-    """The tensors in a file, by name, and a digest of it. Nothing in the file can run.
+    """The tensors in a file, [N] or of any shape, by name, and a digest of it. Nothing in the file can run.
 
     Reads what torch.save or safetensors wrote. Raises ConfigError for anything else.
     """
