@@ -239,6 +239,8 @@ def broken(path: Path, whole: Path) -> dict[str, Path]:
         "code": {**few, "x": Code()}, "list": [1], "named by numbers": {1: torch.zeros(1)}, "few": few, "less": less,
         "nested": {"state_dict": few}, "more": {**state, "extra.weight": torch.zeros(1)},
         "shape": {**state, "fc.bias": torch.zeros(7)}, "NaN": {**few, "x": torch.tensor([math.nan])}, "none": {},
+        "sparse": {"x": torch.eye(2).to_sparse()},
+        "meta": {"x": torch.zeros(1, device="meta")}, "complex": {"x": torch.zeros(1, dtype=torch.complex64)},
     }.items():  # fmt: skip
         found[name] = path / f"{name.replace(' ', '_')}.pth"
         torch.save(content, found[name])
@@ -262,7 +264,8 @@ def test_files_that_are_no_such_weights_are_refused_in_one_line_and_run_no_code(
     assert "nothing is at" in found["missing"] and "NaN or infinity" in found["NaN"]
     assert 'Missing key(s) in state_dict: "fc.bias"' in found["less"] and "extra.weight" in found["more"]
     assert "size mismatch for fc.bias" in found["shape"]
-    for name in ("code", "pickled", "list", "named by numbers", "nested", "cut", "empty", "script", "none"):
+    damaged = ["sparse", "meta", "complex", "code", "pickled", "list", "named by numbers", "nested", "cut", "empty"]
+    for name in [*damaged, "script", "none"]:
         assert "is damaged, or holds more than tensors" in found[name], name
 
 

@@ -79,9 +79,15 @@ def _tensors(data: bytes, suffix: str) -> dict[str, Tensor]:
         found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     if not isinstance(found, Mapping) or not found or any(type(name) is not str for name in found):
         raise pickle.UnpicklingError("no tensors by name")
-    if any(type(tensor) not in (Tensor, nn.Parameter) for tensor in found.values()):
+    if not all(type(tensor) in (Tensor, nn.Parameter) and _is_plain(tensor) for tensor in found.values()):
         raise pickle.UnpicklingError("more than tensors")
     return {name: tensor.detach() for name, tensor in found.items()}
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether this is an ordinary tensor [...] of real numbers, in memory."""
+    ordinary = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    return ordinary and not tensor.is_complex()
 
 
 class Seen:
