@@ -299,9 +299,16 @@ def differences(whole: Path, run: Path) -> list[str]:
     if not found and (step := one["best"]["step"]) is not None:
         best = [Checkpoints(path / "checkpoints", keep=2).at(step) for path in (whole, run)]
         found += ["no best checkpoint"] if None in best else [f"best: {key}" for key in states_differ(*best)]
+        link = run / "checkpoints" / "best.pt"
+        found += [] if best[1] and link.read_bytes() == best[1].read_bytes() else ["best.pt is another checkpoint"]
+        found += [] if np.array_equal(_best_picture(whole), _best_picture(run)) else ["best.png is another picture"]
     found += ["metrics.jsonl"] if lines_of(whole) != lines_of(run) else []
     points = [points_of(path) for path in (whole, run)]
     return found + [f"points: {k}" for k in points[0].keys() | points[1].keys() if points[0].get(k) != points[1].get(k)]
+
+
+def _best_picture(run: Path) -> np.ndarray:
+    return np.asarray(Image.open(run / "checkpoints" / "best.png"))
 
 
 def _summary(run: Path) -> dict[str, Any]:

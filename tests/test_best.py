@@ -2,20 +2,25 @@
 
 import io
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 from support import composed, tiny
 
 from ganrun.config.resume import reopen
 from ganrun.config.validate import check_values
 from ganrun.core.errors import ConfigError
+from ganrun.record.atomic import link_atomically
 from ganrun.record.best import Best
 from ganrun.record.checkpoint import Checkpoints
+from ganrun.record.grid import png, text_of
 from ganrun.run.session import Session
 from ganrun.run.signals import Signals
 
@@ -87,6 +92,69 @@ def test_a_best_that_is_gone_or_by_another_metric_counts_for_nothing(tmp_path: P
     assert restored(checkpoints, None).step is None
 
 
+def test_a_link_and_a_picture_follow_the_best(tmp_path: Path) -> None:
+    """A picture of one pixel, whose value is the step. Each is removed when it would be that of another checkpoint."""
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    best, link, picture = Best(METRIC, checkpoints), tmp_path / "best.pt", tmp_path / "best.png"
+    for step, value in enumerate([5.0, 1.0, 3.0, 0.5, 4.0], start=1):
+        save(checkpoints, best, step, value)
+        best.show(step, drawn)
+        assert link.resolve() == best.path and np.asarray(Image.open(picture)).item() == best.step
+    assert os.readlink(link) == best.path.name and best.step == 4  # relative, so that a run may be moved
+    assert checkpoints.latest() == checkpoints.at(5) and checkpoints.steps() == [4, 5]
+    again = restored(checkpoints, None)
+    again.show(5, drawn)  # by another metric, or none
+    assert not link.is_symlink() and not picture.exists()
+
+
+def test_what_a_kill_left_of_the_best_is_mended(tmp_path: Path) -> None:
+    """Killed after a checkpoint was committed and before its picture was: at its step it is drawn, later removed."""
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    best, picture = Best(METRIC, checkpoints), tmp_path / "best.png"
+    save(checkpoints, best, 1, 2.0)
+    best.show(1, drawn)
+    save(checkpoints, best, 2, 1.0)
+    (tmp_path / ".best.png.1.tmp").touch()
+    assert restored(checkpoints, checkpoints.load()["best"]).show(2, drawn) is None
+    assert np.asarray(Image.open(picture)).item() == 2 and os.readlink(tmp_path / "best.pt") == best.path.name
+    picture.write_bytes(png(np.zeros((1, 1, 1), np.uint8), checkpoint="step_00000001.0123456789abcdef.pt"))
+    save(checkpoints, best, 3, 9.0)
+    best.show(3, drawn)
+    assert not picture.exists() and not list(tmp_path.glob(".best*"))
+
+
+@pytest.mark.parametrize("refused", ["symlink", "replace"])
+def test_where_links_are_not_possible_there_is_none(tmp_path: Path, monkeypatch, refused: str) -> None:
+    """And an earlier one, which leads elsewhere, does not stay."""
+
+    def refuse(*_: Any) -> None:
+        raise OSError("no links here")
+
+    (tmp_path / "best.pt").symlink_to("elsewhere")
+    with monkeypatch.context() as patched:
+        patched.setattr(f"ganrun.record.atomic.os.{refused}", refuse)
+        link_atomically(tmp_path / "best.pt", "a")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "best.pt").mkdir()  # nor in the place of a folder
+    link_atomically(tmp_path / "best.pt", "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
+
+
+def test_a_picture_that_is_damaged_names_no_checkpoint(tmp_path: Path) -> None:
+    whole = png(np.zeros((4, 4, 3), np.uint8), checkpoint="name")
+    for name, content in {"whole": whole, "cut": whole[:40], "empty": b"", "else": b"\x80\x04N."}.items():
+        (tmp_path / name).write_bytes(content)
+    os.mkfifo(tmp_path / "pipe")
+    found = {path.name: text_of(path, "checkpoint") for path in tmp_path.iterdir()}
+    assert found == {"whole": "name", "cut": None, "empty": None, "else": None, "pipe": None}
+    assert text_of(tmp_path / "missing", "checkpoint") is None
+
+
+def drawn(step: int) -> np.ndarray:
+    """A picture of one pixel."""
+    return np.full((1, 1, 1), step, np.uint8)
+
+
 def test_without_a_metric_nothing_is_recorded_or_spared(tmp_path: Path) -> None:
     best = Best(None, Checkpoints(tmp_path, keep=2))
     best.consider(1, {METRIC: 1.0})
@@ -124,6 +192,10 @@ def test_m_picks_the_checkpoint_of_a_began_and_resuming_changes_nothing(tmp_path
     assert whole["best"]["value"] == pytest.approx(min(means.values()))
     for name in ("whole", "parts"):
         assert sorted({8, 10, whole["best"]["step"]}) == steps(tmp_path / name / "checkpoints")
+        where = tmp_path / name / "checkpoints"
+        assert (where / "best.pt").resolve() == Checkpoints(where, keep=2).at(whole["best"]["step"])
+    pictures = [np.asarray(Image.open(tmp_path / name / "checkpoints" / "best.png")) for name in ("whole", "parts")]
+    assert np.array_equal(*pictures) and pictures[0].std() > 1
 
 
 @pytest.mark.slow

@@ -115,3 +115,21 @@ def test_where_nothing_can_be_kept_the_classifier_serves_once(tmp_path: Path, mo
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     reference = Reference(opened(["dataset=digits", "dataset.classes=[0,1]", "dataset.held_out=0.1"]), 36)
     assert reference.net is not None and not list(tmp_path.glob("**/*.pt"))
+
+
+@pytest.mark.slow
+def test_stacked_images_are_told_apart_channel_by_channel(tmp_path: Path, monkeypatch) -> None:
+    """400 training images are in about 330 of 1,000 modes, and samples of one mode alone are log 1,000 away."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    data = opened(["dataset=stacked_digits", "dataset.size=3000", "dataset.resolution=16", "dataset.held_out=60"])
+    reference = Reference(data, 60)
+    assert reference.net is None and len(list((tmp_path / "ganrun").iterdir())) == 1
+    images, labels = data.part(torch.arange(400)).bulk()
+    samples = SampleSet(images=images / 127.5 - 1, wanted=None, source="x")
+    found = reference.evaluate(samples, "stacked")
+    assert found.metrics["modes"] == pytest.approx(len(labels.unique()), abs=6) and found.classes == {}
+    assert found.of_reals["modes"] == pytest.approx(330, abs=15)
+    one = SampleSet(images=samples.images[:1].repeat(60, 1, 1, 1), wanted=None, source="x")
+    alone = reference.measured(one)
+    assert alone["modes"] == 1 and alone["reverse_kl"] == pytest.approx(np.log(1000), abs=1)
+    assert found.metrics["reverse_kl"] < 2

@@ -4,8 +4,10 @@ import json
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import TINY, Nursery, refusal, same_state
+from PIL import Image
 
 from ganrun.metrics.comparison import Comparison, spaces
 
@@ -70,6 +72,18 @@ def test_the_summary_says_how_good_and_when_best(whole: Path) -> None:
     (line,) = [line for line in out.splitlines() if line.startswith("quality ")]
     assert f"{history[6]:.1f}, where other reals have " in line
     assert f"best        whole/checkpoints/step_{best:08d}." in out
+
+
+def test_the_best_is_found_by_name_and_its_picture_is_the_grid_of_its_step(nursery: Nursery, whole: Path) -> None:
+    """`best.pt` leads to its checkpoint; drawn from that file anew, the grid of the same noise is `best.png`."""
+    from ganrun.record.grid import grid
+    from ganrun.run.load import load
+
+    best = json.loads((whole / "summary.json").read_text())["best"]
+    link, loaded = whole / "checkpoints" / "best.pt", load(whole, checkpoint="best", device="cpu")
+    assert link.resolve().name.startswith(f"step_{best['step']:08d}.") and loaded.step == best["step"]
+    again = grid(loaded.game.sample(), loaded.game.rows)
+    assert np.array_equal(np.asarray(Image.open(whole / "checkpoints" / "best.png")), again[..., 0])
 
 
 def test_a_run_that_was_killed_records_what_it_would_have(nursery: Nursery, whole: Path) -> None:

@@ -66,6 +66,7 @@ def test_points_are_compared_as_they_are_and_their_modes_are_counted() -> None:
     left = comparison.measure(spaces(points[::2]))
     assert (left["modes"], left["good"]) == (1, pytest.approx(0.98, abs=0.04))
     assert comparison.measure(spaces(points))["modes"] == 2
+    assert left["reverse_kl"] == pytest.approx(math.log(2)) and comparison.measure(spaces(points))["reverse_kl"] == 0
     assert left["mmd_points"] > 10 and left["quality"] > 5
 
 

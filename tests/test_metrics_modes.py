@@ -15,7 +15,8 @@ from ganrun.cli.main import main
 from ganrun.config.instantiate import Maker
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.toys import Gaussians, Points
-from ganrun.metrics.modes import SAMPLES, Modes, measure_modes
+from ganrun.metrics.modes import SAMPLES, Modes, measure_modes, nearest_of_each, reverse_kl
+from ganrun.metrics.stacked import StackedModes, channels_of, digits_of, numbers_of
 
 JUDGE = Path(__file__).parents[1] / "scripts" / "judge_toys.py"
 
@@ -123,3 +124,45 @@ def test_runs_that_differ_in_the_seed_only_share_a_row(tmp_path: Path) -> None:
     runs = [Modes(covered=4, total=8, good=0.25, least=0.0), Modes(covered=7, total=8, good=0.75, least=0.1)]
     last = script["table"]({("loss=hinge",): runs}).splitlines()[-1]
     assert last == "| `loss=hinge` | 2 | 5.5 of 8 (4 to 7) | 50.0 % (25.0 to 75.0) |"
+
+
+def test_reverse_kl_by_hand() -> None:
+    """log K for one of K equal modes; of two from three quarters and a quarter, sum q log (q / p)."""
+    assert reverse_kl(torch.tensor([0, 9, 0, 0]), torch.ones(4)) == pytest.approx(math.log(4))
+    assert reverse_kl(torch.tensor([5, 5]), torch.tensor([2, 2])) == 0
+    by_hand = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
+    assert reverse_kl(torch.tensor([7, 7]), torch.tensor([0.75, 0.25])) == pytest.approx(by_hand)
+    assert reverse_kl(torch.tensor([1, 1]), torch.tensor([4, 0])) == math.inf
+    assert math.isnan(reverse_kl(torch.tensor([0, 0]), torch.ones(2)))
+    points = torch.tensor([[0.1, 0.0], [5.0, 0.0], [math.nan, 0.0], [1.0, math.inf]])
+    assert nearest_of_each(points, torch.tensor([[0.0, 0.0], [1.0, 0.0]])).tolist() == [1, 1]
+
+
+class OneHot(torch.nn.Module):
+    """Says which row of a channel is bright: [N, 1, 32, 32] -> [N, 10]"""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images[:, 0, :10, 0]
+
+
+def written(numbers: list[int]) -> torch.Tensor:
+    """Images whose channels show digits as a bright row each. [N, 3, 32, 32]"""
+    images = torch.full((len(numbers), 3, 32, 32), -1.0)
+    for image, number in zip(images, numbers, strict=True):
+        for channel, digit in enumerate(f"{number:03d}"):
+            image[channel, int(digit)] = 1.0
+    return images
+
+
+def test_the_modes_of_stacked_images_are_what_their_channels_write() -> None:
+    """By a classifier that is never wrong; one sample lies in a mode that the data do not have."""
+    numbers = torch.tensor([0, 7, 42, 999])
+    assert digits_of(numbers, 3, 10).tolist() == [[0, 0, 0], [0, 0, 7], [0, 4, 2], [9, 9, 9]]
+    assert torch.equal(numbers_of(digits_of(numbers, 3, 10), 10), numbers)
+    assert torch.equal(channels_of(written([12]))[1], written([12])[:, 1])
+    net = torch.nn.Sequential(torch.nn.Identity(), OneHot())
+    modes = StackedModes(net, torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2]), ("7", "42", "999"), 10)
+    found = modes.measure(written([42, 42, 999, 123]))
+    by_hand = 2 / 3 * math.log(2) + 1 / 3 * math.log(1)
+    assert found == {"modes": 2.0, "reverse_kl": pytest.approx(by_hand)}
+    assert modes.measure(written([7, 42, 999]))["reverse_kl"] == pytest.approx(0, abs=1e-12)

@@ -17,6 +17,7 @@ from ganrun.cli.words import one_operand, read_words
 from ganrun.config.types import Called, Within
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.base import Dataset, DataSets
+from ganrun.machine import find_device
 from ganrun.metrics.comparison import falls_as_samples_get_better, tag
 from ganrun.record.atomic import write_atomically
 from ganrun.record.folder import is_run
@@ -43,6 +44,8 @@ class Form(RunForm):
     seed: Annotated[int, Within(0)] = 0
     against: Annotated[str | None, Called("the name of a data set")] = None
     out: Annotated[str | None, Called("a folder")] = None
+    inception: Annotated[str | None, Called("a file of weights")] = None
+    dinov2: Annotated[str | None, Called("a file of weights")] = None
 
 
 def main(words: Sequence[str]) -> int:
@@ -62,7 +65,10 @@ def main(words: Sequence[str]) -> int:
         samples = samples_of_run(path, form.samples, form.seed, form)
     else:
         samples = samples_of_files(path, data, form.samples, form.seed)
-    found = Reference(data, form.samples, _progress).evaluate(samples, data.kind)
+    weights = {"inception": form.inception, "dinov2": form.dinov2}
+    device = find_device(form.device)
+    reference = Reference(data, form.samples, _progress, weights=weights, device=device)
+    found = reference.evaluate(samples, data.kind)
     _print(found, Console(soft_wrap=True, markup=False, highlight=False, emoji=False))
     if folder is not None:
         _write(found, folder)

@@ -14,6 +14,7 @@ from ganrun.core.errors import ConfigError, ConfigErrors, nearest
 PARTS = ("model.generator", "model.discriminator", "loss", "dataset", "game", "updates",
          "optim.generator", "optim.discriminator")  # fmt: skip
 METRIC = Annotated[str | None, Called("the name of a metric, or null")]
+WEIGHTS = Annotated[str | None, Called("a file of weights, or null")]
 RATE = Annotated[float, Within(0)] | Mapping
 # What no part checks: the settings of the run itself, each with its kind and range.
 SETTINGS: dict[str, Any] = {
@@ -35,6 +36,8 @@ SETTINGS: dict[str, Any] = {
     "log.best_is": Literal["auto", "lowest", "highest"],
     "metrics.every": Annotated[int, Within(0)],
     "metrics.samples": Annotated[int, Within(50, 100_000)],
+    "metrics.inception.weights": WEIGHTS,
+    "metrics.dinov2.weights": WEIGHTS,
     "engine.device": Annotated[str, Called("auto, cpu, cuda or cuda:N")],
     "engine.precision": Literal["auto", "bf16", "fp32"],
     "engine.workers": Annotated[int, Within(0, 256)],
@@ -45,7 +48,8 @@ SETTINGS: dict[str, Any] = {
     "optim.decay": Annotated[RATE, Called("a number from 0 up, or a schedule")],
     "game.grid": Annotated[int, Within(1, 4096)],
 }
-CLOSED = ("log", "engine", "metrics")  # groups of numbers: what is not above is no setting
+# Groups of numbers: what is not above is no setting.
+CLOSED = ("log", "engine", "metrics", "metrics.inception", "metrics.dinov2")
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:
@@ -119,8 +123,8 @@ def _values(settings: Mapping[str, Any], resolved: bool) -> Iterator[ConfigError
 def _strangers(settings: Mapping[str, Any]) -> Iterator[ConfigError]:
     """Keys in a group of numbers that nothing reads."""
     for group in CLOSED:
-        node = settings.get(group)
-        known = [key.removeprefix(f"{group}.") for key in SETTINGS if key.startswith(f"{group}.")]
+        node, inside = find(settings, group), f"{group}."
+        known = list({key.removeprefix(inside).split(".")[0]: None for key in SETTINGS if key.startswith(inside)})
         for key in node if isinstance(node, Mapping) else ():
             if key not in known:
                 close = nearest(str(key), known)

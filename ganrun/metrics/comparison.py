@@ -11,14 +11,16 @@ from torch import Tensor
 from ganrun.core.errors import ConfigError
 from ganrun.metrics.features import LEAST, features, standardised
 from ganrun.metrics.mmd import TwoSample
-from ganrun.metrics.modes import good_of_each
+from ganrun.metrics.modes import good_of_each, nearest_of_each, reverse_kl
 from ganrun.metrics.neighbours import NEIGHBOURS, Neighbourhoods, neighbourhoods
+from ganrun.metrics.published import HELD_OUT
 from ganrun.metrics.quality import compare, quality
 from ganrun.metrics.variety import closest_pair, duplicates, spread_ratio
 
 QUALITY = "quality"  # the name of the one number that summarises the others
 POINTS = "points"  # the only space of data that are no images
-RISING = ("precision", "recall", "density", "coverage", "spread", "class_coverage", "class_spread", "modes", "good")
+RISING = ("precision", "recall", "density", "coverage", "spread", "class_coverage", "class_spread", "modes", "good",
+          "is_inception")  # fmt: skip
 Features = Mapping[str, Tensor]
 
 
@@ -110,8 +112,12 @@ class Comparison:
 
 
 def tag(name: str, samples: int) -> str:
-    """The name under which a run records a measure of a number of samples: metrics/quality_500, metrics/recall_1k."""
-    return f"metrics/{name}_{samples // 1000}k" if samples % 1000 == 0 else f"metrics/{name}_{samples}"
+    """The name under which a run records a measure of a number of samples: metrics/quality_500, metrics/recall_1k.
+
+    What a measure compares with comes last: metrics/fid_inception_500_held_out.
+    """
+    stem, against = (name.removesuffix(HELD_OUT), HELD_OUT) if name.endswith(HELD_OUT) else (name, "")
+    return f"metrics/{stem}_{f'{samples // 1000}k' if samples % 1000 == 0 else samples}{against}"
 
 
 def falls_as_samples_get_better(name: str) -> bool:
@@ -124,6 +130,8 @@ def _distances(tests: Mapping[str, TwoSample]) -> dict[str, float]:
 
 
 def _modes(points: Tensor, centres: Tensor, sigma: float) -> dict[str, float]:
-    """Modes that have a good sample, and the share of good samples. [M, 2], [K, 2]"""
-    good = good_of_each(points, centres.to(points.device), sigma)
-    return {"modes": float((good > 0).sum()), "good": float(good.sum()) / len(points)}
+    """Modes with a good sample, the share of good samples, and the reverse KL of nearest modes. [M, 2], [K, 2]"""
+    centres = centres.to(points.device)
+    good, nearest = good_of_each(points, centres, sigma), nearest_of_each(points, centres)
+    shares = {"modes": float((good > 0).sum()), "good": float(good.sum()) / len(points)}
+    return shares | {"reverse_kl": reverse_kl(nearest, torch.ones(len(centres), device=points.device))}

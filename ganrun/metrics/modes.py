@@ -49,6 +49,24 @@ def mixture(dataset: Dataset) -> tuple[Tensor, float]:
     return modes, dataset.sigma  # type: ignore[attr-defined]
 
 
+def nearest_of_each(points: Tensor, centres: Tensor) -> Tensor:
+    """The number of points whose nearest mode is each; those that are not finite are left out. [N, 2], [K, 2] -> [K]"""
+    points = points[points.isfinite().all(1)].double()
+    distances = torch.cdist(points, centres.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    return distances.argmin(1).bincount(minlength=len(centres))
+
+
+def reverse_kl(counts: Tensor, expected: Tensor) -> float:
+    """KL(q || p) in nats, of q the shares of samples in each mode from the data's p. [K], [K] -> 0 and up
+
+    Metz et al. 2017, section 3.3, and Lin et al. 2018, section 4.1: 0 for the data's shares, log K for one of K equal
+    modes. `counts` of samples, and `expected` counts or shares of the data. Of N samples it is (K - 1) / (2 N) too
+    high in the mean: compare equal numbers. Infinite for samples where the data have none, NaN without samples.
+    """
+    q, p = counts.double() / counts.sum(), expected.double() / expected.sum()
+    return float(torch.special.xlogy(q, q / p).nan_to_num(0.0, torch.inf).sum()) if int(counts.sum()) else torch.nan
+
+
 def good_of_each(points: Tensor, centres: Tensor, sigma: float) -> Tensor:
     """The number of good points of each mode; points that are not finite are not good. [N, 2], [K, 2] -> [K]"""
     distances = torch.cdist(points.double(), centres.double(), compute_mode="donot_use_mm_for_euclid_dist")

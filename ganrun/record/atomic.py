@@ -26,6 +26,24 @@ def write_atomically(path: Path, data: bytes | memoryview | str) -> None:
     sync_folder(path.parent)
 
 
+def link_atomically(path: Path, name: str | None) -> None:
+    """Make this path a relative link to the file of that name beside it; no link for None or where none can be made."""
+    if path.is_symlink() and os.readlink(path) == name:
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        if name is not None:
+            temporary.unlink(missing_ok=True)
+            os.symlink(name, temporary)
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+            return
+    except OSError:  # a file system without links, or a full one: a link to what was before must not stay
+        temporary.unlink(missing_ok=True)
+    with suppress(OSError):
+        path.unlink()
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in this folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ganrun.record.checkpoint import Checkpoints
+import numpy as np
 
+from ganrun.record.atomic import environment, link_atomically
+from ganrun.record.checkpoint import Checkpoints
+from ganrun.record.grid import save_png, text_of
+
+LINK, PICTURE = "best.pt", "best.png"  # in the folder of checkpoints
 RECORD = {"metric": str, "step": int, "value": float}  # the form of a record
 
 
@@ -40,6 +45,22 @@ class Best:
     def path(self) -> Path | None:
         """The file of the best checkpoint; None when there is none."""
         return None if self.step is None else self.checkpoints.at(self.step)
+
+    def show(self, step: int, draw: Callable[[int], np.ndarray]) -> None:
+        """Bring best.pt, a link to the best checkpoint, and best.png, its samples, up to date with what is known.
+
+        `draw` draws the samples of this step. The picture names its checkpoint in its header; one of another
+        checkpoint, as a kill may leave it, is removed. Raises EnvironmentFailed when it cannot be written or removed.
+        """
+        picture, name = self.checkpoints.folder / PICTURE, None if self.path is None else self.path.name
+        link_atomically(self.checkpoints.folder / LINK, name)
+        if text_of(picture, "checkpoint") == name:
+            return
+        if name is not None and self.step == step:
+            save_png(picture, draw(step), checkpoint=name)
+            return
+        with environment(f"cannot delete {picture}"):
+            picture.unlink(missing_ok=True)
 
     def record(self) -> dict[str, Any] | None:
         """The best so far, as plain data; None when there is none."""

@@ -122,8 +122,9 @@ class Checkpoints:
 
     def _tidy(self) -> None:
         """Remove what a killed save left behind. Only the run that holds the folder's lock saves."""
-        for leftover in self.folder.glob(".step_*.tmp"):
-            leftover.unlink(missing_ok=True)
+        for pattern in (".step_*.tmp", ".best.*.tmp"):
+            for leftover in self.folder.glob(pattern):
+                leftover.unlink(missing_ok=True)
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ganrun.record.atomic import environment, write_atomically
+from ganrun.record.stored import content
 
 GAP = 2  # pixels between images
 TILE = 64  # pixels that a small image is enlarged to, at most
@@ -95,14 +97,25 @@ def _density(pixels: np.ndarray) -> np.ndarray:
     return (white + shade * 0.8 * (np.array(REALS) - white)).astype(np.uint8)
 
 
-def png(array: np.ndarray) -> bytes:
-    """A picture [H, W, 1 or 3] as a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(buffer, "PNG")
+def png(array: np.ndarray, **texts: str) -> bytes:
+    """A picture [H, W, 1 or 3] as a PNG file, with these texts in its header."""
+    buffer, header = io.BytesIO(), PngInfo()
+    for key, text in texts.items():
+        header.add_text(key, text)
+    Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(buffer, "PNG", pnginfo=header)
     return buffer.getvalue()
 
 
-def save_png(path: Path, array: np.ndarray) -> None:
-    """Write a picture, whole or not at all."""
+def save_png(path: Path, array: np.ndarray, **texts: str) -> None:
+    """Write a picture, whole or not at all, with these texts in its header."""
     with environment(f"cannot save {path}"):
-        write_atomically(path, png(array))
+        write_atomically(path, png(array, **texts))
+
+
+def text_of(path: Path, key: str) -> str | None:
+    """A text in the header of a PNG file; None where there is none, or no such file."""
+    try:
+        found = Image.open(io.BytesIO(content(path)), formats=["PNG"]).info.get(key)
+    except Exception:  # a file made to do harm raises anything
+        return None
+    return found if isinstance(found, str) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,7 @@ class Grids(Callback):
         examples = run.data.examples(len(run.game.sample()))
         self.reals = {stream: batch.images for stream, batch in examples.items()}
         self.last = max(folder.samples.glob("step_*.png"), default=None)  # the newest grid
+        self._drawn: tuple[int, np.ndarray] | None = None  # the grid that was drawn last, and its step
 
     def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
         if now.step % self.every == 0 or last:
@@ -86,12 +87,18 @@ class Grids(Callback):
         """
         if not self.run.rank.writes:
             return
-        picture = grid(self.run.game.sample(), self.run.game.rows, reals=self.reals[self.run.game.target])
         self.last = self.folder.samples / f"step_{step:08d}.png"
-        self._write(self.last, "samples", step, picture, shown)
+        self._write(self.last, "samples", step, self.picture(step), shown)
         for name, images in self.run.game.pictures().items():
             picture = grid(images.flatten(0, 1), len(images))
             self._write(self.folder.samples / f"{name}_{step:08d}.png", name, step, picture, shown)
+
+    def picture(self, step: int) -> np.ndarray:
+        """The grid of this step, the one that the game is at: uint8 [H, W, 1 or 3]."""
+        if self._drawn is None or self._drawn[0] != step:
+            game = self.run.game
+            self._drawn = step, grid(game.sample(), game.rows, reals=self.reals[game.target])
+        return self._drawn[1]
 
     def _write(self, path: Path, name: str, step: int, picture: np.ndarray, shown: bool) -> None:
         save_png(path, picture)
@@ -127,8 +134,13 @@ class Checkpointing(Callback):
         recorder: Recorder,
         callbacks: Sequence[Callback],
         best: str | None = None,
+        picture: Callable[[int], np.ndarray] | None = None,
     ):
-        """`callbacks` are the others, whose states are saved too; `best` is the tag of the metric of the best one."""
+        """`callbacks` are the others, whose states are saved too; `best` is the tag of the metric of the best one.
+
+        `picture` draws the grid of the step that the game is at, uint8 [H, W, 1 or 3], to lie beside the best one.
+        """
+        self.picture = picture
         self.run, self.checkpoints, self.recorder = run, checkpoints, recorder
         self.callbacks = [*callbacks, self]
         log = run.settings["log"]
@@ -152,7 +164,18 @@ class Checkpointing(Callback):
         if now.step % self.every == 0 or now.step == self.run.settings["steps"]:
             self.best.consider(now.step, self.recorder.means)  # a choice that no signal and no clock changes
         self.checkpoints.save(now.step, state_of(self.run, now, self.callbacks), spare=self.best.step)
+        self._show(now.step)
         self.saved, self.next_save = now.step, time.monotonic() + self.seconds
+
+    def resumed(self, step: int) -> None:
+        """Go on from the checkpoint of this step: what a kill left of the best one is brought up to date."""
+        self.saved = step
+        if self.run.rank.writes:
+            self._show(step)
+
+    def _show(self, step: int) -> None:
+        if self.picture is not None:
+            self.best.show(step, self.picture)
 
     def state_dict(self) -> dict[str, Any]:
         """Which checkpoint is the best so far."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from pickle import UnpicklingError
@@ -30,13 +29,17 @@ from ganrun.metrics.comparison import Comparison, joined, spaces
 from ganrun.metrics.copying import copying
 from ganrun.metrics.features import LEAST, pixels
 from ganrun.metrics.frechet import frechet_distance
-from ganrun.record.atomic import write_atomically
+from ganrun.metrics.stacked import StackedModes, channels_of, digits_of
+from ganrun.run.cache import cache_folder, keep
 from ganrun.run.load import RunForm, load
 from ganrun.run.measuring import CHUNK
+from ganrun.run.published import Seen, networks
 
 MOST = 10_000  # training images that a classifier learns from, and that samples may be copies of
 CELLS = 3  # of the three-sample test
 VERSION = 1  # of classifiers that are kept
+CPU = torch.device("cpu")
+NONE: Mapping[str, str | None] = {}  # no files of weights
 Progress = Callable[[str, int, int], None]
 
 
@@ -73,11 +76,23 @@ class Evaluation:
 class Reference:
     """A data set that samples are compared with: held-out reals, and those that were trained on."""
 
-    def __init__(self, data: Dataset, count: int, progress: Progress = lambda *_: None):
-        """At most `count` held-out images. Raises ConfigError for data of which none are held out."""
+    def __init__(
+        self,
+        data: Dataset,
+        count: int,
+        progress: Progress = lambda *_: None,
+        *,
+        weights: Mapping[str, str | None] = NONE,
+        device: torch.device = CPU,
+    ):
+        """At most `count` held-out images. `weights` are files of published networks, by kind; they use this device.
+
+        Raises ConfigError for data of which none are held out, and for weights as `published.networks` does.
+        """
         if data.test is None:
             found, remedy = "no image is held out, so there is nothing to compare with", "dataset.held_out=0.1"
             raise ConfigError("dataset.held_out", found, "some", remedy)
+        published = networks(weights, "{}", channels=data.channels, resolution=data.resolution)
         self.data, self.progress = data, progress
         self.reals = _some(data.test, count)
         self.trained = _some(data, MOST)
@@ -85,8 +100,11 @@ class Reference:
         mixture = None if modes is None else (modes, data.sigma)  # type: ignore[attr-defined]
         labels = self.reals.labels
         self.comparison = Comparison(_spaces(self.reals.images), labels=labels, mixture=mixture)
-        self.net = self._classifier() if labels is not None and self.are_images else None
+        labelled = labels is not None and self.are_images
+        self.net = self._classifier() if labelled and not data.stacked else None
+        self.stacked = self._stacked_modes() if labelled and data.stacked else None
         self._judged = None if self.net is None else classify(self.net, self.reals.images)
+        self.seen = Seen(published, self.reals.images, device)
 
     @property
     def are_images(self) -> bool:
@@ -103,13 +121,15 @@ class Reference:
             classes = dict(zip(self.data.classes, shares.tolist(), strict=True))
         return Evaluation(
             source=samples.source, against=against, samples=count, reals=len(self.reals.images), classes=classes,
-            metrics=self.measured(samples) | self._copies(samples.images), of_reals=self.measured(trained),
+            metrics=self.measured(samples) | self.seen.measure(samples.images) | self._copies(samples.images),
+            of_reals=self.measured(trained) | self.seen.floor(trained.images),
             nearest=self._nearest(samples.images) if self.are_images else None,
         )  # fmt: skip
 
     def measured(self, samples: SampleSet) -> dict[str, float]:
         """All measures of samples but for copying, by name."""
         found = self.comparison.measure(_spaces(samples.images), samples.wanted)
+        found |= self.stacked.measure(samples.images) if self.stacked is not None else {}
         judged = self._classified(samples.images)
         if judged is None or self._judged is None:
             return found
@@ -138,24 +158,32 @@ class Reference:
         near = torch.cdist(pixels(first.float()).double(), pixels(self.trained.images.float()).double()).argmin(1)
         return torch.cat([first, self.trained.images[near]])
 
+    def _stacked_modes(self) -> StackedModes:
+        """The modes of stacked images, by a classifier of the channels of training images."""
+        base, names = self.data.stacked, self.data.classes
+        assert self.data.labels is not None and self.trained.labels is not None
+        numbers = torch.tensor([int(name) for name in names])[self.trained.labels]
+        digits = digits_of(numbers, self.data.channels, base).flatten()[:MOST]
+        net = self._trained(channels_of(self.trained.images)[:MOST], digits, base)
+        return StackedModes(net, self.data.labels, names, base)
+
     def _classifier(self) -> nn.Sequential:
-        """A classifier of the training images: the one that is kept for these data, or a new one, which is kept."""
-        channels, classes = self.data.channels, len(self.data.classes)
+        """A classifier of the training images."""
+        assert self.trained.labels is not None
+        return self._trained(self.trained.images, self.trained.labels, len(self.data.classes))
+
+    def _trained(self, images: Tensor, labels: Tensor, classes: int) -> nn.Sequential:
+        """A classifier of images [N, C, H, W]: the one that is kept for these data, or a new one, which is kept."""
+        channels = images.shape[1]
         key = f"{VERSION}/{self.data.fingerprint()}/{channels}/{classes}/{torch.__version__}"
         path = cache_folder() / f"classifier_{blake2b(key.encode(), digest_size=8).hexdigest()}.pt"
         net = classifier(channels, classes).eval()
         if _restored(net, path):
             return net
-        images, labels = resized(self.trained.images), self.trained.labels
-        assert labels is not None
-        net = train(images, labels, 0, classes=classes, progress=lambda *done: self.progress("classifier", *done))
+        progress = partial(self.progress, "classifier")
+        net = train(resized(images), labels, 0, classes=classes, progress=progress)
         _keep(net, path)
         return net
-
-
-def cache_folder() -> Path:
-    """Where classifiers are kept: below XDG_CACHE_HOME, by default ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganrun"
 
 
 def samples_of_run(path: Path, count: int, seed: int, how: RunForm) -> SampleSet:
@@ -223,6 +251,4 @@ def _keep(net: nn.Module, path: Path) -> None:
     """Keep the weights for the next time; where nothing can be written, they are made again then."""
     buffer = io.BytesIO()
     torch.save(net.state_dict(), buffer)
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, buffer.getbuffer())
+    keep(path, buffer.getbuffer())

@@ -13,11 +13,18 @@ from torch import Tensor
 from ganrun.config.build import Run
 from ganrun.core.callbacks import Callback
 from ganrun.core.context import Batch, Condition, Progress, UpdateResult
+from ganrun.core.errors import ConfigError
+from ganrun.core.facts import Fact
 from ganrun.core.game import Game
+from ganrun.core.pair import Pair
 from ganrun.core.seeding import reseed
+from ganrun.core.traits import Traits
 from ganrun.data.sources.source import Source
 from ganrun.metrics.comparison import QUALITY, Comparison, check_count, joined, spaces, tag
+from ganrun.metrics.generalisation import GAP, generalisation_gap
+from ganrun.metrics.published import Published
 from ganrun.record.recorder import Recorder
+from ganrun.run.published import KINDS, Seen, networks
 
 CHUNK = 100  # samples that are drawn at once
 
@@ -38,6 +45,7 @@ class Measuring(Callback):
         self.every, self.samples = run.settings["metrics"]["every"], run.settings["metrics"]["samples"]
         self.history: list[list[float]] = []  # the step and the quality of each measurement
         self.acts = measures(run) and run.rank.writes
+        self.published = published(run) if self.acts else []
         if self.acts:
             check_count(len(_target(run).dataset.test or ()))
 
@@ -52,10 +60,23 @@ class Measuring(Callback):
         return _comparison(self.run, self.held_out)
 
     @cached_property
+    def seen(self) -> Seen:
+        """What samples are compared with, as published networks see it."""
+        return Seen(self.published, self.held_out[self.run.game.target].images, self.run.device)
+
+    @cached_property
     def reals(self) -> float:
         """The quality of reals that the run trains on, as if they were samples."""
-        images = _target(self.run).examples(self.samples).images
-        return self.comparison.measure(joined(map(spaces, images.split(CHUNK))))[QUALITY]
+        return self.comparison.measure(joined(map(spaces, self._trained().split(CHUNK))))[QUALITY]
+
+    @cached_property
+    def floor(self) -> dict[str, float]:
+        """What published networks find of reals that the run trains on, as if they were samples, by tag."""
+        return {tag(name, self.samples): value for name, value in self.seen.floor(self._trained()).items()}
+
+    def _trained(self) -> Tensor:
+        """As many reals of the training set as there are samples. [N, C, H, W]"""
+        return _target(self.run).examples(self.samples).images
 
     @property
     def quality(self) -> str | None:
@@ -81,12 +102,23 @@ class Measuring(Callback):
         if all(bool(some.isfinite().all()) for some in images):
             labels = condition.labels
             found = self.comparison.measure(joined(map(spaces, images)), repeated(labels, self.samples))
+            found |= self._gap(torch.cat(images), repeated(labels, self.samples)) if scores(self.run.game) else {}
+            found |= self.seen.measure(torch.cat(images)) if self.published else {}
         return {tag(name, self.samples): value for name, value in found.items()}
+
+    def _gap(self, fakes: Tensor, labels: Tensor | None) -> dict[str, float]:
+        """D's generalisation gap, of equally many of each kind; nothing while D scores all alike. [N, C, H, W], [N]"""
+        held_out = self.held_out[self.run.game.target]
+        trained, pair = _target(self.run).examples(len(held_out.images)), target_pair(self.run.game)
+        sets = (trained, held_out, Batch(fakes, Condition(labels=labels)))
+        gap = generalisation_gap(pair, *(_first(one, min(len(held_out.images), len(fakes))) for one in sets))
+        return {} if gap is None else {GAP: gap}
 
     def summary(self) -> dict[str, Any] | None:
         """How good the samples were, when they were best, and what the last quarter gained; None without a measurement.
 
-        `gained` is by how much the best quality of the last quarter of the steps is below the best before it.
+        `gained` is by how much the best quality of the last quarter of the steps is below the best before it. With
+        published networks, `floor` has their measures of reals in the samples' place.
         """
         if not self.history or not self.acts:
             return None
@@ -96,7 +128,7 @@ class Measuring(Callback):
         return {
             "metric": self.quality, "last": last if math.isfinite(last) else None,
             "best": best if math.isfinite(best) else None, "best_step": int(step),
-            "reals": self.reals, "gained": gained,
+            "reals": self.reals, "gained": gained, **({"floor": self.floor} if self.published else {}),
         }  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
@@ -113,7 +145,38 @@ def measured_tags(run: Run) -> list[str]:
         return []
     samples = run.settings["metrics"]["samples"]
     comparison = _comparison(run, held_out_images(run, samples))
-    return [tag(name, samples) for name in comparison.measure(comparison.reals, comparison.labels)]
+    names = [*comparison.measure(comparison.reals, comparison.labels)]
+    names += [GAP] if scores(run.game) else []
+    names += [name for network in published(run) for name in network.names]
+    return [tag(name, samples) for name in names]
+
+
+def published(run: Run) -> list[Published]:
+    """The published networks whose weights a run that measures is given.
+
+    Raises ConfigError as `networks` does, and where there are weights and nothing held out to compare with.
+    """
+    files = {kind: (run.settings["metrics"].get(kind) or {}).get("weights") for kind in KINDS}
+    given = [kind for kind, file in files.items() if file is not None]
+    if not given or not run.settings["metrics"]["every"]:
+        return []
+    if not measures(run):
+        where = f"metrics.{given[0]}.weights"
+        raise ConfigError(where, "no images are held out to compare with", "some", "dataset.held_out=0.1")
+    data = _target(run).dataset
+    return networks(files, "metrics.{}.weights", channels=data.channels, resolution=data.resolution)
+
+
+def target_pair(game: Game) -> Pair:
+    """The pair whose generator makes the samples that are measured."""
+    return next(iter(game.named_pairs().values()))
+
+
+def scores(game: Game) -> bool:
+    """Whether D's scores of single images can be compared: it scores them without a bound, and takes them as drawn."""
+    traits: Traits = getattr(target_pair(game).discriminator, "traits", Traits())
+    has_score = Fact.SCORE in traits.provides and Fact.SCORE not in traits.invalidates
+    return has_score and Fact.SINGLE_SCALE in game.traits.provides
 
 
 def drawn(game: Game, count: int, condition: Condition, chunk: int = CHUNK) -> Iterator[Tensor]:
@@ -147,6 +210,12 @@ def _rows(tensor: Tensor | None, start: int, size: int) -> Tensor | None:
     if tensor is None:
         return None
     return tensor[torch.arange(start, start + size, device=tensor.device) % len(tensor)]
+
+
+def _first(batch: Batch, count: int) -> Batch:
+    """The first images of a batch, with their conditions. [N, C, H, W]"""
+    given = (None if one is None else one[:count] for one in batch.condition)
+    return Batch(batch.images[:count], Condition(*given))
 
 
 def _target(run: Run) -> Source:

@@ -13,15 +13,16 @@ from ganrun.core.errors import ConfigError, nearest, typed
 from ganrun.core.seeding import the_same_each_time
 from ganrun.metrics.comparison import QUALITY
 from ganrun.record.recorder import SPEED
-from ganrun.run.measuring import measured_tags
+from ganrun.run.measuring import measured_tags, published
 
 
 def check_metrics(run: Run) -> None:
     """Raises ConfigError when `objective` or `log.best` names a metric that the run will not have.
 
-    Does nothing where neither is set; else it takes as long as one update of each player. `quality` may be named by a
-    run that measures none.
+    Where one is named it takes as long as one update of each player. `quality` may be named by a run that measures
+    none. Raises ConfigError for weights of published networks that cannot be used, too.
     """
+    published(run)
     wanted = {"objective": run.settings["objective"], "log.best": run.settings["log"]["best"]}
     wanted = {key: name for key, name in wanted.items() if name != QUALITY}
     names = metric_names(run) if any(wanted.values()) else []

@@ -140,10 +140,11 @@ class Session:
             recording, grids = Record(run, recorder, display, start), Grids(run, folder, recorder)
             measuring = Measuring(run, recorder)  # first, so that what it finds is in the line of its step
             best = measuring.tag_of(run.settings["log"].get("best"))
-            saving = Checkpointing(run, checkpoints, recorder, [measuring, recording, grids], best)
+            saving = Checkpointing(run, checkpoints, recorder, [measuring, recording, grids], best, grids.picture)
             for callback in saving.callbacks:
                 callback.load_state_dict((states or {}).get(callback.name, {}))
-            saving.saved = start.step if states else None
+            if states:
+                saving.resumed(start.step)
             grids.write_reals(start.step)
             now = self._loop(run, saving.callbacks, start)
             if now is None:

@@ -31,6 +31,7 @@ class DataSets(ABC):
     resolution: int  # height and width, in pixels
     classes: tuple[str, ...] = ()  # names; empty when unlabelled
     labels: Tensor | None = None  # [N] int64 in 0..len(classes)-1
+    stacked: int = 0  # classes of a channel, where the channels write the class of their image as a number; else 0
     may_lack: bool = False  # whether the user said that files which cannot be read are to be left out
     notes: Sequence[str] = ()  # sentences: what was found, changed or left out; whoever opens data tells them
 
@@ -141,7 +142,7 @@ class Part(Dataset):
         self._whole, self._rows = whole, rows
         self.channels, self.resolution, self.classes = whole.channels, whole.resolution, whole.classes
         self.labels = None if whole.labels is None else whole.labels[rows]
-        self.may_lack, self.notes = whole.may_lack, whole.notes
+        self.may_lack, self.notes, self.stacked = whole.may_lack, whole.notes, whole.stacked
 
     @property
     def kind(self) -> str:

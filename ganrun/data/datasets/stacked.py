@@ -19,6 +19,8 @@ MODES = tuple(str(mode) for mode in range(1000))
 class Stacked(Dataset):
     """Digits drawn at random, three to an image; the class is the number that they write, 100 r + 10 g + b."""
 
+    stacked = 10
+
     def __init__(self, *, digits: InMemory, size: int, seed: int, classes: ClassSelection):
         """`digits` [M, 1, R, R] with labels 0..9; image i is a function of the digits, the seed and i."""
         assert digits.labels is not None
