@@ -28,11 +28,12 @@ ROOMS: dict[str, set[str]] = {
     "tricks": {"core", "models"},  # of models only what SHOWN names
     "data": {"core"},
     "metrics": {"core", "data"},
+    "diagnosis": {"core", "data", "metrics"},
     "record": {"core", "machine"},
     "config": {"core", "data", "machine", "record"},  # builds parts by their dotted names, and imports none
-    "run": {"config", "core", "data", "machine", "metrics", "record"},
+    "run": {"config", "core", "data", "diagnosis", "machine", "metrics", "record"},
     "report": {"core", "record"},  # reads what runs have left; opens no run
-    "cli": {"run", "report", "config", "core", "data", "machine", "metrics", "record"},
+    "cli": {"run", "report", "config", "core", "data", "diagnosis", "machine", "metrics", "record"},
     "": {"cli", "run", "config"},  # the public face and `python -m ganrun`
     "version": set(),
     "hydra_plugins": {"run"},
@@ -75,6 +76,7 @@ HOMES = {
     "engine": None,  # numbers only: config/build.py reads them
     "log": None,  # numbers only: run/ and record/ read them
     "metrics": None,  # numbers only: run/measuring.py reads them
+    "diagnosis": None,  # numbers only: run/ reads them
     "experiment": None,  # choices among the others
     "hydra": "hydra_plugins",  # Hydra's own group
 }

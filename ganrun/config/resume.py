@@ -17,8 +17,8 @@ from ganrun.record.stored import check_kinds, record
 from ganrun.version import __version__
 
 # Settings that may change on resume. Data may be elsewhere: their content is compared with the checkpoint's.
-FREE = ("steps", "name", "objective", "log", "plugins", "engine.device", "engine.workers", "engine.memory",
-        "engine.data_timeout", "dataset.path", "dataset.a.path", "dataset.b.path", "dataset.root",
+FREE = ("steps", "name", "objective", "log", "diagnosis", "plugins", "engine.device", "engine.workers",
+        "engine.memory", "engine.data_timeout", "dataset.path", "dataset.a.path", "dataset.b.path", "dataset.root",
         "dataset.download", "dataset.skip_bad", "dataset.a.skip_bad", "dataset.b.skip_bad")  # fmt: skip
 WARNED = ("batch", "engine.precision", "optim.generator.lr", "optim.discriminator.lr", "optim.decay")
 CHANGEABLE = "changes of steps, log, engine, batch or learning rates only"

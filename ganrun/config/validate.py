@@ -35,6 +35,7 @@ SETTINGS: dict[str, Any] = {
     "log.best_is": Literal["auto", "lowest", "highest"],
     "metrics.every": Annotated[int, Within(0)],
     "metrics.samples": Annotated[int, Within(50, 100_000)],
+    "diagnosis.before": bool,
     "engine.device": Annotated[str, Called("auto, cpu, cuda or cuda:N")],
     "engine.precision": Literal["auto", "bf16", "fp32"],
     "engine.workers": Annotated[int, Within(0, 256)],
@@ -45,7 +46,7 @@ SETTINGS: dict[str, Any] = {
     "optim.decay": Annotated[RATE, Called("a number from 0 up, or a schedule")],
     "game.grid": Annotated[int, Within(1, 4096)],
 }
-CLOSED = ("log", "engine", "metrics")  # groups of numbers: what is not above is no setting
+CLOSED = ("log", "engine", "metrics", "diagnosis")  # groups of numbers: what is not above is no setting
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:

@@ -1,0 +1,19 @@
+"""A finding: what is wrong with a run, the figures that show it, and what to try."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is wrong with a run, or with its data.
+
+    `remedies` are words of a command line, such as `dataset.range=[0,255]`, without the quotes that a shell needs.
+    """
+
+    name: str  # in snake case, such as data_out_of_range
+    meaning: str  # one sentence
+    evidence: Mapping[str, float] = field(default_factory=dict)  # figures by name, in the order in which they are read
+    remedies: tuple[str, ...] = ()  # the likeliest first
