@@ -11,7 +11,7 @@ from ganrun.config.rules import RULES
 from ganrun.core.errors import ConfigError, ConfigErrors
 from ganrun.core.facts import Fact
 from ganrun.core.pair import Pair
-from ganrun.tricks.decision import chance_loss, constant_losses
+from ganrun.core.decision import chance_loss, constant_losses
 
 LOSSES = family("loss")
 NEEDS = {"ada": Fact.UNDECIDED, "throttle": Fact.UNDECIDED, "stop_on_collapse": Fact.FLOOR, "top_k": Fact.FAKES_ALONE}

@@ -36,6 +36,8 @@ SETTINGS: dict[str, Any] = {
     "metrics.every": Annotated[int, Within(0)],
     "metrics.samples": Annotated[int, Within(50, 100_000)],
     "diagnosis.before": bool,
+    "diagnosis.during": bool,
+    "diagnosis.on_collapse": Literal["warn", "stop"],
     "engine.device": Annotated[str, Called("auto, cpu, cuda or cuda:N")],
     "engine.precision": Literal["auto", "bf16", "fp32"],
     "engine.workers": Annotated[int, Within(0, 256)],

@@ -146,6 +146,13 @@ class Recorder:
         self.means = dict(state.get("means", {}))
         self._updates = dict(state.get("updates", {}))
 
+    def told(self, step: int, tag: str, value: float, markdown: str) -> None:
+        """Show a number at a step, and beside it a text that says why."""
+        with environment("cannot write what the run records"):
+            self._events.scalars(step, [tag], [value])
+            self._events.text(tag, markdown)
+            self._events.flush()
+
     def text(self, tag: str, markdown: str) -> None:
         """Show a text in Markdown."""
         with environment("cannot write what the run records"):

@@ -36,15 +36,17 @@ from ganrun.record.progress import Display, command, shown, summary
 from ganrun.record.recorder import Recorder
 from ganrun.record.stored import record, summarised
 from ganrun.run.callbacks import Checkpointing, Grids, Record
+from ganrun.run.diagnosing import Diagnosis
 from ganrun.run.hyperparameters import hyperparameters
 from ganrun.run.measuring import Measuring
 from ganrun.run.rehearsal import check_metrics
 from ganrun.run.signals import Interrupted, Signals
 from ganrun.run.state import restore, unfit
+from ganrun.run.statistics import Statistics
 
 logger = logging.getLogger("ganrun")
 
-FORMS = {callback.name: callback.form for callback in (Measuring, Record, Grids, Checkpointing)}
+FORMS = {callback.name: callback.form for callback in (Measuring, Statistics, Record, Diagnosis, Grids, Checkpointing)}
 LOG_LEVELS = {Level.ERROR: logging.WARNING, Level.WARNING: logging.WARNING, Level.NOTE: logging.INFO}
 
 
@@ -139,11 +141,15 @@ class Session:
         ):
             recording, grids = Record(run, recorder, display, start), Grids(run, folder, recorder)
             measuring = Measuring(run, recorder)  # first, so that what it finds is in the line of its step
+            statistics = Statistics(run, recorder)
             best = measuring.tag_of(run.settings["log"].get("best"))
-            saving = Checkpointing(run, checkpoints, recorder, [measuring, recording, grids], best)
+            diagnosis = Diagnosis(run, folder, recorder, display, measuring.quality, overrides)
+            others = [measuring, statistics, recording, diagnosis, grids]
+            saving = Checkpointing(run, checkpoints, recorder, others, best)
             for callback in saving.callbacks:
                 callback.load_state_dict((states or {}).get(callback.name, {}))
             saving.saved = start.step if states else None
+            diagnosis.catch_up(folder.metrics, start.step)
             grids.write_reals(start.step)
             now = self._loop(run, saving.callbacks, start)
             if now is None:
@@ -151,10 +157,11 @@ class Session:
             if saving.saved != now.step:  # a signal came before the first step, or while it waited for data
                 grids.write(now.step)
                 saving.save(now)
-            quality = self._finish(run, folder, recorder, measuring, saving, now.step)
+            quality = self._finish(run, folder, recorder, measuring, diagnosis, saving, now.step)
         summary(
             self.console, folder=folder.path, step=now.step, seconds=time.monotonic() - began, grid=grids.last,
             checkpoint=checkpoints.latest(), best=saving.best.path, quality=quality,
+            findings=diagnosis.summary(),
         )  # fmt: skip
         return self._exit_code(now.step)
 
@@ -212,6 +219,7 @@ class Session:
         folder: RunFolder,
         recorder: Recorder,
         measuring: Measuring,
+        diagnosis: Diagnosis,
         saving: Checkpointing,
         step: int,
     ) -> dict[str, Any] | None:
@@ -221,6 +229,8 @@ class Session:
         summarised = {"step": step, "objective": self.objective, "final": final, **recorded(run.diagnostics)}
         if saving.best.metric is not None:
             summarised["best"] = saving.best.record()
+        if diagnosis.acts:
+            summarised["findings"] = diagnosis.summary()
         quality = measuring.summary()
         if quality is not None:
             summarised["quality"] = quality

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ganrun.core.context import Context, PairView, Role
+from ganrun.core.decision import chance_loss, hard_targets, margin
 from ganrun.core.errors import ConfigError, Stopped
 from ganrun.core.facts import Fact
 from ganrun.core.images import largest
 from ganrun.core.traits import Traits, facts, keys
 from ganrun.core.trick import Setting, Trick
-from ganrun.tricks.decision import chance_loss, hard_targets, margin
 
 ROLES: tuple[Role, Role] = ("discriminator", "generator")
 SITTING_OUT = keys("the steps that a player skips")
