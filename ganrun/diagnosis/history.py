@@ -32,6 +32,11 @@ class History:
         """Every tag that some row has, in the order of their first rows."""
         return self._columns.keys()
 
+    @property
+    def latest(self) -> dict[str, float]:
+        """The last row: the values of the tags that it has, NaN where a number was not finite."""
+        return {tag: column[-1] for tag, column in self._columns.items() if len(column) == len(self.steps)}
+
     def column(self, tag: str) -> np.ndarray:
         """The values of a tag in every row [R]; NaN where a row lacks it."""
         column = self._columns.get(tag, [])

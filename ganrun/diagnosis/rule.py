@@ -41,6 +41,7 @@ class Rule(ABC):
     remedies: ClassVar[Sequence[Remedy]] = ()
     failure: ClassVar[bool] = True  # or a remark
     ends: ClassVar[bool] = False  # whether diagnosis.on_collapse=stop ends a run at it
+    early: ClassVar[bool] = False  # whether it is asked in the first steps too
     lasting: ClassVar[int] = 150  # steps for which it must hold before it is found, and not hold before it is over
     rows: ClassVar[int] = 3  # logs likewise, at least
 

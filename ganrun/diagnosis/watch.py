@@ -46,7 +46,7 @@ class Watch:
         self.history.add(step, means)
         changes = []
         for (rule, about), state in self._states.items():
-            if step <= max(EARLY, about.ready):
+            if step <= max(EARLY, about.ready) and not rule.early:
                 continue
             evidence = rule.evidence(self.history, about)
             if self._turned(rule, state, step, evidence):

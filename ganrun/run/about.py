@@ -9,6 +9,7 @@ from ganrun.core.facts import Fact
 from ganrun.core.game import Game
 from ganrun.core.pair import Pair
 from ganrun.core.seeding import the_same_each_time
+from ganrun.core.trick import Trick
 from ganrun.core.updates import Alternate
 from ganrun.diagnosis.rule import About
 
@@ -45,6 +46,7 @@ def _slopes(pair_name: str, pair: Pair) -> Iterator[tuple[str, float]]:
     """The tag of D's slope under each penalty that has a target above 0, and the target."""
     for name, trick in pair.tricks.items():
         target = getattr(trick, "target", 0)
+        assert isinstance(trick, Trick)
         if isinstance(target, (int, float)) and target > 0 and SLOPE in trick.metrics():
             middle = f"{pair_name}/" if pair_name else ""
             yield f"tricks/{middle}{name}/{SLOPE}", float(target)

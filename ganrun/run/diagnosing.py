@@ -62,6 +62,12 @@ class Diagnosis(Callback):
                 self._tell(change)
             self._stop(now.step)
 
+    def last_words(self, step: int) -> None:
+        """Find what has ended the run in the midst of a log window."""
+        if self.acts and self.recorder.means and step > max(self.watch.history.steps, default=0):
+            for change in self.watch.feed(step, self.recorder.means):
+                self._tell(change)
+
     def summary(self) -> list[str]:
         """The names of what is found at the end and not over, what explains most first."""
         return list(dict.fromkeys(rule.name for rule, _, _ in self.watch.found))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ganrun.diagnosis.rule import Rule
 from ganrun.diagnosis.rules.balance import DiscriminatorIdle, DiscriminatorWins, GeneratorStarves
 from ganrun.diagnosis.rules.course import Healthy, Oscillation, SlowStart
-from ganrun.diagnosis.rules.numbers import GradientExplodes, PenaltyOffTarget, Saturated
+from ganrun.diagnosis.rules.numbers import GradientExplodes, NotFinite, PenaltyOffTarget, Saturated
 from ganrun.diagnosis.rules.samples import (
     AverageLags,
     Checkerboard,
@@ -16,7 +16,7 @@ from ganrun.diagnosis.rules.samples import (
 )
 
 RULES: tuple[Rule, ...] = (
-    GradientExplodes(), PenaltyOffTarget(), Saturated(), DiscriminatorIdle(), GeneratorStarves(), DiscriminatorWins(),
+    NotFinite(), GradientExplodes(), PenaltyOffTarget(), Saturated(), DiscriminatorIdle(), GeneratorStarves(), DiscriminatorWins(),
     ModeCollapse(), PartialCollapse(), LabelsIgnored(), Oscillation(), Peaked(), AverageLags(), Checkerboard(),
     SlowStart(), Healthy(),
 )  # fmt: skip

@@ -10,7 +10,23 @@ from ganrun.diagnosis.rule import About, Evidence, Rule
 from ganrun.diagnosis.rules.balance import adversarial
 
 PLAYERS = ("discriminator", "generator")
+WATCHED = ("loss/", "weight_gradient/")
 SLOWER = Remedy(scales={"optim.generator.lr": 0.1, "optim.discriminator.lr": 0.1})
+
+
+class NotFinite(Rule):
+    """A loss or a gradient is NaN or infinite: the run ends there."""
+
+    name = "not_finite"
+    meaning = "a loss or a gradient is NaN or infinite, and every weight that it reaches would be"
+    remedies = (SLOWER, Remedy(sets={"engine.precision": "fp32"}), Remedy(tricks=("gradient_clipping",)))
+    lasting, rows = 0, 1
+    early = True
+
+    def evidence(self, history: History, about: About) -> Evidence | None:
+        latest = history.latest
+        bad = [tag for tag, value in latest.items() if tag.startswith(WATCHED) and not np.isfinite(value)]
+        return {tag: latest[tag] for tag in bad[:3]} or None
 
 
 class GradientExplodes(Rule):
