@@ -64,6 +64,7 @@ WAYS = {
     "train": (),
     "--cfg job": ("--cfg", "job"),
     "explain": ("explain",),
+    "check": ("check",),
     "-m": ("-m", "seed=1,2"),
     "--info": ("--info", "config"),
 }

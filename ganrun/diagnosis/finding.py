@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ganrun.core.errors import for_shell
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -17,3 +19,15 @@ class Finding:
     meaning: str  # one sentence
     evidence: Mapping[str, float] = field(default_factory=dict)  # figures by name, in the order in which they are read
     remedies: tuple[str, ...] = ()  # the likeliest first
+
+    @property
+    def figures(self) -> str:
+        """The evidence in words: least -1, largest -0.8."""
+        return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.evidence.items())
+
+    @property
+    def line(self) -> str:
+        """All of it in one line, with the likeliest remedy."""
+        figures = f" ({self.figures})" if self.evidence else ""
+        remedy = f" Try: {for_shell(self.remedies[0])}" if self.remedies else ""
+        return f"{self.name}: {self.meaning}{figures}{remedy}"

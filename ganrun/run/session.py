@@ -36,6 +36,7 @@ from ganrun.record.progress import Display, command, shown, summary
 from ganrun.record.recorder import Recorder
 from ganrun.record.stored import record, summarised
 from ganrun.run.callbacks import Checkpointing, Grids, Record
+from ganrun.run.check import before
 from ganrun.run.diagnosing import Diagnosis
 from ganrun.run.hyperparameters import hyperparameters
 from ganrun.run.measuring import Measuring
@@ -135,6 +136,8 @@ class Session:
         began = time.monotonic()
         self._describe(run, folder, overrides)
         self._print_notes(run)
+        if states is None:
+            self._print_findings(run)
         with (
             closing(recorder_of(run, folder, None if states is None else start.step, overrides)) as recorder,
             Display(steps=run.settings["steps"], console=self.console, start=start.step) as display,
@@ -170,6 +173,12 @@ class Session:
         for note in run.dataset.notes:
             logger.info("data: %s", note)
             say(self.console, f"data: {note}")
+
+    def _print_findings(self, run: Run) -> None:
+        """What is wrong with data and networks before the first step: on screen and in run.log."""
+        for finding in before(run) if run.rank.writes else ():
+            logger.info("finding: %s", finding.line)
+            say(self.console, f"finding: {finding.line}")
 
     def _loop(self, run: Run, callbacks: list[Any], start: Progress) -> Progress | None:
         """Train; None when a signal came in the midst of a step: what was saved last is what there is."""
