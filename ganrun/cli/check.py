@@ -10,12 +10,11 @@ from contextlib import closing
 
 from omegaconf import DictConfig
 
+from ganrun.cli.words import with_remedy
 from ganrun.config.build import build
-from ganrun.config.overrides import read_options, read_overrides
-from ganrun.core.errors import STOPPED, for_shell
+from ganrun.core.errors import STOPPED
 from ganrun.core.traits import Level
 from ganrun.diagnosis.finding import Finding
-from ganrun.record.progress import command
 from ganrun.run.check import BREAKING, Examined, examine
 from ganrun.run.rehearsal import check_metrics
 
@@ -59,7 +58,7 @@ def _of(finding: Finding, arguments: Sequence[str]) -> Iterator[str]:
     if finding.evidence:
         yield from _wrapped(finding.figures, indent=4)
     for number, remedy in enumerate(finding.remedies):
-        yield f"    {'try' if number == 0 else 'or '}  {_command(arguments, remedy)}"
+        yield f"    {'try' if number == 0 else 'or '}  {with_remedy(arguments, remedy)}"
 
 
 def _wrapped(line: str, indent: int = 2) -> list[str]:
@@ -69,21 +68,3 @@ def _wrapped(line: str, indent: int = 2) -> list[str]:
     return textwrap.wrap(
         line, max(width, LEAST), initial_indent=margin, subsequent_indent=f"{margin}  ", break_on_hyphens=False
     )
-
-
-def _command(arguments: Sequence[str], remedy: str) -> str:
-    """The command that trains with this remedy: what was typed, without what the remedy replaces."""
-    (new,) = read_overrides([remedy])
-    overrides = read_options(list(arguments)).overrides
-    replaced = [
-        word
-        for word, old in zip(overrides, read_overrides(overrides), strict=True)
-        if f"{old.key_or_group}.".startswith(f"{new.key_or_group}.") and (new.key_or_group != "tricks" or _lists(word))
-    ]
-    kept = [word for word in arguments if word not in replaced]
-    return " ".join([command("ganrun"), *map(for_shell, [*kept, remedy])])
-
-
-def _lists(word: str) -> bool:
-    """Whether this override is a list of tricks, not a setting of one."""
-    return word.lstrip("+~").startswith("tricks=")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,29 +26,31 @@ def accepted(settings: Mapping[str, Any], remedies: Iterable[str]) -> tuple[str,
 
 
 def accepts(settings: Mapping[str, Any], remedy: str) -> bool:
-    """Whether this one override, such as `loss=hinge` or `~tricks.gp`, changes these resolved settings and fits them.
+    """Whether these overrides, such as `loss=hinge` or `~tricks.gp steps=9`, change these settings and fit them.
 
     Networks, loss and tricks are built without data, as `assemble` does; data are opened for a setting of theirs.
     Torch's generators are left alone.
     """
-    (override,) = read_overrides([remedy])
+    overrides = read_overrides(remedy.split())
     device = torch.device("cuda" if torch.cuda.is_initialized() else "cpu")
     try:
         with generators_kept(device):
-            return _fits(settings, override)
+            return _fits(settings, overrides)
     except (ConfigError, OmegaConfBaseException):
         return False
 
 
-def _fits(settings: Mapping[str, Any], override: Override) -> bool:
+def _fits(settings: Mapping[str, Any], overrides: Sequence[Override]) -> bool:
     cfg = OmegaConf.create(dict(settings))
-    if not _changed(cfg, override):
+    if not all(_changed(cfg, override) for override in overrides):
         return False
     changed, make = resolve(cfg), Maker(settings["plugins"])
     if changed == settings:
         return False
     check_settings(changed)
-    if override.key_or_group.startswith("dataset."):  # the networks follow what is measured of the data
+    if any(
+        override.key_or_group.startswith("dataset.") for override in overrides
+    ):  # the networks follow what is measured of the data
         open_data(cfg, make)
     else:
         assemble(changed, make)

@@ -12,7 +12,8 @@ from ganrun.core.errors import for_shell
 class Finding:
     """One thing that is wrong with a run, or with its data.
 
-    `remedies` are words of a command line, such as `dataset.range=[0,255]`, without the quotes that a shell needs.
+    Each of `remedies` is one word of a command line or more, such as `loss=hinge optim.discriminator.lr=1e-4`, with
+    spaces between words and none in them, and without the quotes that a shell needs.
     """
 
     name: str  # in snake case, such as data_out_of_range
@@ -29,5 +30,5 @@ class Finding:
     def line(self) -> str:
         """All of it in one line, with the likeliest remedy."""
         figures = f" ({self.figures})" if self.evidence else ""
-        remedy = f" Try: {for_shell(self.remedies[0])}" if self.remedies else ""
+        remedy = f" Try: {' '.join(map(for_shell, self.remedies[0].split()))}" if self.remedies else ""
         return f"{self.name}: {self.meaning}{figures}{remedy}"

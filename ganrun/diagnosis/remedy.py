@@ -18,12 +18,11 @@ class Remedy:
 
     def words(self, settings: Mapping[str, Any]) -> str:
         """The words for a run with these resolved settings, separated by spaces; empty where they change nothing."""
-        words = [f"{key}={value}" for key, value in self.sets.items()]
         chosen = list(settings["tricks"])
         wanted = [name for name in chosen if name not in self.without]
         wanted += [name for name in self.tricks if name not in wanted]
-        if wanted != chosen:
-            words.append(f"tricks=[{','.join(wanted)}]")
+        words = [f"tricks=[{','.join(wanted)}]"] if wanted != chosen else []
+        words += [f"{key}={value}" for key, value in self.sets.items() if str(_find(settings, key)) != value]
         for key, factor in self.scales.items():
             value = _find(settings, key)
             if isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -63,6 +63,6 @@ def diagnose(path: Path, plugins: list[str] | None = None) -> Diagnosed:
                                   evidence=before.evidence))  # fmt: skip
     if not watch.history.steps:
         raise ConfigError(str(path), "no log in it yet", "a run that has logged something", "waiting for its first log")
-    weight = {rule.name: number for number, rule in enumerate(RULES)}
-    findings = sorted([*shown.values(), *done], key=lambda one: (one.ended is not None, weight[one.rule.name], one.began))
-    return Diagnosed(path=path, settings=settings, step=watch.history.steps[-1], history=watch.history, findings=findings)
+    weight = {rule: number for number, rule in enumerate(RULES)}
+    found = sorted([*shown.values(), *done], key=lambda one: (one.ended is not None, weight[one.rule], one.began))
+    return Diagnosed(path=path, settings=settings, step=watch.history.steps[-1], history=watch.history, findings=found)

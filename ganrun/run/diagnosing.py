@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ganrun.config.accepted import accepts
 from ganrun.config.build import Run
 from ganrun.core.callbacks import Callback
 from ganrun.core.context import Progress, UpdateResult
-from ganrun.core.errors import Stopped, for_shell
+from ganrun.core.errors import Stopped
 from ganrun.diagnosis.finding import Finding
+from ganrun.diagnosis.rule import Rule
 from ganrun.diagnosis.rules.all import RULES
 from ganrun.diagnosis.watch import Change, Watch
 from ganrun.record.atomic import environment
@@ -19,8 +21,8 @@ from ganrun.record.folder import RunFolder
 from ganrun.record.progress import Display
 from ganrun.record.recorder import Recorder, forget
 from ganrun.run.about import abouts
-from ganrun.run.remedies import accepted
 
+REMEDIES = 3  # that are told of a finding
 PATIENCE = 500  # steps before which no finding ends a run
 
 
@@ -33,21 +35,12 @@ class Diagnosis(Callback):
     name = "diagnosis"
     form: dict[str, Any] = {}  # noqa: RUF012
 
-    def __init__(
-        self,
-        run: Run,
-        folder: RunFolder,
-        recorder: Recorder,
-        display: Display,
-        quality: str | None,
-        overrides: Sequence[str] | None,
-    ):
-        """`quality` is the tag of the run's quality; `overrides` are what it was started with."""
-        self.run, self.recorder, self.display, self.overrides = run, recorder, display, overrides
+    def __init__(self, run: Run, folder: RunFolder, recorder: Recorder, display: Display, quality: str | None):
+        """`quality` is the tag of the run's quality; None for a run that measures none."""
+        self.run, self.recorder, self.display = run, recorder, display
         self.settings, self.lines = run.settings["diagnosis"], folder.findings
         self.acts = self.settings["during"] and run.rank.writes
-        about = abouts(run.game, run.updates, steps=run.settings["steps"], quality=quality)
-        self.watch = Watch(RULES, about)
+        self.watch = Watch(RULES, abouts(run.game, run.updates, steps=run.settings["steps"], quality=quality))
 
     def catch_up(self, metrics: Path, step: int) -> None:
         """Read what a resumed run has recorded up to this step, and drop what was found later."""
@@ -63,35 +56,30 @@ class Diagnosis(Callback):
             self._stop(now.step)
 
     def last_words(self, step: int) -> None:
-        """Find what has ended the run in the midst of a log window."""
-        if self.acts and self.recorder.means and step > max(self.watch.history.steps, default=0):
+        """Find what has ended the run at the log of this step, which no callback came to see."""
+        if self.acts and step > max(self.watch.history.steps, default=0):
             for change in self.watch.feed(step, self.recorder.means):
                 self._tell(change)
 
     def summary(self) -> list[str]:
-        """The names of what is found at the end and not over, what explains most first."""
+        """The names of what is found and not over, what explains most first."""
         return list(dict.fromkeys(rule.name for rule, _, _ in self.watch.found))
 
     def _tell(self, change: Change) -> None:
-        """One line on screen and in run.log, one in findings.jsonl, and one in TensorBoard."""
-        finding = self.finding(change)
-        state = "found" if change.found else "over"
-        line = {"step": change.step, "finding": finding.name, "state": state, "failure": change.rule.failure}
-        line |= {"pair": change.pair} if change.pair else {}
+        """One line on screen and in run.log, one in findings.jsonl, and a point with a text in TensorBoard."""
+        rule, settings = change.rule, self.run.settings
+        finding = finding_of(rule, change.evidence, tried(rule, settings) if change.found else ())
+        line: dict[str, Any] = {"step": change.step, "finding": rule.name, "pair": change.pair,
+                                "state": "found" if change.found else "over", "failure": rule.failure}  # fmt: skip
         if change.found:
             evidence = {key: round(value, 6) for key, value in finding.evidence.items()}
-            line |= {"meaning": finding.meaning, "evidence": evidence, "remedies": list(finding.remedies)}
+            line |= {"meaning": rule.meaning, "evidence": evidence, "remedies": list(finding.remedies)}
         with environment(f"cannot write {self.lines}"), self.lines.open("a") as file:
             file.write(json.dumps(line) + "\n")
-        text = sentence(finding, change.step) if change.found else f"step {change.step:,}: {finding.name} is over"
-        self.recorder.told(change.step, f"findings/{finding.name}", float(change.found), text)
-        if change.found or change.rule.failure:
+        text = f"step {change.step:,}: {finding.line if change.found else f'{rule.name} is over'}"
+        self.recorder.told(change.step, f"findings/{rule.name}", float(change.found), text)
+        if change.found or rule.failure:
             self.display.tell(text)
-
-    def finding(self, change: Change) -> Finding:
-        """What was found, with the remedies that this run's checker accepts."""
-        remedies = accepted(change.rule.remedies, self.run.settings, self.overrides) if change.found else ()
-        return Finding(name=change.rule.name, meaning=change.rule.meaning, evidence=change.evidence, remedies=remedies)
 
     def _stop(self, step: int) -> None:
         """Raises Stopped where the run is to end at a collapse."""
@@ -99,21 +87,22 @@ class Diagnosis(Callback):
             return
         for rule, _, evidence in self.watch.found:
             if rule.ends:
-                raise Stopped(f"step {step}: {rule.name} ({figures(evidence)}), and diagnosis.on_collapse=stop. "
-                              "Try: ganrun diagnose with this run, which says what to change")  # fmt: skip
+                told = finding_of(rule, evidence, tried(rule, self.run.settings)).line
+                raise Stopped(f"step {step}: {told} (diagnosis.on_collapse=stop)")
 
 
-def sentence(finding: Finding, step: int) -> str:
-    """A finding as one line: when, what, its figures, and the likeliest remedy as it is typed."""
-    text = f"step {step:,}: {finding.name}: {finding.meaning} ({figures(finding.evidence)})"
-    if not finding.remedies:
-        return f"{text}."
-    return f"{text}. Try: {' '.join(for_shell(word) for word in finding.remedies[0].split())}"
+def finding_of(rule: Rule, evidence: Any, remedies: Sequence[str] = ()) -> Finding:
+    """What a rule has found, with what to try."""
+    return Finding(name=rule.name, meaning=rule.meaning, evidence=evidence, remedies=tuple(remedies))
 
 
-def figures(evidence: Mapping[str, float]) -> str:
-    """The figures of a finding: `name value, name value`."""
-    return ", ".join(f"{name} {value:.3g}" for name, value in evidence.items())
+def tried(rule: Rule, settings: Any) -> tuple[str, ...]:
+    """The first remedies of a rule that change a run with these settings and that its checker accepts, as words."""
+    found: list[str] = []
+    for words in dict.fromkeys(remedy.words(settings) for remedy in rule.remedies):
+        if len(found) < REMEDIES and words and accepts(settings, words):
+            found.append(words)
+    return tuple(found)
 
 
 def logged(metrics: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -146,7 +146,7 @@ class Session:
             measuring = Measuring(run, recorder)  # first, so that what it finds is in the line of its step
             statistics = Statistics(run, recorder)
             best = measuring.tag_of(run.settings["log"].get("best"))
-            diagnosis = Diagnosis(run, folder, recorder, display, measuring.quality, overrides)
+            diagnosis = Diagnosis(run, folder, recorder, display, measuring.quality)
             others = [measuring, statistics, recording, diagnosis, grids]
             saving = Checkpointing(run, checkpoints, recorder, others, best)
             for callback in saving.callbacks:

@@ -16,7 +16,8 @@ from ganrun.diagnosis.rules.samples import (
 )
 
 RULES: tuple[Rule, ...] = (
-    NotFinite(), GradientExplodes(), PenaltyOffTarget(), Saturated(), DiscriminatorIdle(), GeneratorStarves(), DiscriminatorWins(),
-    ModeCollapse(), PartialCollapse(), LabelsIgnored(), Oscillation(), Peaked(), AverageLags(), Checkerboard(),
+    NotFinite(), GradientExplodes(), PenaltyOffTarget(), Saturated(), DiscriminatorIdle(), GeneratorStarves(),
+    DiscriminatorWins(), ModeCollapse(), PartialCollapse(), LabelsIgnored(), Oscillation(), Peaked(), AverageLags(),
+    Checkerboard(),
     SlowStart(), Healthy(),
 )  # fmt: skip

@@ -116,7 +116,7 @@ class GeneratorStarves(Rule):
         if len(layers) < 2 or still is None:
             return None
         first, last = history.mean(layers[0], WINDOW), history.mean(layers[-1], WINDOW)
-        if not (first < self.ratio * last or first < self.least):
+        if not last > self.least or not (first < self.ratio * last or first < self.least):
             return None
         return {"gradient norm at the first layer of G": first, "at the last": last, **still}
 
