@@ -300,6 +300,7 @@ def differences(whole: Path, run: Path) -> list[str]:
         best = [Checkpoints(path / "checkpoints", keep=2).at(step) for path in (whole, run)]
         found += ["no best checkpoint"] if None in best else [f"best: {key}" for key in states_differ(*best)]
     found += ["metrics.jsonl"] if lines_of(whole) != lines_of(run) else []
+    found += ["findings.jsonl"] if findings_of(whole) != findings_of(run) else []
     points = [points_of(path) for path in (whole, run)]
     return found + [f"points: {k}" for k in points[0].keys() | points[1].keys() if points[0].get(k) != points[1].get(k)]
 

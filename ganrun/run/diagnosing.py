@@ -55,10 +55,11 @@ class Diagnosis(Callback):
                 self._tell(change)
             self._stop(now.step)
 
-    def last_words(self, step: int) -> None:
-        """Find what has ended the run at the log of this step, which no callback came to see."""
-        if self.acts and step > max(self.watch.history.steps, default=0):
-            for change in self.watch.feed(step, self.recorder.means):
+    def last_words(self) -> None:
+        """Find what has ended the run, in a window that no callback came to see."""
+        self.recorder.end()
+        if self.acts and self.recorder.step > max(self.watch.history.steps, default=0):
+            for change in self.watch.feed(self.recorder.step, self.recorder.means):
                 self._tell(change)
 
     def summary(self) -> list[str]:

@@ -23,7 +23,7 @@ from ganrun.config.compose import name_suffix
 from ganrun.config.resume import WARNED, below
 from ganrun.config.rules import recorded
 from ganrun.core.context import Progress
-from ganrun.core.errors import WaitInterrupted
+from ganrun.core.errors import Stopped, WaitInterrupted
 from ganrun.core.train import train
 from ganrun.core.traits import Level
 from ganrun.data.transforms.classes import recorded_classes
@@ -154,7 +154,11 @@ class Session:
             saving.saved = start.step if states else None
             diagnosis.catch_up(folder.metrics, start.step)
             grids.write_reals(start.step)
-            now = self._loop(run, saving.callbacks, start)
+            try:
+                now = self._loop(run, saving.callbacks, start)
+            except Stopped:
+                diagnosis.last_words()
+                raise
             if now is None:
                 return self._exit_code(saving.saved)
             if saving.saved != now.step:  # a signal came before the first step, or while it waited for data
