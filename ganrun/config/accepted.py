@@ -49,6 +49,7 @@ def _fits(settings: Mapping[str, Any], override: Override) -> bool:
         return False
     check_settings(changed)
     if override.key_or_group.startswith("dataset."):  # the networks follow what is measured of the data
+        cfg.dataset.class_count = 0  # it is counted anew
         open_data(cfg, make)
     else:
         assemble(changed, make)
