@@ -56,7 +56,7 @@ def _page(examined: Examined, warnings: Sequence[str], arguments: Sequence[str])
 def _of(finding: Finding, arguments: Sequence[str]) -> Iterator[str]:
     yield from _wrapped(f"{finding.name}: {finding.meaning}")
     if finding.evidence:
-        yield from _wrapped(finding.figures, indent=4)
+        yield from _wrapped(finding.evidence_line, indent=4)
     for number, remedy in enumerate(finding.remedies):
         yield f"    {'try' if number == 0 else 'or '}  {with_remedy(arguments, remedy)}"
 

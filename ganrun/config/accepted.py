@@ -48,9 +48,8 @@ def _fits(settings: Mapping[str, Any], overrides: Sequence[Override]) -> bool:
     if changed == settings:
         return False
     check_settings(changed)
-    if any(
-        override.key_or_group.startswith("dataset.") for override in overrides
-    ):  # the networks follow what is measured of the data
+    if any(one.key_or_group.startswith("dataset.") for one in overrides):  # networks follow what is measured of data
+        cfg.dataset.class_count = 0  # it is counted anew
         open_data(cfg, make)
     else:
         assemble(changed, make)

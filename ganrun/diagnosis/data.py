@@ -63,7 +63,7 @@ def look(images: Tensor, labels: Tensor | None, *, span: ValueRange, all_labels:
     )
 
 
-def told(facts: DataFacts) -> list[str]:
+def described(facts: DataFacts) -> list[str]:
     """The facts as lines for a reader."""
     span, size = facts.span, f"{facts.channels} x {facts.resolution} x {facts.resolution}"
     lines = [f"{facts.count:,} images of {size}, values from {span.low:.3g} to {span.high:.3g}, mean {span.mean:.3g}"]
@@ -71,11 +71,11 @@ def told(facts: DataFacts) -> list[str]:
         lines.append(f"{_several(len(facts.counts), 'class')} of {min(facts.counts):,} to {max(facts.counts):,} images")
     found = [f"{_several(facts.copies, 'copy')}, {facts.of_one_value or 'none'} of one value"] * (facts.resolution > 1)
     if (known := facts.agreement) is not None:
-        found.append(f"neighbours share a label in {known.share:.0%} (by chance {known.chance:.0%})")
-    return lines + [f"in {facts.looked_at:,} of them: {'; '.join(found)}"] * bool(found)
+        found.append(f"the most similar image has the same label for {known.share:.0%} (by chance {known.chance:.0%})")
+    return lines + [f"{facts.looked_at:,} were looked at: {'; '.join(found)}"] * bool(found)
 
 
-def judged(
+def findings(
     facts: DataFacts, *, labels_read: bool, augmented: bool, tricks: Sequence[str],
     ends: tuple[float, float] | None = None,
 ) -> list[Finding]:  # fmt: skip
@@ -111,7 +111,7 @@ def _number(facts: DataFacts, augmented: bool, tricks: Sequence[str]) -> Iterato
     if facts.count < FEW and facts.resolution > 1 and not augmented:
         yield Finding(
             name="few_images",
-            meaning="So few images are soon known to D by heart, and it then teaches G nothing.",
+            meaning="D can learn so few images by heart, and then it teaches G nothing.",
             evidence={"images": facts.count},
             remedies=tuple(with_trick(tricks, name) for name in ("diffaugment", "ada", "mirror")),
         )
@@ -121,14 +121,14 @@ def _sameness(facts: DataFacts) -> Iterator[Finding]:
     if facts.copies > COPIES * facts.looked_at:
         yield Finding(
             name="copies_in_data",
-            meaning="Many images are exact copies of others: samples will be copies as often, and held-out images are "
-            "among those that are trained on.",
+            meaning="Many images are exact copies of others: they count several times, and images that are trained on "
+            "may be among those that are held out.",
             evidence={"copies": facts.copies, "images": facts.looked_at},
         )
     if facts.of_one_value > CONSTANT * facts.looked_at:
         yield Finding(
             name="images_of_one_value",
-            meaning="Some images are of one colour, such as black ones; G learns to make these too.",
+            meaning="Some images have one value everywhere, such as black ones, and G learns to make these too.",
             evidence={"of_one_value": facts.of_one_value, "images": facts.looked_at},
         )
     if facts.dead_channels and len(facts.dead_channels) < facts.channels:
@@ -157,7 +157,7 @@ def _labels(facts: DataFacts) -> Iterator[Finding]:
             meaning="Images that look alike share a label no more often than under shuffled labels: the labels may "
             "belong to other images.",
             evidence={"agreement": known.share, "chance": known.chance, "p": known.p},
-            remedies=("model=dcgan",),
+            remedies=("model=dcgan", "model=mlp"),
         )
 
 

@@ -22,13 +22,13 @@ class Finding:
     remedies: tuple[str, ...] = ()  # the likeliest first
 
     @property
-    def figures(self) -> str:
+    def evidence_line(self) -> str:
         """The evidence in words: least -1, largest -0.8."""
         return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.evidence.items())
 
     @property
     def line(self) -> str:
         """All of it in one line, with the likeliest remedy."""
-        figures = f" ({self.figures})" if self.evidence else ""
+        figures = f" ({self.evidence_line})" if self.evidence else ""
         remedy = f" Try: {' '.join(map(for_shell, self.remedies[0].split()))}" if self.remedies else ""
         return f"{self.name}: {self.meaning}{figures}{remedy}"

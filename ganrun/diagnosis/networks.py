@@ -124,7 +124,7 @@ def _minimised(pair: Pair, given: Given, fake: Tensor, labels: Tensor) -> Tensor
     return torch.stack([term.detach().float() for term in outcome.terms.values()])
 
 
-def told(facts: PairFacts) -> list[str]:
+def described(facts: PairFacts) -> list[str]:
     """What the probes found, as lines for a reader."""
     lines = [_of_score(facts), _of_fakes(facts)]
     if facts.out_of_reach:
@@ -139,7 +139,7 @@ def _of_score(facts: PairFacts) -> str:
     if not facts.coupling:
         return "D scores each image on its own"
     moved = f"half a batch of fakes moves the score of a real by {facts.leak:.2g} standard deviations"
-    return f"D scores an image by the others of its batch too: {moved}"
+    return f"D's score of an image depends on the others of its batch, as with batch norm: {moved}"
 
 
 def _of_fakes(facts: PairFacts) -> str:
@@ -148,7 +148,7 @@ def _of_fakes(facts: PairFacts) -> str:
     return f"samples do not depend on each other{', though fakes in training do' if facts.train_mates else ''}"
 
 
-def judged(pair: Pair, facts: PairFacts) -> list[Finding]:
+def findings(pair: Pair, facts: PairFacts) -> list[Finding]:
     """What is wrong with this pair."""
     return [*_coupled(pair, facts), *_mates(facts), *_range(facts), *_labels(pair, facts)]
 
@@ -169,7 +169,7 @@ def _coupled(pair: Pair, facts: PairFacts) -> Iterator[Finding]:
         yield Finding(
             name="batch_coupling",
             meaning=f"{' and '.join(penalties)} penalises the slope of D at each image, but D's score of an image "
-            "depends on the others of its batch, so the penalty is on something else.",
+            "depends on the others of its batch, so it is not that slope which is penalised.",
             evidence={"coupling": facts.coupling},
             remedies=(*norms, *(f"~tricks.{name}" for name in penalties)),
         )

@@ -90,7 +90,7 @@ def out_of_reach(images: Tensor, low: float, high: float) -> float:
 
 
 def difference(one: Tensor, other: Tensor) -> float:
-    """The largest difference as a fraction of the largest value; 0 up to rounding, infinite for NaN. [...] each"""
+    """The largest difference as a fraction of the largest value; 0 up to rounding, infinite for NaN. [N, ...] both"""
     largest, apart = float(one.abs().max()), float((one - other).abs().max())
     if apart != apart:
         return float("inf")

@@ -10,18 +10,21 @@ from torch import Tensor
 
 from ganrun.diagnosis.finding import Finding
 
-HIGH = 0.5  # of the weights in an update, the median over updates. The experiments here have 0.2 and less at first
+HIGH = 0.5  # of the weights in an update, the median over updates. The experiments here have 0.1 and less
 LOW = 1e-8  # they have 1e-7 and more
 WANTED = 0.01  # what most experiments here have at first
 
 
 @torch.no_grad()
-def update_ratios(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, float]:
-    """|w' - w| / |w| of each weight matrix or kernel, by name; gains and biases begin at 0 or 1 and tell nothing.
+def update_ratios(
+    before: Mapping[str, Tensor], after: Mapping[str, Tensor], first: Mapping[str, Tensor]
+) -> dict[str, float]:
+    """|after - before| / |first| of each weight matrix [N, M] or kernel [N, M, H, W], by name.
 
-    [...] each. Weights of 0 are left out.
+    In units of the weights at first, since those of too high a rate soon grow with it. Weights that began at 0, such as
+    those of a gate, are left out; gains and biases begin at 0 or 1 and tell nothing.
     """
-    sizes = {name: float(weight.norm()) for name, weight in before.items() if weight.dim() > 1}
+    sizes = {name: float(weight.norm()) for name, weight in first.items() if weight.dim() > 1}
     return {name: float((after[name] - before[name]).norm()) / size for name, size in sizes.items() if size}
 
 
@@ -34,7 +37,7 @@ def medians(updates: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return {name: median(ratios) for name, ratios in found.items()}
 
 
-def judged(ratios: Mapping[str, Mapping[str, float]], rates: Mapping[str, float | None]) -> list[Finding]:
+def findings(ratios: Mapping[str, Mapping[str, float]], rates: Mapping[str, float | None]) -> list[Finding]:
     """What is wrong with the rates of these players, by the median ratio of each of their layers.
 
     `rates` are the learning rates as settings have them; None where one is no number.
@@ -59,11 +62,15 @@ def _finding(name: str, meaning: str, player: str, ratio: float, rates: Mapping[
     return Finding(name=name, meaning=meaning, evidence={"update_per_weight": ratio}, remedies=better)
 
 
-def told(ratios: Mapping[str, Mapping[str, float]], updates: int, steps: int) -> list[str]:
+def described(ratios: Mapping[str, Mapping[str, float]], updates: int, steps: int) -> list[str]:
     """The ratios as lines for a reader."""
     lines = []
     for player, layers in ratios.items():
         if layers:
             low, high = min(layers.values()), max(layers.values())
-            lines.append(f"an update of the {player} changes its layers by {low:.1g} to {high:.1g} of their weights")
-    return lines + [f"in {updates} updates of {steps} steps with a copy that was thrown away"] * bool(lines)
+            lines.append(
+                f"an update of the {player} changes the weights of its layers by {low:.1g} to {high:.1g} of their size"
+            )
+    return lines + [
+        f"rehearsed: {updates} updates in {steps} step{'s' * (steps != 1)}, of a copy that was thrown away"
+    ] * bool(lines)

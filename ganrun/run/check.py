@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from ganrun.config.accepted import accepted
 from ganrun.config.build import Run
-from ganrun.core.context import Batch, Latent, Progress, Update
+from ganrun.core.context import UNCONDITIONAL, Batch, Latent, Progress, Update
 from ganrun.core.engine import Eager, chain_of
 from ganrun.core.from_noise import FromNoise
 from ganrun.core.game import Game
@@ -25,6 +26,8 @@ from ganrun.diagnosis import data, networks, rates
 from ganrun.diagnosis.finding import Finding
 from ganrun.run.rehearsal import copied
 
+logger = logging.getLogger(__name__)
+
 LOOKED_AT = 1000  # images of a stream, at most
 AT_ONCE = 64  # images that are read between two looks at the clock
 READING = 0.3  # seconds for them, where they are read from files
@@ -32,7 +35,7 @@ REHEARSED = 20  # steps, at most
 REHEARSING = 1.8  # seconds for them
 BATCHES = 4  # different ones in a rehearsal
 # Findings with which a run cannot become good; `ganrun check` then exits with 3.
-BREAKING = frozenset({"data_out_of_range", "data_out_of_reach", "batch_coupling", "labels_unread", "labels_at_chance",
+BREAKING = frozenset({"data_out_of_range", "data_out_of_reach", "batch_coupling", "labels_unread",
                       "rate_too_high", "rate_too_low", "not_finite"})  # fmt: skip
 
 
@@ -51,18 +54,24 @@ def before(run: Run) -> list[Finding]:
     """
     if not run.settings["diagnosis"]["before"]:
         return []
-    return examine(run, rehearsal=False).findings
+    try:
+        return examine(run, rehearsal=False).findings
+    except Exception as error:  # of networks of the user's that a probe does not fit: they may well train
+        logger.warning(
+            "diagnosis: a probe failed (%s: %s); diagnosis=none leaves them out", type(error).__name__, error
+        )
+        return []
 
 
 def examine(run: Run, *, rehearsal: bool = True) -> Examined:
     """All of it. Changes neither the run nor torch's generators."""
-    sections, findings = {}, []
+    sections: dict[str, list[str]] = {"notes on the data": list(run.dataset.notes)} if run.dataset.notes else {}
+    findings: list[Finding] = []
     with the_same_each_time(run.device):
-        parts = [_data(run), _networks(run), *([_rates(run)] if rehearsal else [])]
-    for some in parts:
-        for title, lines, found in some:
-            sections[title] = lines
-            findings += found
+        for part in (_data, _networks, *([_rates] if rehearsal else [])):
+            for title, lines, found in part(run):
+                sections[title] = lines
+                findings += found
     return Examined(sections, [_with_accepted(finding, run.settings) for finding in _each_once(findings)])
 
 
@@ -89,11 +98,11 @@ def _data(run: Run) -> Iterator[Section]:
         facts = data.look(
             images, labels, span=one.value_range(), all_labels=source.labels, count=len(one), classes=source.classes
         )
-        found = data.judged(
+        found = data.findings(
             facts, labels_read=any(getattr(net, "classes", 0) > 1 for net in nets), tricks=tricks,
             augmented=any(pair.tricks.at(Trick.view) for pair in pairs), ends=_ends(run.settings["dataset"]),
         )  # fmt: skip
-        yield _titled("data", name, len(run.data.sources)), data.told(facts), found
+        yield _titled("data", name, len(run.data.sources)), data.described(facts), found
 
 
 def looked_at(source: Source) -> tuple[Tensor, Tensor | None]:
@@ -124,7 +133,7 @@ def _networks(run: Run) -> Iterator[Section]:
     batches = run.data.examples(game.shape.images)
     for name, pair in game.named_pairs().items():
         facts = networks.probe(pair, _given(run, game, name, batches))
-        yield _titled("networks", name, len(game.pairs)), networks.told(facts), networks.judged(pair, facts)
+        yield _titled("networks", name, len(game.pairs)), networks.described(facts), networks.findings(pair, facts)
 
 
 def _given(run: Run, game: Game, pair: str, batches: Mapping[str, Batch]) -> networks.Given:
@@ -133,13 +142,14 @@ def _given(run: Run, game: Game, pair: str, batches: Mapping[str, Batch]) -> net
     player = next(name for name, role in game.players.items() if role == "discriminator")
     update = Update(player=player, role="discriminator", shape=game.shape, due=game.due(0))
     latents: list[Latent | None] = [None, None]
-    sources = [batch.images, batch.images.flip(0)]
+    sources, condition = [batch.images, batch.images.flip(0)], UNCONDITIONAL
     if isinstance(game, FromNoise):
+        condition = batch.condition
         with game.drawing() as drawing:
             latents = [game.latent(drawing.noise(game.shape.images), batch.condition) for _ in sources]
         sources = [latent.noise for latent in latents if latent is not None]
     return networks.Given(
-        update=update, real=batch.images, condition=batch.condition, source=sources[0], others=sources[1],
+        update=update, real=batch.images, condition=condition, source=sources[0], others=sources[1],
         latent=latents[0],
     )  # fmt: skip
 
@@ -152,10 +162,10 @@ def _rates(run: Run) -> Iterator[Section]:
     """The updates of a rehearsal."""
     done = rehearse(run)
     ratios = {player: rates.medians(steps) for player, steps in done.ratios.items()}
-    found = rates.judged(ratios, {player: _rate(run, player) for player in ratios}) if done.finite else []
+    found = rates.findings(ratios, {player: _rate(run, player) for player in ratios}) if done.finite else []
     if not done.finite:
         found = [_not_finite(run, done)]
-    yield "rates", rates.told(ratios, done.updates, done.steps), found
+    yield "rates", rates.described(ratios, done.updates, done.steps), found
 
 
 def _not_finite(run: Run, done: Rehearsal) -> Finding:
@@ -205,14 +215,13 @@ def _rehearse_update(
     game: Game, engine: Eager, update: Update, drawn: Mapping[str, Batch], first: Mapping[str, dict[str, Tensor]],
     done: Rehearsal,
 ) -> None:  # fmt: skip
-    """One update, or a joint one. Weights that began at 0, such as those of a gate, tell nothing."""
+    """One update, or a joint one."""
     chain = list(chain_of(update))
     before = {one.player: _weights(engine, one.player) for one in chain}
     for result in engine.run(update, [_batches(drawn, game, one, done.updates) for one in chain]):
         done.finite &= math.isfinite(float(result.values.sum()))
     for player, weights in before.items():
-        began = {name: weight for name, weight in weights.items() if bool(first[player][name].any())}
-        done.ratios[player].append(rates.update_ratios(began, _weights(engine, player)))
+        done.ratios[player].append(rates.update_ratios(weights, _weights(engine, player), first[player]))
         done.updates += 1
 
 
