@@ -305,6 +305,12 @@ def differences(whole: Path, run: Path) -> list[str]:
     return found + [f"points: {k}" for k in points[0].keys() | points[1].keys() if points[0].get(k) != points[1].get(k)]
 
 
+def findings_of(run: Path) -> str:
+    """What a run has found, line by line; empty where it was not watched."""
+    path = run / "findings.jsonl"
+    return path.read_text() if path.exists() else ""
+
+
 def _summary(run: Path) -> dict[str, Any]:
     summary = json.loads((run / "summary.json").read_text())
     summary["final"] = {key: value for key, value in summary["final"].items() if not key.startswith(CLOCK)}

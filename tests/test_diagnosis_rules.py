@@ -8,10 +8,10 @@ import pytest
 
 from ganrun.diagnosis.history import History
 from ganrun.diagnosis.remedy import Remedy
-from ganrun.diagnosis.rule import About
+from ganrun.diagnosis.rule import EARLY, About
 from ganrun.diagnosis.rules.all import RULES
 from ganrun.diagnosis.rules.samples import smoothed
-from ganrun.diagnosis.watch import EARLY, Watch
+from ganrun.diagnosis.watch import Watch
 
 STEPS, EVERY = 3000, 50
 LN4 = math.log(4)

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ganrun.diagnosis.history import History
-from ganrun.diagnosis.rule import About, Evidence, Rule
-
-EARLY = 200  # steps in which nothing is found: losses and gradients have not settled
+from ganrun.diagnosis.rule import EARLY, About, Evidence, Rule
 
 
 class Change(NamedTuple):

@@ -6,7 +6,7 @@ import numpy as np
 
 from ganrun.diagnosis.history import History
 from ganrun.diagnosis.remedy import Remedy
-from ganrun.diagnosis.rule import About, Evidence, Rule
+from ganrun.diagnosis.rule import EARLY, About, Evidence, Rule
 from ganrun.diagnosis.rules.balance import adversarial
 
 PLAYERS = ("discriminator", "generator")
@@ -44,12 +44,15 @@ class GradientExplodes(Rule):
     times = 30.0  # what it was in the median so far
     loss = 1e4  # that no loss of a sound run reaches
     window = 100  # steps
+    early = True  # a loss that has left every scale; gradients are large at first
 
     def evidence(self, history: History, about: About) -> Evidence | None:
         for player in PLAYERS:
             loss = history.mean(adversarial(player, about), self.window)
             if abs(loss) > self.loss:
                 return {f"loss of the {player}": loss}
+        if history.steps[-1] <= EARLY:
+            return None
         norms = {tag: history.mean(tag, self.window) for player in PLAYERS for tag in history.layers(player)}
         grown = {
             tag: norm for tag, norm in norms.items()
