@@ -17,8 +17,8 @@ from ganrun.diagnosis.rule import Evidence, Rule
 from ganrun.diagnosis.rules.all import RULES
 from ganrun.diagnosis.watch import Watch
 from ganrun.metrics.comparison import QUALITY, tag
+from ganrun.record.results import windows
 from ganrun.run.about import abouts
-from ganrun.run.diagnosing import logged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +53,15 @@ def diagnose(path: Path, plugins: list[str] | None = None) -> Diagnosed:
     watch = Watch(RULES, abouts(parts.game, parts.updates, steps=settings["steps"], quality=quality))
     shown: dict[tuple[Rule, str], Shown] = {}
     done: list[Shown] = []
-    for step, means in logged(path / "metrics.jsonl"):
-        for change in watch.feed(step, means):
+    for window in windows(path / "metrics.jsonl"):
+        for change in watch.feed(window.step, window):
             key = change.rule, change.pair
             if change.found:
-                shown[key] = Shown(rule=change.rule, pair=change.pair, began=step, ended=None, evidence=change.evidence)
+                shown[key] = Shown(
+                    rule=change.rule, pair=change.pair, began=change.step, ended=None, evidence=change.evidence
+                )
             elif (before := shown.pop(key, None)) is not None:
-                done.append(Shown(rule=before.rule, pair=before.pair, began=before.began, ended=step,
+                done.append(Shown(rule=before.rule, pair=before.pair, began=before.began, ended=change.step,
                                   evidence=before.evidence))  # fmt: skip
     if not watch.history.steps:
         raise ConfigError(str(path), "no log in it yet", "a run that has logged something", "waiting for its first log")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ganrun.record.atomic import environment
 from ganrun.record.folder import RunFolder
 from ganrun.record.progress import Display
 from ganrun.record.recorder import Recorder, forget
+from ganrun.record.results import windows
 from ganrun.run.about import abouts
 
 REMEDIES = 3  # that are told of a finding
@@ -46,8 +47,8 @@ class Diagnosis(Callback):
         """Read what a resumed run has recorded up to this step, and drop what was found later."""
         if self.acts:
             forget(self.lines, step + 1)
-            for at, means in logged(metrics):
-                self.watch.feed(at, means)
+            for window in windows(metrics):
+                self.watch.feed(window.step, window)
 
     def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
         if self.acts and (self.recorder.due(now.step) or now.step == self.run.settings["steps"]):
@@ -104,18 +105,3 @@ def tried(rule: Rule, settings: Any) -> tuple[str, ...]:
         if len(found) < REMEDIES and words and accepts(settings, words):
             found.append(words)
     return tuple(found)
-
-
-def logged(metrics: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The lines of a run's metrics.jsonl: the step and the means of each; those that are not whole are left out."""
-    if not metrics.exists():
-        return
-    for line in metrics.read_text(errors="replace").splitlines():
-        try:
-            means = json.loads(line)
-            step = means.pop("step")
-        except (ValueError, KeyError, AttributeError, RecursionError):
-            continue
-        numbers = {key: value for key, value in means.items() if value is None or isinstance(value, (int, float))}
-        if isinstance(step, int):
-            yield step, numbers

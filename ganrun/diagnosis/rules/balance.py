@@ -53,6 +53,12 @@ def learns_nothing(history: History, about: About) -> bool:
     return about.chance is not None and loss >= CHANCE * about.chance and share <= GUESSED
 
 
+def fooled(history: History, about: About) -> bool:
+    """Whether D learns, and takes some fakes for real: False where it has no boundary."""
+    shares = right(history, about)
+    return min(shares) < RIGHT and not learns_nothing(history, about)
+
+
 class DiscriminatorWins(Rule):
     """D is right about everything, and samples come no nearer to reals. D's loss alone says nothing of the kind."""
 

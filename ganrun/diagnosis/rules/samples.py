@@ -9,7 +9,7 @@ import numpy as np
 from ganrun.diagnosis.history import History
 from ganrun.diagnosis.remedy import Remedy
 from ganrun.diagnosis.rule import About, Evidence, Rule
-from ganrun.diagnosis.rules.balance import WINDOW, compared, learns_nothing, right_about_all
+from ganrun.diagnosis.rules.balance import WINDOW, compared, fooled
 
 LATE = 0.2  # share of the run before which samples are not judged by these
 
@@ -29,7 +29,7 @@ class ModeCollapse(Rule):
     )
     ends = True
     full = 0.25  # of `spread`
-    fell = 2.0  # times what it is: the most that it has been, of samples that were different once
+    apart = 0.4  # of `spread`: samples that were different once
     rises = 1.1  # times what it was before: samples that begin all alike come apart
 
     def evidence(self, history: History, about: About) -> Evidence | None:
@@ -37,9 +37,9 @@ class ModeCollapse(Rule):
         if not now < self.full or now > self.rises * before:
             return None
         most = float(np.nanmax(history.column(about.tag("diagnosis/spread"))))
-        if most < self.fell * now and (right_about_all(history, about) or learns_nothing(history, about)):
-            return None  # they never were different, and D says why
-        return {"distance of two samples, over that of reals": now, "most so far": most}
+        if most >= self.apart or fooled(history, about):
+            return {"distance of two samples, over that of reals": now, "most so far": most}
+        return None  # they never were different, and D does not take them for reals: something else is wrong
 
 
 class PartialCollapse(Rule):
@@ -103,12 +103,14 @@ class AverageLags(Rule):
     meaning = "samples are drawn with an average of G's weights that lags far behind: they look worse than G is"
     remedies = (Remedy(sets={"tricks.ema.decay": "0.99"}), Remedy(without=("ema",)))
     times = 2.0  # the distance of the weights that train
-    least = 0.3  # of distance
+    least = 0.5  # of distance
 
     def evidence(self, history: History, about: About) -> Evidence | None:
         averaged, own = (
             history.mean(about.tag(f"diagnosis/{name}"), WINDOW) for name in ("average_distance", "distance")
         )
+        if history.steps[-1] < 2 * LATE * about.steps:
+            return None  # an average is young
         if about.first and averaged > self.least and averaged > self.times * own:
             return {"distance of averaged samples": averaged, "of G's own": own}
         return None
