@@ -303,12 +303,19 @@ def differences(whole: Path, run: Path) -> list[str]:
         found += [] if best[1] and link.read_bytes() == best[1].read_bytes() else ["best.pt is another checkpoint"]
         found += [] if np.array_equal(_best_picture(whole), _best_picture(run)) else ["best.png is another picture"]
     found += ["metrics.jsonl"] if lines_of(whole) != lines_of(run) else []
+    found += ["findings.jsonl"] if findings_of(whole) != findings_of(run) else []
     points = [points_of(path) for path in (whole, run)]
     return found + [f"points: {k}" for k in points[0].keys() | points[1].keys() if points[0].get(k) != points[1].get(k)]
 
 
 def _best_picture(run: Path) -> np.ndarray:
     return np.asarray(Image.open(run / "checkpoints" / "best.png"))
+
+
+def findings_of(run: Path) -> str:
+    """What a run has found, line by line; empty where it was not watched."""
+    path = run / "findings.jsonl"
+    return path.read_text() if path.exists() else ""
 
 
 def _summary(run: Path) -> dict[str, Any]:

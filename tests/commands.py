@@ -30,6 +30,7 @@ TINY = (
     "dataset.held_out=0",
     "dataset.resolution=16",
     "metrics=none",
+    "diagnosis=none",
     "batch=4",
     "engine.device=cpu",
     "game.grid=4",

@@ -35,6 +35,7 @@ NORMS = ("batch", "layer", "none")
 PLAIN = re.compile(r"[\w./]+")  # a name of a metric that shells and `objective=NAME` take, and TensorBoard draws
 TINY = (
     "metrics=none",
+    "diagnosis=none",
     "batch=4",
     "steps=6",
     "game.grid=4",

@@ -28,11 +28,12 @@ ROOMS: dict[str, set[str]] = {
     "tricks": {"core", "models"},  # of models only what SHOWN names
     "data": {"core"},
     "metrics": {"core", "data"},
+    "diagnosis": {"core", "data", "metrics"},
     "record": {"core", "machine"},
     "config": {"core", "data", "machine", "record"},  # builds parts by their dotted names, and imports none
-    "run": {"config", "core", "data", "machine", "metrics", "record"},
+    "run": {"config", "core", "data", "diagnosis", "machine", "metrics", "record"},
     "report": {"core", "record"},  # reads what runs have left; opens no run
-    "cli": {"run", "report", "config", "core", "data", "machine", "metrics", "record"},
+    "cli": {"run", "report", "config", "core", "data", "diagnosis", "machine", "metrics", "record"},
     "": {"cli", "run", "config"},  # the public face and `python -m ganrun`
     "version": set(),
     "hydra_plugins": {"run"},
@@ -56,6 +57,8 @@ BORDER = {
     "config/compatibility.py": "composes two thousand combinations of files without asking Hydra for each",
     "config/validate.py": "turns what was composed into plain data",
     "config/build.py": "turns plain data into objects",
+    "config/accepted.py": "tries overrides on the settings of a run",
+    "cli/check.py": "names the type that it takes to `build`",
     "cli/explain.py": "names the refusals of Hydra while it composes",
     "cli/main.py": "takes what Hydra composed to a session",
     "run/session.py": "takes what it was given to build; names the type only",
@@ -75,6 +78,7 @@ HOMES = {
     "engine": None,  # numbers only: config/build.py reads them
     "log": None,  # numbers only: run/ and record/ read them
     "metrics": None,  # numbers only: run/measuring.py reads them
+    "diagnosis": None,  # numbers only: run/ reads them
     "experiment": None,  # choices among the others
     "hydra": "hydra_plugins",  # Hydra's own group
 }

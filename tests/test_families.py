@@ -20,7 +20,6 @@ from support import (
     family,
     host,
     host_of_loss,
-    nets_of,
     nodes,
     play,
     sets,
@@ -32,7 +31,7 @@ from ganrun.config.build import build
 from ganrun.config.instantiate import OWN, Maker, check_signature
 from ganrun.config.unknown import flat
 from ganrun.config.validate import resolve
-from ganrun.core.errors import ConfigError, ConfigErrors, Stopped
+from ganrun.core.errors import ConfigError, ConfigErrors
 
 TRICKS, LOSSES, MODELS, EXPERIMENTS = (family(group) for group in ("tricks", "loss", "model", "experiment"))
 SETTINGS = [name for name in TRICKS if sets(name)]
@@ -105,24 +104,9 @@ def test_every_update_compiles_without_a_graph_break(kind: str, name: str) -> No
     properties.check_compiles(hosted(kind, name))
 
 
-GUARDS = ["stop_on_collapse"]  # tricks that end a run, and change nothing until they do
-
-
-@pytest.mark.parametrize("name", [name for name in TRICKS if name not in GUARDS])
+@pytest.mark.parametrize("name", TRICKS)
 def test_the_trick_changes_the_run(name: str) -> None:
     properties.check_changes(hosted("tricks", name), name)
-
-
-@pytest.mark.parametrize("name", GUARDS)
-def test_a_guard_changes_nothing_until_it_ends_the_run(name: str) -> None:
-    overrides = hosted("tricks", name)
-    guarded, free = (build(composed(*chosen)) for chosen in (overrides, (*overrides, f"~tricks.{name}")))
-    for run in (guarded, free):
-        play(run, 0, 3)
-    assert not properties.differences(nets_of(guarded), nets_of(free))
-    with pytest.raises(Stopped, match=name):
-        guarded.game.pairs["main"].tricks[name].below.fill_(10**6)  # type: ignore[union-attr, index, operator]
-        guarded.game.watch(3, {})
 
 
 @pytest.mark.parametrize("optim", family("optim"))

@@ -31,6 +31,10 @@ def folder(path: Path, **summary: object) -> str:
         "diagnostics": [{"rule": "C9", "level": "W", "sentence": "."}, {"level": "I"}],
     }
     (path / "summary.json").write_text(json.dumps(entry | summary))
+    states = [("mode_collapse", "found", True), ("slow_start", "found", False), ("discriminator_wins", "found", True),
+              ("mode_collapse", "over", True)]  # fmt: skip
+    lines = [json.dumps({"step": 1, "finding": name, "state": state, "failure": bad}) for name, state, bad in states]
+    (path / "findings.jsonl").write_text("\n".join([*lines, '{"cut']))
     (path / "metrics.jsonl").write_text('{"step": 1, "time": 100.0}\n{"step": 2, "time": 190.0}\n')
     return str(path)
 
@@ -60,9 +64,14 @@ def outcomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[JobOutcome
 def test_figures_stand_beside_the_overrides(outcomes: list[JobOutcome]) -> None:
     out = printed(outcomes)
     (head,) = [line for line in out.splitlines() if line.startswith("job  ended")]
-    assert head.split()[:7] == ["job", "ended", "quality", "objective", "minutes", "warnings", "overrides,"]
+    names = ["job", "ended", "quality", "objective", "minutes", "warnings", "findings", "overrides,"]
+    assert head.split()[:8] == names
     (row,) = [line for line in out.splitlines() if "done in" in line]
-    assert row.split()[:8] == ["0", "done", "in", "95", "s", "12.35", "0.5", "1.5"] and "[ema,flip]" in out
+    assert (
+        row.split()[:8] == ["0", "done", "in", "95", "s", "12.35", "0.5", "1.5"]
+        and "discriminator_wins" in row
+        and "[ema,flip]" in out
+    )
     line = out.strip().splitlines()[-1]
     assert line == "to compare: ganrun report 'my sweep'" and shlex.split(line)[-1] == "my sweep"
     assert max(map(len, printed(outcomes, 80).splitlines())) <= 80
@@ -82,6 +91,7 @@ def test_the_files_hold_every_job(outcomes: list[JobOutcome]) -> None:
     assert first["quality"] == "12.345678" and first["quality_reals"] == "0.25" and first["minutes"] == "1.5"
     assert first["name"] == "'a \"b\", c'" and first["tricks"] == "[ema,flip]" and first["~dataset.x"] == ""
     assert first["objective"] == "x" and first["objective_value"] == "0.5" and first["warnings"] == "1"
+    assert first["findings"] == "discriminator_wins" and second["findings"] == ""
     assert second["quality"] == "" and second["exit_code"] == "2" and second["seed"] == "2"
     assert second["message"] == 'dataset.x: "y", expected z\nmore' and second["folder"] == "my sweep/1"
     one, two = json.loads(Path("my sweep/sweep.json").read_text())

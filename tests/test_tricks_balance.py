@@ -15,16 +15,16 @@ from ganrun.config.compose import compose
 from ganrun.core.callbacks import Callback
 from ganrun.core.context import Batches, Context, DiscriminatorOutput, Progress, Update, UpdateResult
 from ganrun.core.engine import chain_of
-from ganrun.core.errors import ConfigError, Stopped
+from ganrun.core.errors import ConfigError
 from ganrun.core.loss import Loss
 from ganrun.core.pair import Pair
 from ganrun.core.schedule import Constant
 from ganrun.core.trick import Trick
 from ganrun.games.latent import PRIORS
 from ganrun.losses.margins import Hinge
-from ganrun.losses.targets import LeastSquares, Minimax, NonSaturating
+from ganrun.losses.targets import LeastSquares, NonSaturating
 from ganrun.run.state import restore, state_of
-from ganrun.tricks.balance import CheckpointSwap, StopOnCollapse, Throttle
+from ganrun.tricks.balance import CheckpointSwap, Throttle
 from ganrun.tricks.labels import Flip
 
 TINY = [
@@ -227,9 +227,8 @@ def test_a_run_rests_and_resumes_within_an_interval() -> None:
     assert same(everything(whole), everything(fresh))
 
 
-@pytest.mark.parametrize("tricks", ["throttle,stop_on_collapse"])
-def test_logging_changes_nothing(tricks: str) -> None:
-    runs = [built(f"tricks=[{tricks}]", "tricks.throttle.accuracy=0.4") for _ in range(2)]
+def test_logging_changes_nothing() -> None:
+    runs = [built("tricks=[throttle]", "tricks.throttle.accuracy=0.4") for _ in range(2)]
     logs = [play(run, 0, 11, every) for run, every in zip(runs, (1, 5), strict=True)]
     assert logs[0].updated == logs[1].updated and same(*map(everything, runs))
 
@@ -238,76 +237,6 @@ def test_logging_changes_nothing(tricks: str) -> None:
 def test_an_impossible_throttle_is_refused(setting: str) -> None:
     with pytest.raises(ConfigError, match=rf"tricks\.throttle\.{setting.split('=')[0]}"):
         built("tricks=[throttle]", f"tricks.throttle.{setting}")
-
-
-# The guard
-
-
-def bound(loss: Loss, *, share: float = 0.02, patience: int = 3, decay: float = 0.0, **tricks: Any) -> tuple[Pair, Any]:
-    guard = StopOnCollapse(share=share, patience=patience, decay=decay)
-    pair = pair_of(loss, guard=guard, **tricks)
-    pair.bind(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1))
-    return pair, guard
-
-
-@pytest.mark.parametrize(
-    ("loss", "chance"), [(NonSaturating, math.log(4)), (Minimax, math.log(4)), (LeastSquares, 0.25), (Hinge, 2.0)]
-)
-def test_the_bound_is_a_share_of_chance(loss: type, chance: float) -> None:
-    _, guard = bound(loss())
-    assert guard.bound == pytest.approx(0.02 * chance) and guard.loss.item() == pytest.approx(chance)
-
-
-@pytest.mark.parametrize("flip", [False, True])
-def test_the_guard_ends_a_won_game_after_its_patience(flip: bool) -> None:
-    sign = -1 if flip else 1
-    flips: dict[str, Any] = {"flip": Flip()} if flip else {}
-    pair, guard = bound(NonSaturating(), **flips)
-    won, lost = ([sign * 9.0] * 2, [sign * -9.0] * 2), ([0.0] * 2, [0.0] * 2)
-    for scores, count in ((won, 1), (won, 2), (lost, 0), (won, 1), (won, 2)):
-        shown(pair, *scores)
-        assert guard.below.item() == count
-        guard.watch(7, {})
-    shown(pair, *won)
-    with pytest.raises(Stopped, match=r"step 7: D has won.* 3 updates .*Try: .*soft_labels"):
-        guard.watch(7, {})
-
-
-def test_the_guard_smooths_the_loss_and_starts_from_chance() -> None:
-    pair, guard = bound(NonSaturating(), decay=0.9)
-    expected = math.log(4)
-    for _ in range(30):
-        shown(pair, [20.0], [-20.0])
-        expected *= 0.9
-        assert guard.loss.item() == pytest.approx(expected, rel=1e-4)
-        assert (guard.below.item() > 0) == (expected < 0.02 * math.log(4))
-
-
-def test_the_guard_counts_in_the_run_and_keeps_its_patience_in_the_checkpoint() -> None:
-    overrides = (
-        "tricks=[stop_on_collapse]",
-        "tricks.stop_on_collapse.share=0.999",
-        "tricks.stop_on_collapse.patience=4",
-        "tricks.stop_on_collapse.decay=0",
-    )
-    run, plain = built(*overrides, "optim.generator.lr=1e-12"), built("tricks=[]", "optim.generator.lr=1e-12")
-    trick_of(run, "stop_on_collapse").bound = 1e9  # every loss is below
-    log = play(run, 0, 3, every=1)
-    assert trick_of(run, "stop_on_collapse").below.item() == 3 and len(log.updated) == 6
-    play(plain, 0, 3)
-    mine = {k: v for k, v in everything(run).items() if "stop_on_collapse" not in k}
-    assert same(mine, everything(plain)), "the guard changes no weight"
-    fresh = built(*overrides, "optim.generator.lr=1e-12")
-    restore(fresh, state_of(run, progress(run, 3)), "test")
-    trick_of(fresh, "stop_on_collapse").bound = 1e9
-    with pytest.raises(Stopped, match="step 4"):
-        play(fresh, 3, 9, every=1)
-
-
-@pytest.mark.parametrize("setting", ["share=0", "share=1.0", "patience=0", "decay=1.0"])
-def test_an_impossible_guard_is_refused(setting: str) -> None:
-    with pytest.raises(ConfigError, match=rf"tricks\.stop_on_collapse\.{setting.split('=')[0]}"):
-        built("tricks=[stop_on_collapse]", f"tricks.stop_on_collapse.{setting}")
 
 
 # Past checkpoints

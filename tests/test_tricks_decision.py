@@ -8,13 +8,13 @@ from support import composed, family, host_of_loss
 
 from ganrun.config.build import build
 from ganrun.config.rules import RULES
+from ganrun.core.decision import constant_losses
 from ganrun.core.errors import ConfigError, ConfigErrors
 from ganrun.core.facts import Fact
 from ganrun.core.pair import Pair
-from ganrun.tricks.decision import chance_loss, constant_losses
 
 LOSSES = family("loss")
-NEEDS = {"ada": Fact.UNDECIDED, "throttle": Fact.UNDECIDED, "stop_on_collapse": Fact.FLOOR, "top_k": Fact.FAKES_ALONE}
+NEEDS = {"ada": Fact.UNDECIDED, "throttle": Fact.UNDECIDED, "top_k": Fact.FAKES_ALONE}
 CPU = torch.device("cpu")
 
 
@@ -26,13 +26,12 @@ def pair_with(loss: str) -> Pair:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_loss_declares_what_probing_shows(name: str) -> None:
-    """Scores that are all alike say whether some score means undecided, and whether the loss has a floor above 0."""
+    """Scores that are all alike say whether some score means undecided, as `Fact.UNDECIDED` declares it."""
     pair = pair_with(name)
     provided = pair.loss.traits.provides
     losses = constant_losses(deepcopy(pair), CPU)  # of one with a state, the first is not the last
     differ = bool((losses - losses[0]).abs().max() > 1e-6)
     assert (Fact.UNDECIDED in provided) == (differ and Fact.READS_ENERGY not in provided)  # energies have no middle
-    assert (Fact.FLOOR in provided) == (chance_loss(pair, CPU) > 0)
     assert (Fact.FAKES_ALONE in provided) == (not pair.loss.paired)
 
 

@@ -73,8 +73,6 @@ ENTRIES = [
         "Hydra's sweeps go to sweeps/.",
     ),
     Entry("answer", r"\.answer\(|\bdef answer\b", "probability", "loss.answer(x)", "the answer (yes)", r"ganrun/.*"),
-    Entry("Finding", class_name("Finding"), "Diagnostic", 'Finding("C1", Level.ERROR)', "Finding the modes."),
-    Entry("findings", r"\bfindings\(", "diagnostics", "found = findings(parts)", "The paper's findings (table 2)."),
     Entry(
         "claims",
         r"\bclaims=|\.claims\b|\bclaims: (?:frozenset|set|tuple|list)\b",

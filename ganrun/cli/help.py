@@ -20,9 +20,11 @@ usage:  ganrun [GROUP=CHOICE] [KEY=VALUE] ...      train
         ganrun -m KEY=VALUE,VALUE ...              one run for each combination
         ganrun export RUN format=FORMAT out=FOLDER safetensors, onnx or torch_export, with a model card
         ganrun explain [GROUP=CHOICE] ...          what would train: networks, tricks, terms; trains nothing
+        ganrun check [GROUP=CHOICE] ...            what is wrong with data, networks or rates; trains nothing
         ganrun sample RUN [count=64] ...           new samples of a run: a picture, an array, or PNG files
         ganrun walk RUN [out=walk.gif] ...         a walk between noises, between classes, or along a code
         ganrun evaluate RUN|FOLDER|ARRAY ...       how far samples, or pictures of any program, are from held-out reals
+        ganrun diagnose RUN                        what a run shows, what it means and what to try
         ganrun report FOLDER ... [out=report.html]  one page that ranks and compares runs, of a sweep for instance
         ganrun list [tricks|models|losses|...]     every choice in a line, with its source
 

@@ -155,6 +155,8 @@ def _answer(arguments: list[str]) -> int | None:
             return show(rest)
         case ["explain", *overrides]:
             return _explain(overrides)
+        case ["check", *overrides]:
+            return _check(overrides)
     return None
 
 
@@ -170,7 +172,7 @@ def _resume(run: Path, overrides: list[str], signals: Signals) -> int:
 
 def _explain(arguments: list[str]) -> int:
     """Compose and check as training does, before PyTorch is imported, then print what would train."""
-    cfg = _composed_here(arguments)
+    cfg = _composed_here("explain", arguments)
     if cfg is None:
         return 0
     with loading_torch():
@@ -179,13 +181,24 @@ def _explain(arguments: list[str]) -> int:
     return explain(cfg)
 
 
-def _composed_here(arguments: list[str]) -> DictConfig | None:
+def _check(arguments: list[str]) -> int:
+    """Compose and check as training does, then look at data, networks and rates, and print what is wrong."""
+    cfg = _composed_here("check", arguments)
+    if cfg is None:
+        return 0
+    with loading_torch():
+        from ganrun.cli.check import check
+
+    return check(cfg, arguments)
+
+
+def _composed_here(command: str, arguments: list[str]) -> DictConfig | None:
     """The configuration of one run, in the current folder, so that none is made; None if Hydra only printed it."""
     from ganrun.config.compose import hydra_run
     from ganrun.config.overrides import read_options
 
     if read_options(arguments).multirun:
-        raise ConfigError("explain", "a sweep", "one run", "ganrun explain with one value for each key")
+        raise ConfigError(command, "a sweep", "one run", f"ganrun {command} with one value for each key")
     found: list[DictConfig] = []
     hydra_run([*arguments, "hydra.run.dir=.", "hydra.output_subdir=null", "hydra.mode=RUN"], found.append)
     return found[0] if found else None

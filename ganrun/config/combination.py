@@ -27,7 +27,6 @@ REMEDIES: dict[Fact, str] = {
     Fact.TARGETS: "loss=nonsaturating, loss=minimax or loss=least_squares",
     Fact.PROBABILITY: "loss=nonsaturating or loss=minimax",
     Fact.UNDECIDED: "loss=nonsaturating, loss=least_squares or loss=hinge",
-    Fact.FLOOR: "loss=nonsaturating, loss=least_squares or loss=hinge",
     Fact.FAKES_ALONE: "loss=nonsaturating or loss=hinge",
     Fact.SCORE: "model.discriminator.output=linear, or model=dcgan in place of an auto-encoder",
     Fact.ENERGY: "model=began or model=ebgan",

@@ -11,6 +11,7 @@ from typing import Any
 import hydra._internal.hydra as loaders
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.core.plugins import Plugins
@@ -96,12 +97,18 @@ def _sweeps(overrides: list[str]) -> bool:
 
 @contextmanager
 def gated() -> Iterator[None]:
-    """Hydra loads configurations through the gate. It has no setting for the class of its loader."""
+    """Hydra loads configurations through the gate. It has no setting for the class of its loader.
+
+    It composes one at a time: a run that it has started is set aside meanwhile.
+    """
+    holder = GlobalHydra.instance()
+    begun, holder.hydra = holder.hydra, None
     saved, loaders.ConfigLoaderImpl = loaders.ConfigLoaderImpl, GatedLoader  # type: ignore[attr-defined]
     try:
         yield
     finally:
         loaders.ConfigLoaderImpl = saved  # type: ignore[attr-defined]
+        holder.hydra = begun
 
 
 def check_hydra(cfg: DictConfig, overrides: list[str]) -> None:

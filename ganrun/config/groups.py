@@ -19,8 +19,8 @@ def conf_folder() -> Path:
 
 CONF = conf_folder()
 # Commands for what training left; each is the module of its name in ganrun/cli.
-AFTER_TRAINING: tuple[str, ...] = ("sample", "walk", "export", "evaluate", "report")
-COMMANDS = ("train", "resume", "explain", "list", "help", *AFTER_TRAINING)
+AFTER_TRAINING: tuple[str, ...] = ("sample", "walk", "export", "evaluate", "report", "diagnose")
+COMMANDS = ("train", "resume", "explain", "check", "list", "help", *AFTER_TRAINING)
 HOME = re.compile(r"^~(?=/|$)|(?<=^file://)~(?=/)")  # where a value is a path below the user's own folder
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from ganrun.config.groups import CONF
 from ganrun.config.overrides import read_overrides
 from ganrun.config.unknown import flat, leaves, no_such_setting
 from ganrun.config.validate import check_values
@@ -18,11 +19,12 @@ from ganrun.version import __version__
 
 # Settings that may change on resume. Data may be elsewhere: their content is compared with the checkpoint's. So may
 # files of weights, and a machine without them goes on without these measures.
-FREE = ("steps", "name", "objective", "log", "plugins", "engine.device", "engine.workers", "engine.memory",
-        "engine.data_timeout", "metrics.inception.weights", "metrics.dinov2.weights",
+FREE = ("steps", "name", "objective", "log", "diagnosis", "plugins", "engine.device", "engine.workers",
+        "engine.memory", "engine.data_timeout", "metrics.inception.weights", "metrics.dinov2.weights",
         "dataset.path", "dataset.a.path", "dataset.b.path", "dataset.root",
         "dataset.download", "dataset.skip_bad", "dataset.a.skip_bad", "dataset.b.skip_bad")  # fmt: skip
 WARNED = ("batch", "engine.precision", "optim.generator.lr", "optim.discriminator.lr", "optim.decay")
+LATER = ("metrics", "diagnosis")  # groups that a run of before them has not: it does without
 CHANGEABLE = "changes of steps, log, engine, batch or learning rates only"
 
 
@@ -33,6 +35,9 @@ def reopen(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]
     is not a run, a run of another version, a change that would make it another run, and values that no run can have.
     """
     cfg = _read(run)
+    for group in set(LATER) - set(cfg):
+        with open_dict(cfg):
+            cfg[group] = OmegaConf.load(CONF / group / "none.yaml")
     check_values(cfg)
     before = flat(OmegaConf.to_container(cfg))
     wanted = list(before.get("plugins") or [])

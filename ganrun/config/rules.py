@@ -60,7 +60,6 @@ RULES: dict[str, Rule] = {
     "C42": Rule("W", "Norms in D rescale what spectral norm bounds."),
     "C43": Rule("W", "A trick that rewrites weights reaches the layers that are there when it acts: list it last."),
     "C44": Rule("E", "A trick that reads whether D is right needs a loss under which some score means undecided."),
-    "C45": Rule("E", "That D has won can be told only from a loss that it cannot bring below 0."),
     "C46": Rule("E", "The best fakes can be chosen only where each is judged alone, not against a real of its own."),
     "C50": Rule("E", "Tricks on styles need a generator that maps noise to a style for each of its layers.", False),
     "C51": Rule("E", "Tricks on images of one size cannot act on a pyramid of several.", False),

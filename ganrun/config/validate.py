@@ -38,6 +38,9 @@ SETTINGS: dict[str, Any] = {
     "metrics.samples": Annotated[int, Within(50, 100_000)],
     "metrics.inception.weights": WEIGHTS,
     "metrics.dinov2.weights": WEIGHTS,
+    "diagnosis.before": bool,
+    "diagnosis.during": bool,
+    "diagnosis.on_collapse": Literal["warn", "stop"],
     "engine.device": Annotated[str, Called("auto, cpu, cuda or cuda:N")],
     "engine.precision": Literal["auto", "bf16", "fp32"],
     "engine.workers": Annotated[int, Within(0, 256)],
@@ -49,7 +52,7 @@ SETTINGS: dict[str, Any] = {
     "game.grid": Annotated[int, Within(1, 4096)],
 }
 # Groups of numbers: what is not above is no setting.
-CLOSED = ("log", "engine", "metrics", "metrics.inception", "metrics.dinov2")
+CLOSED = ("log", "engine", "metrics", "metrics.inception", "metrics.dinov2", "diagnosis")
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:

@@ -71,6 +71,13 @@ class ConfigErrors(ConfigError):
         self.reasons = list(reasons)
         ValueError.__init__(self, "; ".join(self.lines))
 
+    def trying(self, remedy: str) -> ConfigErrors:
+        """The same errors, with this remedy where one has none."""
+        return ConfigErrors(
+            reason.trying(remedy) if isinstance(reason, ConfigError) and not reason.complete else reason
+            for reason in self.reasons
+        )
+
     def at(self, place: str) -> ConfigErrors:
         """The same errors of a part at this place of the configuration."""
         return ConfigErrors(

@@ -22,7 +22,6 @@ class Fact(StrEnum):
     TARGETS = ("loss.targets", "C6", "a loss with target labels (1 for real, 0 for fake)")
     PROBABILITY = ("loss.probability", "C7", "a loss whose targets are probabilities, not the a and b of least squares")
     UNDECIDED = ("loss.undecided", "C44", "a loss that says which images are real, so that some score means undecided")
-    FLOOR = ("loss.floor", "C45", "a loss that D cannot bring below 0, so that near 0 means that D has won")
     FAKES_ALONE = ("loss.fakes_alone", "C46", "a loss that scores each fake alone, without a real to compare it with")
     SCORE = (
         "discriminator.score",

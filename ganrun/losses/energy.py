@@ -26,7 +26,7 @@ class EnergyMargin(Loss):
     Raises ConfigError unless the margin is above 0.
     """
 
-    traits = Traits(provides=PROVIDES | facts(Fact.FLOOR), needs=NEEDS)
+    traits = Traits(provides=PROVIDES, needs=NEEDS)
     output_name = "energy"
 
     def __init__(self, *, margin: float):

@@ -32,7 +32,7 @@ class Hinge(Loss):
     D minimises E max(0, 1 - D(x)) + E max(0, 1 + D(G(z))), G minimises -E D(G(z)).
     """
 
-    traits = Traits(provides=facts(Fact.UNDECIDED, Fact.FLOOR, Fact.FAKES_ALONE), needs=facts(Fact.SCORE))
+    traits = Traits(provides=facts(Fact.UNDECIDED, Fact.FAKES_ALONE), needs=facts(Fact.SCORE))
 
     def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
         return F.relu(1 - real).mean() + F.relu(1 + fake).mean()

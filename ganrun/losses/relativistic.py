@@ -18,7 +18,7 @@ class Relativistic(Loss):
     drawn independently and -f is softplus(-t): no logarithm of a sigmoid, so that large differences keep their slope.
     """
 
-    traits = Traits(provides=facts(Fact.FLOOR), needs=facts(Fact.SCORE))
+    traits = Traits(needs=facts(Fact.SCORE))
     paired = True
 
     def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
@@ -36,7 +36,7 @@ class RelativisticAverage(Loss):
     sigmoid; G minimises the same with the roles of a and b exchanged. The means are over the batch.
     """
 
-    traits = Traits(provides=facts(Fact.FLOOR), needs=facts(Fact.SCORE))
+    traits = Traits(needs=facts(Fact.SCORE))
     paired = True
 
     def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:

@@ -10,7 +10,7 @@ from ganrun.core.facts import Fact
 from ganrun.core.loss import Loss
 from ganrun.core.traits import Traits, facts
 
-WITH_TARGETS = facts(Fact.TARGETS, Fact.UNDECIDED, Fact.FLOOR, Fact.FAKES_ALONE)
+WITH_TARGETS = facts(Fact.TARGETS, Fact.UNDECIDED, Fact.FAKES_ALONE)
 
 
 class Minimax(Loss):

@@ -56,6 +56,7 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.log = path / "run.log"
         self.metrics = path / "metrics.jsonl"
+        self.findings = path / "findings.jsonl"
         self.summary = path / "summary.json"
         self._lock: int | None = None
         self._handler: logging.Handler | None = None

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from types import TracebackType
@@ -67,6 +67,11 @@ class Display:
             self._live.update(self._display(step, parts), refresh=True)  # no thread of its own: training has all cores
         if self._printed is None or step >= self.steps or self.clock() - self._printed_at >= EVERY:
             self._print()
+
+    def tell(self, line: str) -> None:
+        """Print a line that stays, and log it."""
+        logger.info(line)
+        self.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def _left(self, step: int) -> float:
         """Seconds until the last step, at the pace so far."""
@@ -134,6 +139,7 @@ def summary(
     checkpoint: Path | None,
     best: Path | None = None,
     quality: Mapping[str, Any] | None = None,
+    findings: Sequence[str] = (),
 ) -> None:
     """Print where everything is, with commands that can be pasted."""
     here = shown(folder)
@@ -143,6 +149,7 @@ def summary(
         ("checkpoint", shown(checkpoint) if checkpoint else "none yet"),
         *([("best", shown(best))] if best else []),
         *([("quality", _quality(quality))] if quality else []),
+        *([("findings", f"{', '.join(findings)}  ({command('ganrun')} diagnose {here})")] if findings else []),
         ("curves", f"{command('tensorboard')} --logdir {here}"),
         ("resume", f"{command('ganrun')} resume {here}"),
     ]

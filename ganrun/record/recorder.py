@@ -7,6 +7,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,6 +68,7 @@ class Recorder:
         self._pending: list[Pending] = []
         self._updates: dict[str, int] = {}  # of each player, so far
         self.means: dict[str, float] = {}  # as of the last flush
+        self.step = 0  # of the last update
         self._window: dict[str, Window] = {}  # tag -> since the last flush
         self._laid_out = False
         self._lines = folder.metrics
@@ -81,6 +83,7 @@ class Recorder:
 
     def add(self, step: int, player: str, names: tuple[str, ...], values: Tensor) -> None:
         """Keep the metrics of one update: K names, and values [K] on the device. Does not wait for the device."""
+        self.step = step
         columns = self._columns.get((player, names))
         if columns is None:
             columns = self._columns[player, names] = Columns.of(player, names, self._layers.get(player, {}))
@@ -115,6 +118,12 @@ class Recorder:
                 self._append({"step": step, "time": round(time.time(), 3)} | self.means)
         return self.means
 
+    def end(self) -> None:
+        """Write the window that is open when something ends the run, as far as it came."""
+        if self._window:
+            with suppress(Stopped):
+                self.flush(self.step, {})
+
     def write(self) -> None:
         """Write the events of the updates so far, by one copy to the host; the means go on.
 
@@ -145,6 +154,13 @@ class Recorder:
         self._window = {tag: Window(*values) for tag, values in state.get("window", {}).items()}
         self.means = dict(state.get("means", {}))
         self._updates = dict(state.get("updates", {}))
+
+    def remark(self, step: int, tag: str, value: float, markdown: str) -> None:
+        """Show a number at a step, and beside it a text that says why."""
+        with environment("cannot write what the run records"):
+            self._events.scalars(step, [tag], [value])
+            self._events.text(tag, markdown)
+            self._events.flush()
 
     def text(self, tag: str, markdown: str) -> None:
         """Show a text in Markdown."""

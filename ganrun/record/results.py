@@ -76,6 +76,26 @@ def windows(path: Path, damaged: list[int] | None = None) -> Iterator[Window]:
         yield window
 
 
+def findings(run: Path) -> list[str]:
+    """The failures that a run has found and that are not over, by name, in the order in which they appeared.
+
+    Empty for a run that was not watched. Raises ConfigError for what is no regular file, cannot be read, or is far too
+    large.
+    """
+    found: dict[str, None] = {}
+    for line in _lines(run / "findings.jsonl"):
+        try:
+            change = json.loads(line)
+            name, state, failure = (change[key] for key in ("finding", "state", "failure"))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+        if state == "over":
+            found.pop(str(name), None)
+        elif failure:
+            found[str(name)] = None
+    return list(found)
+
+
 def _lines(path: Path) -> Iterator[bytes]:
     """The lines of a regular file; one that is too long comes in pieces. A pipe would be waited for."""
     try:

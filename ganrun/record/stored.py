@@ -13,7 +13,7 @@ from ganrun.core.errors import ConfigError
 
 MOST = 2**26  # bytes of a file that is read as text; a run writes far less
 FILES = ("config.yaml", "overrides.yaml", "environment.json", "summary.json", "data_files.json", "metrics.jsonl",
-         "run.log", ".lock")  # fmt: skip
+         "findings.jsonl", "run.log", ".lock")  # fmt: skip
 FOLDERS = ("checkpoints", "samples")
 FORMS = {
     "environment.json": dict[str, Any],

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from ganrun.core.errors import ConfigError, for_shell
 from ganrun.record.folder import A_RUN, is_run, runs_below
-from ganrun.record.results import Quality, finite, starts, trained_minutes, whole
+from ganrun.record.results import Quality, findings, finite, starts, trained_minutes, whole
 from ganrun.record.stored import record, text
 from ganrun.report.curves import Curves
 from ganrun.report.settings import Settings, read_settings
@@ -34,6 +34,7 @@ class ReportedRun:
     minutes: float | None = None
     curves: Curves = field(default_factory=Curves)
     pictures: dict[int, Path] = field(default_factory=dict)  # step -> a grid from the same noise
+    findings: list[str] = field(default_factory=list)  # failures that it has found and that are not over
     error: str = ""  # the last that the run printed, where a sweep kept it
     problems: list[str] = field(default_factory=list)
 
@@ -95,6 +96,11 @@ class ReportedRun:
         found = self.summary.get("diagnostics")
         entries = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
         return [(str(e.get("level", "")), f"{e.get('sentence', '')} (rule {e.get('rule', '?')})") for e in entries]
+
+    @property
+    def diagnosed(self) -> str:
+        """The command that says what its findings mean, as it is typed into a shell."""
+        return f"ganrun diagnose {shlex.quote(self.name)}"
 
     @property
     def best_step(self) -> int | None:
@@ -170,6 +176,7 @@ def read_run(path: Path) -> ReportedRun:
         minutes=trained_minutes(starts(environment), curves.times),
         curves=curves,
         pictures=grids(path / "samples"),
+        findings=tried(lambda: findings(path), []),
         error=_last_message(tried(lambda: text(path / "stderr.log") or "", "")),
         problems=problems,
     )

@@ -10,6 +10,7 @@ from ganrun.config.players import make_players
 from ganrun.core.context import Progress, Update
 from ganrun.core.engine import Eager
 from ganrun.core.errors import ConfigError, nearest, typed
+from ganrun.core.game import Game
 from ganrun.core.seeding import the_same_each_time
 from ganrun.metrics.comparison import QUALITY
 from ganrun.record.recorder import SPEED
@@ -34,9 +35,7 @@ def check_metrics(run: Run) -> None:
 
 def metric_names(run: Run) -> list[str]:
     """The names of what the run will record, but for gradient norms: those of an update of each player of a copy."""
-    game = deepcopy(run.game)
-    engine = Eager(game, make_players(run.settings, Maker(run.settings["plugins"]), game), device=run.device,
-                   autocast=run.engine.autocast)  # fmt: skip
+    game, engine = copied(run)
     names = {SPEED, "training/images"}
     with the_same_each_time(run.device):
         engine.begin(Progress())
@@ -48,3 +47,10 @@ def metric_names(run: Run) -> list[str]:
             names |= {f"loss/{player}/total", f"training/learning_rate/{player}", *result.names}
     names |= {*game.log_metrics(), *measured_tags(run)}
     return sorted(name for name in names if not name.startswith("gradient/"))
+
+
+def copied(run: Run) -> tuple[Game, Eager]:
+    """A copy of the run's game, and an engine that trains it; the run itself is left alone."""
+    game = deepcopy(run.game)
+    players = make_players(run.settings, Maker(run.settings["plugins"]), game)
+    return game, Eager(game, players, device=run.device, autocast=run.engine.autocast)

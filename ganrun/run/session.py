@@ -23,7 +23,7 @@ from ganrun.config.compose import name_suffix
 from ganrun.config.resume import WARNED, below
 from ganrun.config.rules import recorded
 from ganrun.core.context import Progress
-from ganrun.core.errors import WaitInterrupted
+from ganrun.core.errors import Stopped, WaitInterrupted
 from ganrun.core.train import train
 from ganrun.core.traits import Level
 from ganrun.data.transforms.classes import recorded_classes
@@ -36,15 +36,18 @@ from ganrun.record.progress import Display, command, shown, summary
 from ganrun.record.recorder import Recorder
 from ganrun.record.stored import record, summarised
 from ganrun.run.callbacks import Checkpointing, Grids, Record
+from ganrun.run.check import before
+from ganrun.run.diagnosing import Diagnosis
 from ganrun.run.hyperparameters import hyperparameters
 from ganrun.run.measuring import Measuring
 from ganrun.run.rehearsal import check_metrics
 from ganrun.run.signals import Interrupted, Signals
 from ganrun.run.state import restore, unfit
+from ganrun.run.statistics import Statistics
 
 logger = logging.getLogger("ganrun")
 
-FORMS = {callback.name: callback.form for callback in (Measuring, Record, Grids, Checkpointing)}
+FORMS = {callback.name: callback.form for callback in (Measuring, Statistics, Record, Diagnosis, Grids, Checkpointing)}
 LOG_LEVELS = {Level.ERROR: logging.WARNING, Level.WARNING: logging.WARNING, Level.NOTE: logging.INFO}
 
 
@@ -133,29 +136,40 @@ class Session:
         began = time.monotonic()
         self._describe(run, folder, overrides)
         self._print_notes(run)
+        if states is None:
+            self._print_findings(run)
         with (
             closing(recorder_of(run, folder, None if states is None else start.step, overrides)) as recorder,
             Display(steps=run.settings["steps"], console=self.console, start=start.step) as display,
         ):
             recording, grids = Record(run, recorder, display, start), Grids(run, folder, recorder)
             measuring = Measuring(run, recorder)  # first, so that what it finds is in the line of its step
+            statistics = Statistics(run, recorder)
             best = measuring.tag_of(run.settings["log"].get("best"))
-            saving = Checkpointing(run, checkpoints, recorder, [measuring, recording, grids], best, grids.picture)
+            diagnosis = Diagnosis(run, folder, recorder, display, measuring.quality)
+            others = [measuring, statistics, recording, diagnosis, grids]
+            saving = Checkpointing(run, checkpoints, recorder, others, best, grids.picture)
             for callback in saving.callbacks:
                 callback.load_state_dict((states or {}).get(callback.name, {}))
+            diagnosis.catch_up(folder.metrics, start.step)
             if states:
                 saving.resumed(start.step)
             grids.write_reals(start.step)
-            now = self._loop(run, saving.callbacks, start)
+            try:
+                now = self._loop(run, saving.callbacks, start)
+            except Stopped:
+                diagnosis.last_words()
+                raise
             if now is None:
                 return self._exit_code(saving.saved)
             if saving.saved != now.step:  # a signal came before the first step, or while it waited for data
                 grids.write(now.step)
                 saving.save(now)
-            quality = self._finish(run, folder, recorder, measuring, saving, now.step)
+            quality = self._finish(run, folder, recorder, measuring, diagnosis, saving, now.step)
         summary(
             self.console, folder=folder.path, step=now.step, seconds=time.monotonic() - began, grid=grids.last,
             checkpoint=checkpoints.latest(), best=saving.best.path, quality=quality,
+            findings=diagnosis.summary(),
         )  # fmt: skip
         return self._exit_code(now.step)
 
@@ -164,6 +178,12 @@ class Session:
         for note in run.dataset.notes:
             logger.info("data: %s", note)
             say(self.console, f"data: {note}")
+
+    def _print_findings(self, run: Run) -> None:
+        """What is wrong with data and networks before the first step: on screen and in run.log."""
+        for finding in before(run) if run.rank.writes else ():
+            logger.info("finding: %s", finding.line)
+            say(self.console, f"finding: {finding.line}")
 
     def _loop(self, run: Run, callbacks: list[Any], start: Progress) -> Progress | None:
         """Train; None when a signal came in the midst of a step: what was saved last is what there is."""
@@ -213,6 +233,7 @@ class Session:
         folder: RunFolder,
         recorder: Recorder,
         measuring: Measuring,
+        diagnosis: Diagnosis,
         saving: Checkpointing,
         step: int,
     ) -> dict[str, Any] | None:
@@ -222,6 +243,8 @@ class Session:
         summarised = {"step": step, "objective": self.objective, "final": final, **recorded(run.diagnostics)}
         if saving.best.metric is not None:
             summarised["best"] = saving.best.record()
+        if diagnosis.acts:
+            summarised["findings"] = diagnosis.summary()
         quality = measuring.summary()
         if quality is not None:
             summarised["quality"] = quality

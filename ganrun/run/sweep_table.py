@@ -20,13 +20,13 @@ from rich.text import Text
 from ganrun.core.errors import CONFIG_ERROR, ConfigError
 from ganrun.record.atomic import environment, write_atomically
 from ganrun.record.progress import command, shown
-from ganrun.record.results import Quality, finite, minutes
+from ganrun.record.results import Quality, findings, finite, minutes
 from ganrun.record.stored import record
 from ganrun.run.sweep import JobOutcome, split_overrides
 
 WIDE = 160  # columns of a table that no terminal shows
 TABLE = ("job", "ended", "exit_code", "quality", "quality_metric", "quality_best", "quality_best_step", "quality_reals",
-         "objective_value", "minutes", "warnings", "folder", "message")  # fmt: skip
+         "objective_value", "minutes", "warnings", "findings", "folder", "message")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,7 @@ class Reached:
     objective: float | None = None
     minutes: float | None = None
     warnings: int | None = None
+    findings: str = ""  # the failures that were found and are not over, separated by spaces
 
     @classmethod
     def by(cls, outcome: JobOutcome) -> Reached:
@@ -44,7 +45,7 @@ class Reached:
         folder = Path(outcome.job.folder)
         try:
             summary = record(folder / "summary.json") if outcome.code == 0 else None
-            summary, trained = summary or {}, minutes(folder)
+            summary, trained, failures = summary or {}, minutes(folder), findings(folder)
         except ConfigError:
             return cls()
         found = summary.get("diagnostics")
@@ -54,6 +55,7 @@ class Reached:
             objective=finite(summary.get("objective")),
             minutes=trained,
             warnings=None if levels is None else sum(level in ("E", "W") for level in levels),
+            findings=" ".join(failures),
         )
 
 
@@ -97,7 +99,7 @@ def _table(outcomes: Sequence[JobOutcome], reached: Sequence[Reached], names: di
     table.add_column("ended", overflow="fold", max_width=width // 3)
     figures = {title: cells for title, cells in _figures(reached).items() if any(cells)}
     for title in figures:
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="left" if title == "findings" else "right")
     table.add_column("overrides, and why it failed", overflow="fold")
     for place, outcome in enumerate(outcomes):
         cell = [names[outcome.job.number], *(f"  {line}" for line in outcome.message.splitlines())]
@@ -114,6 +116,7 @@ def _figures(reached: Sequence[Reached]) -> dict[str, list[str]]:
         "objective": ["" if one.objective is None else f"{one.objective:.4g}" for one in reached],
         "minutes": ["" if one.minutes is None else f"{one.minutes:.1f}" for one in reached],
         "warnings": [str(one.warnings or "") for one in reached],
+        "findings": [one.findings.replace(" ", "\n") for one in reached],
     }
 
 
@@ -151,6 +154,7 @@ def _row(outcome: JobOutcome, reached: Reached) -> dict[str, Any]:
         "objective_value": reached.objective,
         "minutes": None if reached.minutes is None else round(reached.minutes, 3),
         "warnings": reached.warnings,
+        "findings": reached.findings,
         "folder": outcome.job.folder,
         "message": outcome.message,
     }

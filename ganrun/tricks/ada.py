@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ganrun.core.context import BatchShape, Context, PairView
+from ganrun.core.decision import margin
 from ganrun.core.errors import ConfigError, nearest
 from ganrun.core.facts import Fact
 from ganrun.core.schedule import Schedule, Scheduled
@@ -15,7 +16,6 @@ from ganrun.core.traits import Diagnostic, Level, Traits, facts, keys
 from ganrun.core.trick import Trick
 from ganrun.tricks.ada_pipeline import Pipeline
 from ganrun.tricks.augment import AUGMENTED, DiffAugment, one_pixel
-from ganrun.tricks.decision import margin
 
 GROUPS = ("blit", "geometry", "colour")
 SMALLEST = 8  # pixels; below that the filters are longer than the image

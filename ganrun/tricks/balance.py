@@ -1,4 +1,4 @@
-"""Balance of the two players: which is updated when, against which weights of the other, and when a run is lost."""
+"""Balance of the two players: which is updated when, and against which weights of the other."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ganrun.core.context import Context, PairView, Role
-from ganrun.core.errors import ConfigError, Stopped
+from ganrun.core.decision import margin
+from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
-from ganrun.core.images import largest
 from ganrun.core.traits import Traits, facts, keys
 from ganrun.core.trick import Setting, Trick
-from ganrun.tricks.decision import chance_loss, hard_targets, margin
 
 ROLES: tuple[Role, Role] = ("discriminator", "generator")
 SITTING_OUT = keys("the steps that a player skips")
@@ -83,59 +82,6 @@ class Throttle(Trick):
     def set_extra_state(self, state: dict[str, bool]) -> None:
         """Restore a saved state."""
         self.rests = state["rests"]
-
-
-class StopOnCollapse(Trick):
-    """Stop the run when D's loss stays near 0, since G then learns nothing. After Utkarsh Desai 2018.
-
-    The loss is a moving average with hard targets, so that label tricks do not hide a win. Near 0 means below `share`
-    of D's loss at chance level (ln 4 for cross-entropy), for `patience` of its updates in a row. They are counted on
-    the device and read whenever the run logs; weights do not depend on it.
-    """
-
-    traits = Traits(needs=facts(Fact.SCORE, Fact.FLOOR))
-    loss: Tensor  # [] moving average
-    below: Tensor  # [] int64, D's updates in a row with the loss below the bound
-
-    def __init__(self, *, share: float, patience: int, decay: float):
-        """Raises ConfigError for a share outside (0, 1), a patience below 1, and a decay outside [0, 1)."""
-        super().__init__()
-        if not 0 < share < 1:
-            raise ConfigError(".share", f"{share}", "0 < share < 1", ".share=0.02")
-        if patience < 1:
-            raise ConfigError(".patience", f"{patience}", "at least 1 update")
-        if not 0 <= decay < 1:
-            raise ConfigError(".decay", f"{decay}", "0 <= decay < 1")
-        self.share, self.patience, self.decay = share, patience, decay
-        self.bound = 0.0  # of the loss; set by `bind`
-        self.register_buffer("loss", torch.zeros(()))
-        self.register_buffer("below", torch.zeros((), dtype=torch.int64))
-
-    def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
-        """Measure the loss at chance level; of the images [B, C, H, W] only the device matters."""
-        level = chance_loss(pair, largest(real).device)
-        self.bound = self.share * level
-        self.loss.fill_(level)
-
-    def observe(self, context: Context) -> None:
-        assert context.on_real is not None
-        real, fake = context.on_real.score, context.on_fake.score
-        hard = hard_targets(context.pair, real)
-        self.loss.lerp_(context.pair.loss.discriminator(real, fake, hard), 1 - self.decay)
-        self.below.add_(1).mul_(self.loss < self.bound)
-
-    def metrics(self) -> Mapping[str, Tensor]:
-        return {"loss": self.loss}
-
-    def watch(self, step: int, means: Mapping[str, float]) -> None:
-        """Raises Stopped when D has won."""
-        count = int(self.below.item())
-        if count >= self.patience:
-            raise Stopped(
-                f"step {step}: D has won, as its loss stayed below {self.bound:.2g}, {self.share:.0%} of chance, "
-                f"for {count} updates (stop_on_collapse). Try: another start with soft_labels, instance_noise, "
-                "gp, r1 or a smaller optim.discriminator.lr"
-            )
 
 
 class CheckpointSwap(Trick):

@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganrun.core.context import Context, PairView
+from ganrun.core.decision import features, hard_targets
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.images import Images, largest
 from ganrun.core.traits import Traits, facts, keys
 from ganrun.core.trick import Trick
-from ganrun.tricks.decision import features, hard_targets
 
 
 def _weight(weight: float) -> float:

@@ -1,0 +1,23 @@
+"""Every rule, the one whose finding explains most first."""
+
+from __future__ import annotations
+
+from ganrun.diagnosis.rule import Rule
+from ganrun.diagnosis.rules.balance import DiscriminatorIdle, DiscriminatorWins, GeneratorStarves
+from ganrun.diagnosis.rules.course import Healthy, Oscillation, SlowStart
+from ganrun.diagnosis.rules.numbers import GradientExplodes, NotFinite, PenaltyOffTarget, Saturated
+from ganrun.diagnosis.rules.samples import (
+    AverageLags,
+    Checkerboard,
+    LabelsIgnored,
+    ModeCollapse,
+    PartialCollapse,
+    Peaked,
+)
+
+RULES: tuple[Rule, ...] = (
+    NotFinite(), GradientExplodes(), PenaltyOffTarget(), Saturated(), DiscriminatorIdle(), GeneratorStarves(),
+    DiscriminatorWins(), ModeCollapse(), PartialCollapse(), LabelsIgnored(), Oscillation(), Peaked(), AverageLags(),
+    Checkerboard(),
+    SlowStart(), Healthy(),
+)  # fmt: skip

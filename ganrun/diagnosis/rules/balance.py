@@ -1,0 +1,132 @@
+"""Failures of the balance of the two players: one of them has nothing left to learn from the other."""
+
+from __future__ import annotations
+
+from ganrun.diagnosis.history import History
+from ganrun.diagnosis.remedy import Remedy
+from ganrun.diagnosis.rule import About, Evidence, Rule
+
+RIGHT = 0.85  # share of reals, and of fakes, that a D is right about that has nothing left to learn
+GUESSED = 0.75  # of all images: a D that is right about no more
+CHANCE = 0.95  # and whose loss is at least this share of that at chance level has learnt nothing
+FAR = 0.6  # of `distance`: samples that nobody takes for reals
+PROGRESS = 0.9  # a distance above this share of what it was before has not become smaller
+WINDOW = 300  # steps that are averaged
+BEFORE = 900  # steps back to which they are compared
+
+
+def compared(history: History, tag: str) -> tuple[float, float]:
+    """The mean of a tag over the last 300 steps, and over the 600 before; NaN where there is nothing."""
+    latest, both = history.recent(tag, WINDOW), history.recent(tag, BEFORE)
+    before = both[: len(both) - len(latest)]
+    return tuple(float(part.mean()) if len(part) else float("nan") for part in (latest, before))  # type: ignore[return-value]
+
+
+def progress(history: History, about: About) -> tuple[float, float]:
+    """The distance of samples from reals now, and before."""
+    return compared(history, about.tag("diagnosis/distance"))
+
+
+def stands_still(history: History, about: About) -> Evidence | None:
+    """How far samples are from reals, and were before, where they are far and come no nearer."""
+    now, before = progress(history, about)
+    if now >= FAR and now >= PROGRESS * before:
+        return {"distance": now, "distance before": before}
+    return None
+
+
+def right(history: History, about: About) -> tuple[float, float]:
+    """The shares of reals and of fakes that D is right about; NaN where no score means undecided."""
+    real, fake = (history.mean(about.tag(f"diagnosis/accuracy_{name}"), WINDOW) for name in ("real", "fake"))
+    return real, fake
+
+
+def right_about_all(history: History, about: About) -> bool:
+    """Whether D is right about nearly every real and nearly every fake."""
+    return min(right(history, about)) >= RIGHT
+
+
+def learns_nothing(history: History, about: About) -> bool:
+    """Whether D is no better than chance: by its loss, and by what it is right about."""
+    loss = history.mean(adversarial("discriminator", about), WINDOW)
+    share = sum(right(history, about)) / 2
+    return about.chance is not None and loss >= CHANCE * about.chance and share <= GUESSED
+
+
+def fooled(history: History, about: About) -> bool:
+    """Whether D learns, and takes some fakes for real: False where it has no boundary."""
+    shares = right(history, about)
+    return min(shares) < RIGHT and not learns_nothing(history, about)
+
+
+class DiscriminatorWins(Rule):
+    """D is right about everything, and samples come no nearer to reals. D's loss alone says nothing of the kind."""
+
+    name = "discriminator_wins"
+    meaning = "D tells every real image from every fake, and samples come no nearer to the reals: G learns nothing"
+    remedies = (
+        Remedy(tricks=("r1",), sets={"model.discriminator.norm": "none", "tricks.r1.gamma": "1"}),
+        Remedy(tricks=("spectral_norm", "no_norm")),
+        Remedy(scales={"optim.discriminator.lr": 0.25}),
+        Remedy(tricks=("instance_noise",)),
+        Remedy(tricks=("one_sided_smoothing",)),
+        Remedy(tricks=("diffaugment",)),
+    )
+    ends = True
+
+    def evidence(self, history: History, about: About) -> Evidence | None:
+        real, fake = right(history, about)
+        still = stands_still(history, about)
+        if still is None or not right_about_all(history, about):
+            return None
+        return {"reals that D is right about": real, "fakes": fake, **still}
+
+
+class DiscriminatorIdle(Rule):
+    """D is no better than chance though samples are far from reals."""
+
+    name = "discriminator_idle"
+    meaning = "D does not tell fakes from reals though they differ plainly, so that G has nobody to learn from"
+    remedies = (
+        Remedy(scales={"optim.discriminator.lr": 10.0}),
+        Remedy(sets={"updates.discriminator": "3"}),
+        Remedy(scales={"model.discriminator.width": 2.0}),
+    )
+
+    def evidence(self, history: History, about: About) -> Evidence | None:
+        still = stands_still(history, about)
+        if still is None or not learns_nothing(history, about):
+            return None
+        loss = history.mean(adversarial("discriminator", about), WINDOW)
+        share = sum(right(history, about)) / 2
+        return {"loss of D": loss, "at chance": about.chance or 0.0, "share that D is right about": share, **still}
+
+
+class GeneratorStarves(Rule):
+    """Next to no gradient reaches the layers of G that are nearest to the noise, and samples are bad."""
+
+    name = "generator_starves"
+    meaning = "next to no gradient reaches the first layers of G, so that only the last ones learn"
+    remedies = (
+        Remedy(sets={"loss": "nonsaturating"}),
+        Remedy(sets={"model.generator.norm": "batch"}),
+        Remedy(tricks=("one_sided_smoothing",)),
+        Remedy(sets={"loss": "wasserstein", "model.discriminator.norm": "none"}, tricks=("gp",)),
+    )
+    ratio = 1e-3  # of the norm at the first layer to that at the last
+    least = 1e-6  # of the norm at the first layer
+
+    def evidence(self, history: History, about: About) -> Evidence | None:
+        layers = [tag for tag in history.layers("generator") if not about.pair or f"_{about.pair}" in tag]
+        still = stands_still(history, about)
+        if len(layers) < 2 or still is None:
+            return None
+        first, last = history.mean(layers[0], WINDOW), history.mean(layers[-1], WINDOW)
+        if not last > self.least or not (first < self.ratio * last or first < self.least):
+            return None
+        return {"gradient norm at the first layer of G": first, "at the last": last, **still}
+
+
+def adversarial(player: str, about: About) -> str:
+    """The tag of a player's adversarial loss."""
+    return "/".join(["loss", player, *([about.pair] if about.pair else []), "adversarial"])

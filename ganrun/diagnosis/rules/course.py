@@ -1,0 +1,74 @@
+"""How a run goes on the whole: in circles, slowly, or well."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ganrun.diagnosis.history import History
+from ganrun.diagnosis.remedy import Remedy
+from ganrun.diagnosis.rule import About, Evidence, Rule
+from ganrun.diagnosis.rules.balance import FAR, PROGRESS, WINDOW, progress, right
+
+
+class Oscillation(Rule):
+    """D's scores of fakes swing with one period that does not fade."""
+
+    name = "oscillation"
+    meaning = "the players go round in circles: D's scores of fakes swing with one period that does not fade"
+    remedies = (
+        Remedy(tricks=("r1",), sets={"model.discriminator.norm": "none"}),
+        Remedy(tricks=("ema",)),
+        Remedy(scales={"optim.generator.lr": 0.5, "optim.discriminator.lr": 0.5}),
+        Remedy(tricks=("historical_averaging",)),
+    )
+    rows_looked_at = 40
+    share = 0.6  # of the variance that is in the strongest frequency and its two neighbours
+    fades = 0.7  # amplitude of the second half over that of the first
+    swing = 0.15  # deviation of the probability of fakes, at least
+
+    def evidence(self, history: History, about: About) -> Evidence | None:
+        values = history.column(about.tag("probability/fake"))[-self.rows_looked_at :]
+        if len(values) < self.rows_looked_at or np.isnan(values).any():
+            return None
+        time = np.arange(len(values))
+        values = values - np.polyval(np.polyfit(time, values, 1), time)
+        power = np.abs(np.fft.rfft(values)) ** 2
+        peak = int(power[2:-2].argmax()) + 2  # at least two periods, and not from log to log
+        share = power[peak - 1 : peak + 2].sum() / max(power.sum(), 1e-30)
+        half = len(values) // 2
+        lasts = values[half:].std() >= self.fades * values[:half].std()
+        if share >= self.share and lasts and values.std() >= self.swing:
+            return {"period in logs": len(values) / peak, "swing of D(G(z))": float(values.std())}
+        return None
+
+
+class SlowStart(Rule):
+    """Samples are far from reals still, and come nearer."""
+
+    name = "slow_start"
+    meaning = "samples are far from reals still but come nearer: wait, whatever the losses say"
+    failure = False
+
+    def evidence(self, history: History, about: About) -> Evidence | None:
+        now, before = progress(history, about)
+        return {"distance": now, "distance before": before} if now >= FAR and now < PROGRESS * before else None
+
+
+class Healthy(Rule):
+    """Samples are near the reals and as different from each other."""
+
+    name = "healthy"
+    meaning = "samples are near the reals and as different from each other, and both players learn"
+    failure = False
+    near = 0.4  # of distance
+    right = 0.95  # share of reals, and of fakes, that D is not to be right about
+    lasting = 300
+    spread = (0.7, 1.4)
+
+    def evidence(self, history: History, about: About) -> Evidence | None:
+        near = history.mean(about.tag("diagnosis/distance"), WINDOW)
+        spread = history.mean(about.tag("diagnosis/spread"), WINDOW)
+        similar = self.spread[0] <= spread <= self.spread[1]
+        if near <= self.near and similar and not min(right(history, about)) >= self.right:
+            return {"distance": near, "spread": spread}
+        return None

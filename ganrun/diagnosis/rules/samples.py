@@ -1,0 +1,169 @@
+"""Failures that samples show: too alike, blind to labels, patterned, or worse than they were."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ganrun.diagnosis.history import History
+from ganrun.diagnosis.remedy import Remedy
+from ganrun.diagnosis.rule import About, Evidence, Rule
+from ganrun.diagnosis.rules.balance import WINDOW, compared, fooled
+
+LATE = 0.2  # share of the run before which samples are not judged by these
+
+
+class ModeCollapse(Rule):
+    """Samples of a batch are far more alike than reals, and were not always."""
+
+    name = "mode_collapse"
+    meaning = "samples are nearly the same whatever the noise: G has collapsed to few images"
+    remedies = (
+        Remedy(tricks=("r1",), sets={"model.discriminator.norm": "none", "tricks.r1.gamma": "1"}),
+        Remedy(tricks=("minibatch_stddev",)),
+        Remedy(tricks=("minibatch_discrimination",)),
+        Remedy(scales={"optim.generator.lr": 0.25}),
+        Remedy(tricks=("mode_seeking",)),
+        Remedy(sets={"loss": "relativistic", "model.discriminator.norm": "none"}, tricks=("r1", "r2")),
+    )
+    ends = True
+    full = 0.25  # of `spread`
+    apart = 0.4  # of `spread`: samples that were different once
+    rises = 1.1  # times what it was before: samples that begin all alike come apart
+
+    def evidence(self, history: History, about: About) -> Evidence | None:
+        now, before = compared(history, about.tag("diagnosis/spread"))
+        if not now < self.full or now > self.rises * before:
+            return None
+        most = float(np.nanmax(history.column(about.tag("diagnosis/spread"))))
+        if most >= self.apart or fooled(history, about):
+            return {"distance of two samples, over that of reals": now, "most so far": most}
+        return None  # they never were different, and D does not take them for reals: something else is wrong
+
+
+class PartialCollapse(Rule):
+    """What samples there are look right, but much of what reals show is missing."""
+
+    name = "mode_collapse_partial"
+    meaning = "samples look right but leave out much of what the reals show"
+    remedies = ModeCollapse.remedies
+    precision = 0.5  # measured, at least
+    ratio = 0.4  # of recall to precision, at most
+    modes = 0.9  # share of the modes of a toy that have a good sample
+
+    def evidence(self, history: History, about: About) -> Evidence | None:
+        if not about.first or history.steps[-1] < LATE * about.steps:
+            return None
+        precision, recall = (_latest(history, about, name) for name in ("precision", "recall"))
+        if precision >= self.precision and recall < self.ratio * precision:
+            return {"precision": precision, "recall": recall}
+        return None
+
+
+class LabelsIgnored(Rule):
+    """Samples of the same noise and of different classes are the same."""
+
+    name = "labels_ignored"
+    meaning = "samples of the same noise look the same whatever class is asked for: the labels change nothing"
+    remedies = (
+        Remedy(sets={"model": "projection"}),
+        Remedy(scales={"optim.discriminator.lr": 0.5}),
+        Remedy(sets={"model": "cdcgan"}),
+    )
+    least = 0.1  # of `label_effect`
+
+    def evidence(self, history: History, about: About) -> Evidence | None:
+        effect = history.mean(about.tag("diagnosis/label_effect"), WINDOW)
+        if about.first and effect < self.least and history.steps[-1] >= LATE * about.steps:
+            return {"distance of two classes of one noise, over that of reals": effect}
+        return None
+
+
+class Checkerboard(Rule):
+    """Samples have a pattern of single pixels that reals do not have."""
+
+    name = "checkerboard"
+    meaning = "samples have a pattern of alternating pixels, as transposed convolutions leave it"
+    remedies = (Remedy(sets={"model.generator.kernel": "4"}), Remedy(sets={"model": "resnet"}))
+    times = 30.0  # the power of reals at the highest frequency
+    near = 0.5  # of `distance`, above which samples are bad for other reasons
+
+    def evidence(self, history: History, about: About) -> Evidence | None:
+        power = history.mean(about.tag("diagnosis/checkerboard"), WINDOW)
+        distance = history.mean(about.tag("diagnosis/distance"), WINDOW)
+        late = history.steps[-1] >= LATE * about.steps
+        return {"power over that of reals": power} if late and power > self.times and distance < self.near else None
+
+
+class AverageLags(Rule):
+    """Samples of the averaged weights are far behind those of the weights that train."""
+
+    name = "average_lags"
+    meaning = "samples are drawn with an average of G's weights that lags far behind: they look worse than G is"
+    remedies = (Remedy(sets={"tricks.ema.decay": "0.99"}), Remedy(without=("ema",)))
+    times = 2.0  # the distance of the weights that train
+    least = 0.5  # of distance
+
+    def evidence(self, history: History, about: About) -> Evidence | None:
+        averaged, own = (
+            history.mean(about.tag(f"diagnosis/{name}"), WINDOW) for name in ("average_distance", "distance")
+        )
+        if history.steps[-1] < 2 * LATE * about.steps:
+            return None  # an average is young
+        if about.first and averaged > self.least and averaged > self.times * own:
+            return {"distance of averaged samples": averaged, "of G's own": own}
+        return None
+
+
+class Peaked(Rule):
+    """Quality was best long ago, and has worsened since."""
+
+    name = "peaked"
+    meaning = "quality was best some time ago and has worsened since: the best checkpoint is better than the last"
+    remedies = (Remedy(tricks=("lr_decay",)), Remedy(scales={"optim.generator.lr": 0.5, "optim.discriminator.lr": 0.5}))
+    times = 1.5  # the best quality
+    more = 10.0  # than the best, at least: quality is a multiple of what chance gives
+    farther = 0.1  # likewise, of `distance`
+    ago = 0.25  # of the steps so far
+
+    def evidence(self, history: History, about: About) -> Evidence | None:
+        return self._of_quality(history, about) or self._of_distance(history, about)
+
+    def _of_distance(self, history: History, about: About) -> Evidence | None:
+        now, _ = compared(history, about.tag("diagnosis/distance"))
+        steps, values = history.points(about.tag("diagnosis/distance"))
+        smooth = smoothed(values, max(1, int((steps > steps[-1] - WINDOW).sum()))) if len(values) else values
+        if len(smooth) < 2:
+            return None
+        best = int(np.argmin(smooth))
+        worse = now > self.times * smooth[best] and now > smooth[best] + self.farther
+        if worse and steps[-1] - steps[best] >= self.ago * steps[-1]:
+            return {"distance": now, "nearest": float(smooth[best]), "at step": float(steps[best])}
+        return None
+
+    def _of_quality(self, history: History, about: About) -> Evidence | None:
+        steps, values = history.points(about.quality or "")
+        if not about.first or len(values) < 4:
+            return None
+        best, latest = int(np.argmin(values)), values[-2:]
+        worse = latest.min() > self.times * values[best] and latest.min() > values[best] + self.more
+        if worse and steps[-1] - steps[best] >= self.ago * steps[-1]:
+            return {"quality": float(values[-1]), "best": float(values[best]), "at step": float(steps[best])}
+        return None
+
+
+def smoothed(values: np.ndarray, width: int) -> np.ndarray:
+    """The mean of each value and those before it, `width` in all; of the first ones, of fewer. [R] -> [R]"""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - width, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def _latest(history: History, about: About, name: str) -> float:
+    """The latest value of what is measured under this name beside quality; NaN where there is none."""
+    if about.quality is None:
+        return math.nan
+    _, values = history.points(about.quality.replace("quality", name))
+    return float(values[-1]) if len(values) else math.nan

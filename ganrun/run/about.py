@@ -1,0 +1,52 @@
+"""What rules need to know of a run, from its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ganrun.core.decision import chance_loss
+from ganrun.core.facts import Fact
+from ganrun.core.game import Game
+from ganrun.core.pair import Pair
+from ganrun.core.seeding import the_same_each_time
+from ganrun.core.trick import Trick
+from ganrun.core.updates import Alternate
+from ganrun.diagnosis.rule import About
+
+SLOPE = "slope"  # the metric of a penalty: D's slope when it was last due
+
+
+def abouts(game: Game, updates: Alternate, *, steps: int, quality: str | None) -> list[About]:
+    """For each pair of a game, the first one first. `quality` is the tag of its samples' quality."""
+    several = len(game.plans) > 1
+    return [
+        About(
+            steps=steps,
+            pair=name if several else "",
+            first=number == 0,
+            chance=chance_level(pair),
+            quality=quality if number == 0 else None,
+            slopes=tuple(_slopes(name if several else "", pair)),
+            ready=updates.head_start_steps,
+        )
+        for number, (name, pair) in enumerate(game.named_pairs().items())
+    ]
+
+
+def chance_level(pair: Pair) -> float | None:
+    """D's loss at chance level, where some score means undecided; None elsewhere."""
+    if Fact.UNDECIDED not in pair.loss.traits.provides:
+        return None
+    device = next(pair.discriminator.parameters()).device
+    with the_same_each_time(device):
+        return chance_loss(pair, device)
+
+
+def _slopes(pair_name: str, pair: Pair) -> Iterator[tuple[str, float]]:
+    """The tag of D's slope under each penalty that has a target above 0, and the target."""
+    for name, trick in pair.tricks.items():
+        target = getattr(trick, "target", 0)
+        assert isinstance(trick, Trick)
+        if isinstance(target, (int, float)) and target > 0 and SLOPE in trick.metrics():
+            middle = f"{pair_name}/" if pair_name else ""
+            yield f"tricks/{middle}{name}/{SLOPE}", float(target)

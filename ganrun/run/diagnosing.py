@@ -1,0 +1,107 @@
+"""The callback that watches a run while it trains: what is found is shown, written down, and may end the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ganrun.config.accepted import accepts
+from ganrun.config.build import Run
+from ganrun.core.callbacks import Callback
+from ganrun.core.context import Progress, UpdateResult
+from ganrun.core.errors import Stopped
+from ganrun.diagnosis.finding import Finding
+from ganrun.diagnosis.rule import Rule
+from ganrun.diagnosis.rules.all import RULES
+from ganrun.diagnosis.watch import Change, Watch
+from ganrun.record.atomic import environment
+from ganrun.record.folder import RunFolder
+from ganrun.record.progress import Display
+from ganrun.record.recorder import Recorder, forget
+from ganrun.record.results import windows
+from ganrun.run.about import abouts
+
+REMEDIES = 3  # that are told of a finding
+PATIENCE = 500  # steps before which no finding ends a run
+
+
+class Diagnosis(Callback):
+    """Asks the rules at each log. Reads what the run records, and so changes nothing of it.
+
+    Its state follows from `metrics.jsonl`: a resumed run reads the lines it has, and finds what it would have found.
+    """
+
+    name = "diagnosis"
+    form: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(self, run: Run, folder: RunFolder, recorder: Recorder, display: Display, quality: str | None):
+        """`quality` is the tag of the run's quality; None for a run that measures none."""
+        self.run, self.recorder, self.display = run, recorder, display
+        self.settings, self.lines = run.settings["diagnosis"], folder.findings
+        self.acts = self.settings["during"] and run.rank.writes
+        self.watch = Watch(RULES, abouts(run.game, run.updates, steps=run.settings["steps"], quality=quality))
+
+    def catch_up(self, metrics: Path, step: int) -> None:
+        """Read what a resumed run has recorded up to this step, and drop what was found later."""
+        if self.acts:
+            forget(self.lines, step + 1)
+            for window in windows(metrics):
+                self.watch.feed(window.step, window)
+
+    def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
+        if self.acts and (self.recorder.due(now.step) or now.step == self.run.settings["steps"]):
+            for change in self.watch.feed(now.step, self.recorder.means):
+                self._tell(change)
+            self._stop(now.step)
+
+    def last_words(self) -> None:
+        """Find what has ended the run, in a window that no callback came to see."""
+        self.recorder.end()
+        if self.acts and self.recorder.step > max(self.watch.history.steps, default=0):
+            for change in self.watch.feed(self.recorder.step, self.recorder.means):
+                self._tell(change)
+
+    def summary(self) -> list[str]:
+        """The names of what is found and not over, what explains most first."""
+        return list(dict.fromkeys(rule.name for rule, _, _ in self.watch.found))
+
+    def _tell(self, change: Change) -> None:
+        """One line on screen and in run.log, one in findings.jsonl, and a point with a text in TensorBoard."""
+        rule, settings = change.rule, self.run.settings
+        finding = finding_of(rule, change.evidence, tried(rule, settings) if change.found else ())
+        line: dict[str, Any] = {"step": change.step, "finding": rule.name, "pair": change.pair,
+                                "state": "found" if change.found else "over", "failure": rule.failure}  # fmt: skip
+        if change.found:
+            evidence = {key: round(value, 6) for key, value in finding.evidence.items()}
+            line |= {"meaning": rule.meaning, "evidence": evidence, "remedies": list(finding.remedies)}
+        with environment(f"cannot write {self.lines}"), self.lines.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        text = f"step {change.step:,}: {finding.line if change.found else f'{rule.name} is over'}"
+        self.recorder.remark(change.step, f"findings/{rule.name}", float(change.found), text)
+        if change.found or rule.failure:
+            self.display.tell(text)
+
+    def _stop(self, step: int) -> None:
+        """Raises Stopped where the run is to end at a collapse."""
+        if self.settings["on_collapse"] != "stop" or step < PATIENCE:
+            return
+        for rule, _, evidence in self.watch.found:
+            if rule.ends:
+                told = finding_of(rule, evidence, tried(rule, self.run.settings)).line
+                raise Stopped(f"step {step}: {told} (diagnosis.on_collapse=stop)")
+
+
+def finding_of(rule: Rule, evidence: Any, remedies: Sequence[str] = ()) -> Finding:
+    """What a rule has found, with what to try."""
+    return Finding(name=rule.name, meaning=rule.meaning, evidence=evidence, remedies=tuple(remedies))
+
+
+def tried(rule: Rule, settings: Any) -> tuple[str, ...]:
+    """The first remedies of a rule that change a run with these settings and that its checker accepts, as words."""
+    found: list[str] = []
+    for words in dict.fromkeys(remedy.words(settings) for remedy in rule.remedies):
+        if len(found) < REMEDIES and words and accepts(settings, words):
+            found.append(words)
+    return tuple(found)

@@ -1,0 +1,118 @@
+"""Runs that are watched while they train: what they show, keep and say, and that training stays what it was."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from commands import TINY, Nursery, points_of, refusal, same_state
+
+SMALL = [word for word in TINY if word != "diagnosis=none"]
+LOST = (
+    "optim.generator.lr=1e-9",
+    "optim.discriminator.lr=1e-3",
+    "log.every=25",
+    "log.checkpoint=100",
+    "log.samples=400",
+)
+STEPS = 525
+
+
+def run(nursery: Nursery, folder: Path, name: str, *more: str, steps: int = STEPS, code: int = 0) -> Path:
+    ended = nursery.run(f"steps={steps}", *SMALL, *LOST, f"hydra.run.dir={name}", *more, folder=folder)
+    assert ended.code == code, ended
+    (folder / f"{name}.txt").write_text(ended.out + ended.err)
+    return folder / name
+
+
+def found(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "findings.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def whole(nursery: Nursery, tmp_path_factory) -> Path:
+    """A run whose G does not move, so that D wins."""
+    return run(nursery, tmp_path_factory.mktemp("diagnosing"), "whole")
+
+
+def test_the_failure_is_found_with_figures_and_remedies(whole: Path) -> None:
+    (won,) = [line for line in found(whole) if line["finding"] == "discriminator_wins"]
+    assert 200 < won["step"] <= STEPS and won["state"] == "found" and won["failure"]
+    assert won["evidence"]["distance"] > 0.6 and len(won["remedies"]) == 3
+    assert "discriminator_wins" in json.loads((whole / "summary.json").read_text())["findings"]
+    out = (whole.parent / "whole.txt").read_text()
+    assert f"step {won['step']}: discriminator_wins: D tells every real" in out and " Try: " in out
+    assert "findings    discriminator_wins" in out and "ganrun diagnose whole" in out
+    assert [list(point)[:2] for point in points_of(whole)["findings/discriminator_wins"]] == [[won["step"], 1.0]]
+
+
+def test_every_remedy_is_a_command_that_is_accepted(nursery: Nursery, whole: Path) -> None:
+    (won,) = [line for line in found(whole) if line["finding"] == "discriminator_wins"]
+    for number, remedy in enumerate(won["remedies"]):
+        ended = nursery.run("--cfg", "job", *SMALL, *LOST, *remedy.split(), folder=whole.parent)
+        assert ended.code == 0, (number, ended)
+
+
+def test_not_one_bit_of_training_changes(nursery: Nursery, whole: Path) -> None:
+    without = run(nursery, whole.parent, "without", "diagnosis=none")
+    assert same_state(whole, without) == []
+    assert not (without / "findings.jsonl").exists()
+    rows = [[json.loads(line) for line in (one / "metrics.jsonl").read_text().splitlines()] for one in (whole, without)]
+    clock = ("time", "training/images_per_second")
+    own = [{k: v for k, v in row.items() if not k.startswith("diagnosis/") and k not in clock} for row in rows[0]]
+    assert own == [{k: v for k, v in row.items() if k not in clock} for row in rows[1]]
+
+
+def test_a_resumed_run_finds_what_it_would_have(nursery: Nursery, whole: Path) -> None:
+    parted = run(nursery, whole.parent, "parted", steps=300)
+    assert nursery.run("resume", str(parted), f"steps={STEPS}", folder=whole.parent).code == 0
+    assert found(parted) == found(whole)
+
+
+def test_a_collapse_ends_a_run_that_is_to_end_there(nursery: Nursery, whole: Path) -> None:
+    ended = run(nursery, whole.parent, "ended", "diagnosis.on_collapse=stop", steps=2000, code=3)
+    line = (whole.parent / "ended.txt").read_text().splitlines()[-1]
+    assert line.startswith(f"ganrun: error: step {STEPS}: discriminator_wins: ") and "Try: " in line
+    last = json.loads((ended / "metrics.jsonl").read_text().splitlines()[-1])
+    assert "on_collapse=stop" in line and last["step"] == STEPS
+
+
+def test_numbers_that_are_not_finite_are_a_finding(nursery: Nursery, whole: Path) -> None:
+    broken = run(nursery, whole.parent, "broken", "loss=least_squares", "optim.discriminator.lr=1e9", code=3)
+    last = found(broken)[-1]
+    assert last["finding"] == "not_finite" and last["step"] <= 25
+    assert "Try: " in (whole.parent / "broken.txt").read_text()
+    shown = nursery.run("diagnose", "broken", folder=whole.parent)
+    assert shown.code == 3 and "not_finite, since step" in shown.out
+
+
+def test_a_loss_that_leaves_every_scale_is_not_passed_over(nursery: Nursery, whole: Path) -> None:
+    high = run(nursery, whole.parent, "high", "optim.generator.lr=1e4", "optim.discriminator.lr=1e4", steps=250)
+    assert "gradient_explodes" in json.loads((high / "summary.json").read_text())["findings"]
+    assert "findings    gradient_explodes" in (whole.parent / "high.txt").read_text()
+
+
+def test_diagnose_prints_what_the_run_found(nursery: Nursery, whole: Path) -> None:
+    shown = nursery.run("diagnose", "whole", folder=whole.parent)
+    assert shown.code == 3 and shown.err == ""
+    assert f"whole: step {STEPS} of {STEPS}" in shown.out
+    assert "discriminator_wins, since step" in shown.out and "diagnosis/distance " in shown.out
+    (won,) = [line for line in found(whole) if line["finding"] == "discriminator_wins"]
+    words = [line.partition("try  ")[2] for line in shown.out.splitlines() if "try  " in line]
+    assert won["remedies"][0] in [one.replace("'", "") for one in words]
+    command = shown.out.split("again with the first remedy\n  ")[1].splitlines()[0]
+    assert command.startswith("ganrun steps=") and "optim.generator.lr=1e-9" in command
+
+
+def test_diagnose_reads_a_run_that_was_not_watched(nursery: Nursery, whole: Path) -> None:
+    plain = run(nursery, whole.parent, "plain", "diagnosis=none", "optim.generator.lr=0.5", steps=400)
+    shown = nursery.run("diagnose", str(plain), folder=whole.parent)
+    assert shown.code in (0, 3) and "loss/generator/total" in shown.out and "diagnosis/" not in shown.out
+
+
+def test_a_folder_without_a_log_is_refused(nursery: Nursery, whole: Path, tmp_path: Path) -> None:
+    assert "Try: " in refusal(nursery.run("diagnose", str(tmp_path), folder=tmp_path))
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "config.yaml").write_bytes((whole / "config.yaml").read_bytes())
+    assert "no log in it yet" in refusal(nursery.run("diagnose", "copy", folder=tmp_path))
+    assert math.isfinite(found(whole)[0]["step"])

@@ -1,0 +1,185 @@
+"""Rules on histories made by hand: each finds its failure, and none of the cases that look like it."""
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pytest
+
+from ganrun.diagnosis.history import History
+from ganrun.diagnosis.remedy import Remedy
+from ganrun.diagnosis.rule import EARLY, About
+from ganrun.diagnosis.rules.all import RULES
+from ganrun.diagnosis.rules.samples import smoothed
+from ganrun.diagnosis.watch import Watch
+
+STEPS, EVERY = 3000, 50
+LN4 = math.log(4)
+Course = float | Callable[[float], float]  # a value, or its course over the run, from 0 to 1
+WELL: dict[str, Course] = {  # a run as it should be
+    "diagnosis/distance": lambda at: 1.2 - at if at < 0.95 else 0.25,
+    "diagnosis/average_distance": lambda at: 1.2 - at if at < 0.95 else 0.2,
+    "diagnosis/spread": 0.9,
+    "diagnosis/checkerboard": 2.0,
+    "diagnosis/accuracy_real": 0.7,
+    "diagnosis/accuracy_fake": 0.75,
+    "loss/discriminator/adversarial": 1.1,
+    "loss/generator/adversarial": 1.0,
+    "probability/fake": 0.4,
+    "weight_gradient/generator/00_first": 1.0,
+    "weight_gradient/generator/01_last": 2.0,
+    "weight_gradient/discriminator/00_first": 1.0,
+}
+
+
+def history(changed: Mapping[str, Course], steps: int = STEPS) -> Watch:
+    """A watch that was fed a run of this course."""
+    about = About(
+        steps=STEPS, chance=LN4, classes=10, quality="metrics/quality_500", slopes=(("tricks/gp/slope", 1.0),)
+    )
+    watch = Watch(RULES, [about])
+    for step in range(EVERY, steps + 1, EVERY):
+        watch.feed(step, row({**WELL, **changed}, step))
+    return watch
+
+
+def row(courses: Mapping[str, Course], step: int) -> dict[str, float]:
+    """What is logged at this step of these courses."""
+    return {tag: course(step / STEPS) if callable(course) else course for tag, course in courses.items()}
+
+
+def names(changed: Mapping[str, Course]) -> list[str]:
+    """What is found at the end of such a run."""
+    return [rule.name for rule, _, _ in history(changed).found]
+
+
+FAR: dict[str, Course] = {"diagnosis/distance": 1.4, "diagnosis/average_distance": 1.4}
+RIGHT: dict[str, Course] = {"diagnosis/accuracy_real": 0.99, "diagnosis/accuracy_fake": 0.98}
+FAILURES: dict[str, dict[str, Course]] = {
+    "discriminator_wins": {**FAR, **RIGHT, "loss/discriminator/adversarial": 0.01},
+    "discriminator_idle": {**FAR, "loss/discriminator/adversarial": LN4, "diagnosis/accuracy_real": 0.5,
+                           "diagnosis/accuracy_fake": 0.5},
+    "generator_starves": {**FAR, "weight_gradient/generator/00_first": 1e-5},
+    "gradient_explodes": {"weight_gradient/generator/00_first": lambda at: 1.0 if at < 0.7 else 1e4},
+    "penalty_off_target": {"tricks/gp/slope": 4.0},
+    "k_saturated": {"loss/k": 1.0},
+    "mode_collapse": {"diagnosis/spread": lambda at: 0.9 if at < 0.6 else 0.05},
+    "mode_collapse_partial": {"metrics/precision_500": 0.9, "metrics/recall_500": 0.1},
+    "labels_ignored": {"diagnosis/label_effect": 0.01},
+    "oscillation": {"probability/fake": lambda at: 0.5 + 0.4 * math.sin(at * 60)},
+    "peaked": {"metrics/quality_500": lambda at: 20.0 + 200 * abs(at - 0.3)},
+    "average_lags": {"diagnosis/average_distance": 1.2},
+    "checkerboard": {"diagnosis/checkerboard": 200.0, "diagnosis/distance": 0.3},
+    "not_finite": {"loss/generator/adversarial": lambda at: 1.0 if at < 1 else math.nan},
+    "slow_start": {"diagnosis/distance": lambda at: 2.0 - 1.2 * at},
+    "healthy": {},
+}  # fmt: skip
+SIMILAR: dict[str, tuple[str, dict[str, Course]]] = {  # what looks like a failure and is none
+    "D's loss alone at 0, as of a relativistic hinge": ("discriminator_wins", {"loss/discriminator/adversarial": 0.0}),
+    "D right about all, and samples come nearer": ("discriminator_wins", {**RIGHT}),
+    "D right about all, and samples near": ("discriminator_wins", {**RIGHT, "diagnosis/distance": 0.3}),
+    "both at chance, and samples near, as in R3GAN": ("discriminator_idle", {
+        "diagnosis/distance": 0.2, "loss/discriminator/adversarial": LN4, "diagnosis/accuracy_real": 0.5,
+        "diagnosis/accuracy_fake": 0.5}),
+    "small gradients at the bottom, and samples near": ("generator_starves", {
+        "diagnosis/distance": 0.2, "weight_gradient/generator/00_first": 1e-5}),
+    "large gradients throughout": ("gradient_explodes", {"weight_gradient/generator/00_first": 500.0}),
+    "a Wasserstein loss of some size": ("gradient_explodes", {"loss/discriminator/adversarial": -300.0}),
+    "samples that come apart": ("mode_collapse", {"diagnosis/spread": lambda at: 0.02 + at / 5}),
+    "samples alike as D has won": ("mode_collapse", {**FAR, **RIGHT, "diagnosis/spread": 0.1}),
+    "BEGAN's k at 0 at first": ("k_saturated", {"loss/k": lambda at: 0.0 if at < 0.15 else 0.3}),
+    "noise in the scores": ("oscillation", {"probability/fake": lambda at: 0.5 + 0.3 * math.sin(at * 6e6)}),
+    "a swing that fades": ("oscillation", {
+        "probability/fake": lambda at: 0.5 + 0.4 * math.sin(at * 60) * math.exp(-4 * at)}),
+    "quality that wavers": ("peaked", {"metrics/quality_500": lambda at: 20.0 + 3 * math.sin(at * 30)}),
+    "a young average": ("average_lags", {"diagnosis/average_distance": lambda at: 1.2 if at < 0.06 else 0.2}),
+}  # fmt: skip
+
+
+def test_every_rule_has_a_failure_here() -> None:
+    assert {rule.name for rule in RULES} == set(FAILURES) and len(RULES) >= 16
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_the_failure_is_found_first(name: str) -> None:
+    assert names(FAILURES[name])[:1] == [name]
+
+
+def test_a_sound_run_is_healthy_and_nothing_else() -> None:
+    assert names({}) == ["healthy"]
+
+
+@pytest.mark.parametrize("case", SIMILAR)
+def test_what_looks_like_a_failure_is_not_found(case: str) -> None:
+    name, changed = SIMILAR[case]
+    assert name not in names(changed)
+
+
+def test_nothing_is_found_in_the_first_steps_and_in_a_head_start() -> None:
+    lost = FAILURES["discriminator_wins"]
+    watch = Watch(RULES, [About(steps=STEPS, chance=LN4, ready=1000)])
+    for step in range(EVERY, 2001, EVERY):
+        changes = watch.feed(step, row({**WELL, **lost}, step))
+        assert not changes or step > 1000
+    assert any(rule.name == "discriminator_wins" for rule, _, _ in watch.found)
+    assert not history(lost, steps=EARLY).found
+
+
+def test_a_failure_that_does_not_last_is_not_found_and_one_that_ends_is_over() -> None:
+    short = {
+        **FAILURES["gradient_explodes"],
+        "weight_gradient/generator/00_first": lambda at: 1e4 if at == 0.5 else 1.0,
+    }
+    assert "gradient_explodes" not in names(short)
+    about, told = About(steps=STEPS, chance=LN4), []
+    watch = Watch(RULES, [about])
+    for step in range(EVERY, STEPS + 1, EVERY):
+        norm = 1e4 if 1000 <= step < 1600 else 1.0
+        told += watch.feed(step, row({**WELL, "weight_gradient/generator/00_first": norm}, step))
+    mine = [(change.step, change.found) for change in told if change.rule.name == "gradient_explodes"]
+    assert [found for _, found in mine] == [True, False]
+    assert 1000 < mine[0][0] < 1300 and 1600 < mine[1][0] < 1900
+
+
+def test_equal_logs_give_equal_findings_of_each_pair() -> None:
+    abouts = [About(steps=STEPS, pair="a", chance=LN4), About(steps=STEPS, pair="b", first=False, chance=LN4)]
+    rows = {}
+    for pair, changed in (("a", {}), ("b", FAILURES["discriminator_wins"])):
+        about = next(one for one in abouts if one.pair == pair)
+        for tag, course in {**WELL, **changed}.items():
+            key = f"loss/{tag.split('/')[1]}/{pair}/adversarial" if tag.startswith("loss/") else about.tag(tag)
+            rows[key] = course
+    told = []
+    for _ in range(2):
+        watch = Watch(RULES, abouts)
+        for step in range(EVERY, STEPS + 1, EVERY):
+            watch.feed(step, row(rows, step))
+        told.append([(rule.name, about.pair, dict(evidence)) for rule, about, evidence in watch.found])
+    assert told[0] == told[1]
+    assert ("discriminator_wins", "b") in [one[:2] for one in told[0]]
+    assert ("discriminator_wins", "a") not in [one[:2] for one in told[0]]
+
+
+def test_a_history_knows_what_is_missing() -> None:
+    made = History()
+    made.add(10, {"a": 1.0})
+    made.add(20, {"a": 3.0, "b": None})
+    made.add(30, {"b": 5.0})
+    np.testing.assert_equal(made.column("a"), [1.0, 3.0, np.nan])
+    np.testing.assert_equal(made.column("b"), [np.nan, np.nan, 5.0])
+    assert made.mean("a", 25) == 2.0 and made.mean("a", 15) == 3.0 and math.isnan(made.mean("c", 25))
+    assert made.points("a")[0].tolist() == [10, 20] and made.latest == {"b": 5.0}
+
+
+def test_smoothing_is_the_mean_of_the_last_values() -> None:
+    np.testing.assert_allclose(smoothed(np.array([1.0, 2.0, 6.0, 4.0]), 2), [1.0, 1.5, 4.0, 5.0])
+
+
+def test_a_remedy_as_words() -> None:
+    settings = {"tricks": {"ema": {}}, "loss": {"_target_": "x"}, "optim": {"discriminator": {"lr": 2e-4}}, "a": 3}
+    remedy = Remedy(
+        tricks=("r1", "ema"), sets={"a": "3", "loss": "hinge"}, scales={"optim.discriminator.lr": 0.25, "no": 2}
+    )
+    assert remedy.words(settings) == "tricks=[ema,r1] loss=hinge optim.discriminator.lr=5e-05"
+    assert Remedy(without=("ema",)).words(settings) == "tricks=[]"
+    assert Remedy(tricks=("ema",)).words(settings) == ""
