@@ -71,13 +71,17 @@ def test_a_run_that_is_looked_at_before_is_the_same_run(tmp_path: Path, capsys) 
     """Also one with a finding, whose remedies are tried. A resumed run does not say it again."""
     words = tiny("steps=3", "log.every=1", *few(tmp_path), tricks=["ema", "spectral_norm"])
     lines = {}
-    for name, findings in (("default", 1), ("none", 0)):
-        run = ganrun.train(composed(*without(words, "diagnosis"), f"diagnosis={name}"), tmp_path / name)
+    for name, findings in (("true", 1), ("false", 0)):
+        chosen = (*without(words, "diagnosis"), f"diagnosis.before={name}")
+        run = ganrun.train(composed(*chosen), tmp_path / name)
         lines[name] = [timeless(json.loads(line)) for line in (run / "metrics.jsonl").read_text().splitlines()]
         told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("finding: few_images")]
         assert len(told) == (run / "run.log").read_text().count("finding: ") == findings
-    assert len(lines["none"]) == 3 and lines["default"] == lines["none"]
-    assert "finding" not in ganrun_("resume", str(tmp_path / "default"), "steps=4")[1]
+    assert len(lines["false"]) == 3 and lines["true"] == lines["false"]
+    assert "finding" not in ganrun_("resume", str(tmp_path / "true"), "steps=4")[1]
+    (line,) = map(json.loads, (tmp_path / "true" / "findings.jsonl").read_text().splitlines())
+    assert (line["step"], line["finding"], line["failure"]) == (0, "few_images", False) and line["remedies"]
+    assert "few_images: " in ganrun_("diagnose", str(tmp_path / "true"))[1]
 
 
 def timeless(line: dict[str, float]) -> dict[str, float]:

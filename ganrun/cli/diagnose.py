@@ -14,6 +14,7 @@ import numpy as np
 from ganrun.cli.words import one_operand, read_words, with_remedy
 from ganrun.core.errors import STOPPED, for_shell
 from ganrun.diagnosis.history import History
+from ganrun.record.results import found_before
 from ganrun.record.stored import record
 from ganrun.run.diagnoses import Diagnosed, Shown, diagnose
 from ganrun.run.diagnosing import tried
@@ -45,15 +46,16 @@ def main(words: Sequence[str]) -> int:
 def _page(found: Diagnosed, overrides: Sequence[str]) -> Iterator[str]:
     """The lines of the report."""
     yield f"{found.path}: step {found.step:,} of {found.settings['steps']:,}"
+    yield from _before(found.path)
     yield "findings"
     now = [one for one in found.findings if one.ended is None]
     for one in now:
         yield from _of(one, found)
     if not now:
         yield "  none: neither a failure nor signs of health"
-    first = next((words for one in now for words in tried(one.rule, found.settings)), None)
-    if first is not None:
-        yield from ("again with the first remedy", f"  {with_remedy(overrides, first)}")
+    remedy = next((words for one in now for words in tried(one.rule, found.settings)), None)
+    if remedy is not None:
+        yield from ("again with the first remedy", f"  {with_remedy(overrides, remedy)}")
     past = [one for one in found.findings if one.ended is not None]
     if past:
         yield "over"
@@ -61,12 +63,26 @@ def _page(found: Diagnosed, overrides: Sequence[str]) -> Iterator[str]:
     yield from _charts(found.history)
 
 
+def _before(run: Path) -> Iterator[str]:
+    """What was found before the first step; nothing where that was nothing."""
+    lines = found_before(run)
+    if lines:
+        yield "before the first step"
+    for line in lines:
+        yield from _wrapped(f"{line['finding']}: {line['meaning']}")
+        yield from _remedies(line["remedies"])
+
+
+def _remedies(remedies: Sequence[str]) -> Iterator[str]:
+    for number, remedy in enumerate(remedies):
+        yield f"    {'try' if number == 0 else 'or '}  {' '.join(map(for_shell, remedy.split()))}"
+
+
 def _of(one: Shown, found: Diagnosed) -> Iterator[str]:
     """A finding with its meaning, figures and remedies."""
     yield from _wrapped(f"{_name(one)}, since step {one.began:,}: {one.rule.meaning}")
     yield from _wrapped(", ".join(f"{key} {value:.4g}" for key, value in one.evidence.items()), indent=4)
-    for number, remedy in enumerate(tried(one.rule, found.settings)):
-        yield f"    {'try' if number == 0 else 'or '}  {' '.join(map(for_shell, remedy.split()))}"
+    yield from _remedies(tried(one.rule, found.settings))
 
 
 def _name(one: Shown) -> str:

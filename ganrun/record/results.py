@@ -8,16 +8,18 @@ import os
 import stat
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ganrun.core.errors import ConfigError
-from ganrun.record.stored import record
+from ganrun.record.stored import misfit, record
 
 LARGEST = 2**30  # bytes of metrics.jsonl; a line of 3 kB for each of 300,000 windows
 LONGEST = 2**20  # bytes of one of its lines
+BEFORE = {"finding": str, "meaning": str, "evidence": dict[str, float], "remedies": list[str]}  # of a line, at least
 LATEST = 2**63  # no step is as large
 
 
@@ -74,6 +76,17 @@ def windows(path: Path, damaged: list[int] | None = None) -> Iterator[Window]:
             continue
         last = window.step
         yield window
+
+
+def found_before(run: Path) -> list[dict[str, Any]]:
+    """The lines of what a run found before its first step. Raises ConfigError as `findings` does."""
+    found = []
+    for line in _lines(run / "findings.jsonl"):
+        with suppress(ValueError, RecursionError):
+            change = json.loads(line)
+            if isinstance(change, dict) and change.get("step") == 0 and misfit(change, BEFORE) is None:
+                found.append(change)
+    return found
 
 
 def findings(run: Path) -> list[str]:

@@ -22,6 +22,7 @@ from ganrun.record.progress import Display
 from ganrun.record.recorder import Recorder, forget
 from ganrun.record.results import windows
 from ganrun.run.about import abouts
+from ganrun.run.check import BREAKING
 
 REMEDIES = 3  # that are told of a finding
 PATIENCE = 500  # steps before which no finding ends a run
@@ -50,6 +51,11 @@ class Diagnosis(Callback):
             for window in windows(metrics):
                 self.watch.feed(window.step, window)
 
+    def begin(self, found: Sequence[Finding]) -> None:
+        """Write down what was found before the first step."""
+        for finding in found:
+            self._write(0, finding, "", failure=finding.name in BREAKING)
+
     def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
         if self.acts and (self.recorder.due(now.step) or now.step == self.run.settings["steps"]):
             for change in self.watch.feed(now.step, self.recorder.means):
@@ -69,19 +75,22 @@ class Diagnosis(Callback):
 
     def _tell(self, change: Change) -> None:
         """One line on screen and in run.log, one in findings.jsonl, and a point with a text in TensorBoard."""
-        rule, settings = change.rule, self.run.settings
-        finding = finding_of(rule, change.evidence, tried(rule, settings) if change.found else ())
-        line: dict[str, Any] = {"step": change.step, "finding": rule.name, "pair": change.pair,
-                                "state": "found" if change.found else "over", "failure": rule.failure}  # fmt: skip
-        if change.found:
-            evidence = {key: round(value, 6) for key, value in finding.evidence.items()}
-            line |= {"meaning": rule.meaning, "evidence": evidence, "remedies": list(finding.remedies)}
-        with environment(f"cannot write {self.lines}"), self.lines.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        rule = change.rule
+        finding = finding_of(rule, change.evidence, tried(rule, self.run.settings) if change.found else ())
+        self._write(change.step, finding, change.pair, failure=rule.failure, over=not change.found)
         text = f"step {change.step:,}: {finding.line if change.found else f'{rule.name} is over'}"
         self.recorder.remark(change.step, f"findings/{rule.name}", float(change.found), text)
         if change.found or rule.failure:
             self.display.tell(text)
+
+    def _write(self, step: int, finding: Finding, pair: str, *, failure: bool, over: bool = False) -> None:
+        line: dict[str, Any] = {"step": step, "finding": finding.name, "pair": pair,
+                                "state": "over" if over else "found", "failure": failure}  # fmt: skip
+        if not over:
+            evidence = {key: round(value, 6) for key, value in finding.evidence.items()}
+            line |= {"meaning": finding.meaning, "evidence": evidence, "remedies": list(finding.remedies)}
+        with environment(f"cannot write {self.lines}"), self.lines.open("a") as file:
+            file.write(json.dumps(line) + "\n")
 
     def _stop(self, step: int) -> None:
         """Raises Stopped where the run is to end at a collapse."""

@@ -27,6 +27,7 @@ from ganrun.core.errors import Stopped, WaitInterrupted
 from ganrun.core.train import train
 from ganrun.core.traits import Level
 from ganrun.data.transforms.classes import recorded_classes
+from ganrun.diagnosis.finding import Finding
 from ganrun.machine import keep_big_blocks
 from ganrun.record.atomic import environment, write_atomically
 from ganrun.record.checkpoint import Checkpoints
@@ -136,8 +137,7 @@ class Session:
         began = time.monotonic()
         self._describe(run, folder, overrides)
         self._print_notes(run)
-        if states is None:
-            self._print_findings(run)
+        first = self._before(run) if states is None else []
         with (
             closing(recorder_of(run, folder, None if states is None else start.step, overrides)) as recorder,
             Display(steps=run.settings["steps"], console=self.console, start=start.step) as display,
@@ -152,6 +152,7 @@ class Session:
             for callback in saving.callbacks:
                 callback.load_state_dict((states or {}).get(callback.name, {}))
             diagnosis.catch_up(folder.metrics, start.step)
+            diagnosis.begin(first)
             if states:
                 saving.resumed(start.step)
             grids.write_reals(start.step)
@@ -179,11 +180,13 @@ class Session:
             logger.info("data: %s", note)
             say(self.console, f"data: {note}")
 
-    def _print_findings(self, run: Run) -> None:
-        """What is wrong with data and networks before the first step: on screen and in run.log."""
-        for finding in before(run) if run.rank.writes else ():
+    def _before(self, run: Run) -> list[Finding]:
+        """What is wrong with data and networks before the first step, on screen and in run.log too."""
+        found = before(run) if run.rank.writes else []
+        for finding in found:
             logger.info("finding: %s", finding.line)
             say(self.console, f"finding: {finding.line}")
+        return found
 
     def _loop(self, run: Run, callbacks: list[Any], start: Progress) -> Progress | None:
         """Train; None when a signal came in the midst of a step: what was saved last is what there is."""
