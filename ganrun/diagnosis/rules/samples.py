@@ -61,6 +61,29 @@ class PartialCollapse(Rule):
         return None
 
 
+class CriticOverfits(Rule):
+    """D's scores of training reals move away from those of held-out reals, measurement by measurement."""
+
+    name = "critic_overfits"
+    meaning = "D knows the training images by heart: it scores held-out reals ever more like fakes"
+    remedies = (
+        Remedy(tricks=("diffaugment",)),
+        Remedy(tricks=("ada",)),
+        Remedy(tricks=("lecam",)),
+        Remedy(scales={"model.discriminator.width": 0.5}),
+    )
+    least = 0.5  # of the gap, over that between training reals and fakes: ADA's r_v
+    measured = 3  # times in a row, each larger than before
+
+    def evidence(self, history: History, about: About) -> Evidence | None:
+        if not about.first or about.quality is None:
+            return None
+        _, values = history.points(about.quality.replace("quality", "generalisation_gap"))
+        latest = values[-self.measured :]
+        grows = len(latest) == self.measured and bool((np.diff(latest) > 0).all())
+        return {"gap": float(latest[-1]), "before": float(latest[0])} if grows and latest[-1] > self.least else None
+
+
 class LabelsIgnored(Rule):
     """Samples of the same noise and of different classes are the same."""
 

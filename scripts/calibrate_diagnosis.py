@@ -1,0 +1,262 @@
+"""A fair test of findings: runs broken on purpose, an independent judge, and what was found in them.
+
+    python scripts/calibrate_diagnosis.py FOLDER [--bases dcgan_r1,...] [--faults d_rate_up,...] [--doses 3] [--seeds 3]
+                                          [--at-once 2] [--json]
+
+Breaks base configurations, each sound as it is, by one fault at a time, in up to three doses, over seeds. The judge
+looks at samples alone: a classifier of the real digits accepts a share of them, and a run is broken when this share is
+below that of the sound runs of its base by Fisher's exact test (p < 0.001) and below three quarters of it. Runs that a
+fault did not break count as sound, and so do the bases themselves: a failure found there at the end is a false alarm.
+Bounds may be set by looking at the bases of the group `set`; those of the group `scored` are for the count alone.
+
+What is finished in FOLDER is not trained again, so an interrupted test goes on, and more seeds add to fewer. Prints a
+row for each run, the table of confusion, and the shares with their 95 % intervals (Clopper and Pearson).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from scipy.stats import beta, fisher_exact
+
+from ganrun.core.errors import ConfigError
+from ganrun.data.datasets.bundled import Digits
+from ganrun.metrics.classifier import Classified, classify, train
+from ganrun.record.results import findings, windows
+from ganrun.record.stored import record
+from ganrun.run.draw import draw
+from ganrun.run.load import load
+from ganrun.run.sweep import Job, run_jobs
+
+SAMPLES, SIDE, STEPS = 500, 16, 1500
+SMALL = ("dataset=digits", f"dataset.resolution={SIDE}", "batch=32", f"steps={STEPS}", "log.every=25", "game.grid=32",
+         "log.samples=1500", "log.checkpoint=1500", "metrics.every=300", "metrics.samples=150", "engine.device=cpu",
+         "diagnosis.before=false")  # fmt: skip
+WIDTH = ("model.generator.width=16", "model.discriminator.width=16")
+RATES = ("optim.generator.lr=5e-4", "optim.discriminator.lr=5e-4")
+BASES: dict[str, tuple[str, tuple[str, ...]]] = {  # name -> group, overrides
+    "dcgan_r1": ("set", (*WIDTH, *RATES, "model.discriminator.norm=none", "tricks=[r1,ema]", "tricks.r1.gamma=1",
+                         "tricks.r1.every=4")),
+    "sngan": ("set", (*WIDTH, *RATES, "loss=hinge", "tricks=[spectral_norm,no_norm,ema]")),
+    "wgan_gp": ("set", (*WIDTH, "loss=wasserstein", "tricks=[gp,layer_norm,ema]")),
+    "modern": ("scored", ("experiment=modern", *WIDTH)),
+    "cdcgan": ("scored", (*WIDTH, "model=cdcgan")),
+    "lsgan": ("scored", (*WIDTH, *RATES, "loss=least_squares", "tricks=[spectral_norm,no_norm,ema]")),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A way to break a run: overrides in rising doses, and the findings that name it."""
+
+    doses: tuple[tuple[str, ...], ...]
+    names: frozenset[str]
+
+
+def fault(names: str, *doses: str) -> Fault:
+    return Fault(tuple(tuple(dose.split()) for dose in doses), frozenset(names.split()))
+
+
+D, G = "optim.discriminator.lr", "optim.generator.lr"
+FAULTS = {
+    "d_rate_up": fault("discriminator_wins gradient_explodes mode_collapse penalty_off_target peaked",
+                       f"{D}=5e-3", f"{D}=2e-2", f"{D}=1e-1"),
+    "d_rate_down": fault("discriminator_idle mode_collapse slow_start", f"{D}=2e-5", f"{D}=5e-6", f"{D}=1e-6"),
+    "g_rate_up": fault("mode_collapse discriminator_wins gradient_explodes peaked oscillation",
+                       f"{G}=1e-2", f"{G}=5e-2", f"{G}=5e-1"),
+    "g_rate_down": fault("discriminator_wins generator_starves slow_start", f"{G}=2e-5", f"{G}=2e-6", f"{G}=1e-8"),
+    "both_rates_up": fault("gradient_explodes discriminator_wins mode_collapse oscillation peaked penalty_off_target",
+                           f"{D}=1e-2 {G}=1e-2", f"{D}=5e-2 {G}=5e-2", f"{D}=5e-1 {G}=5e-1"),
+    "many_d_updates": fault("discriminator_wins slow_start", "updates.discriminator=5", "updates.discriminator=15",
+                            "updates.discriminator=40"),
+    "many_g_updates": fault("mode_collapse discriminator_idle oscillation", "updates.generator=5",
+                            "updates.generator=15", "updates.generator=40"),
+    "no_norm_in_g": fault("discriminator_wins generator_starves mode_collapse", "model.generator.norm=none"),
+    "small_g": fault("discriminator_wins mode_collapse", "model.generator.width=4", "model.generator.width=2",
+                     "model.generator.width=1"),
+    "small_d": fault("discriminator_idle mode_collapse oscillation", "model.discriminator.width=4",
+                     "model.discriminator.width=2", "model.discriminator.width=1"),
+    "small_batch": fault("mode_collapse oscillation peaked discriminator_idle", "batch=4", "batch=2"),
+    "few_images": fault("critic_overfits discriminator_wins mode_collapse mode_collapse_partial",
+                        "dataset.held_out=1600", "dataset.held_out=1760"),
+    "start_too_large": fault("gradient_explodes discriminator_wins generator_starves mode_collapse",
+                             "model.generator.init.scale=0.5", "model.generator.init.scale=2"),
+    "start_too_small": fault("generator_starves discriminator_wins slow_start", "model.generator.init.scale=1e-3",
+                             "model.generator.init.scale=1e-5"),
+    "dropout_in_g": fault("slow_start mode_collapse", "model.generator.dropout=0.5", "model.generator.dropout=0.9"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One run of the test."""
+
+    base: str
+    fault: str  # "" for the base as it is
+    dose: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.base}-{self.fault or 'sound'}-{self.dose}-{self.seed}"
+
+    @property
+    def overrides(self) -> list[str]:
+        own = FAULTS[self.fault].doses[self.dose] if self.fault else ()
+        replaced = {word.partition("=")[0] for word in own}
+        before = [word for word in (*SMALL, *BASES[self.base][1]) if word.partition("=")[0] not in replaced]
+        return [*before, *own, f"seed={self.seed}"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run came to."""
+
+    trial: Trial
+    accepted: int | None  # of SAMPLES; None for a run that did not train, or left no samples
+    found: list[str]  # failures at its end, what explains most first
+    first: float | None  # share of the run at which the first of them appeared
+    refused: bool = False
+
+
+def trials(bases: Sequence[str], faults: Sequence[str], doses: int, seeds: int) -> Iterator[Trial]:
+    """Every run of the test."""
+    for base in bases:
+        for seed in range(seeds):
+            yield Trial(base=base, fault="", dose=0, seed=seed)
+            for name in faults:
+                for dose in range(min(doses, len(FAULTS[name].doses))):
+                    yield Trial(base=base, fault=name, dose=dose, seed=seed)
+
+
+def outcome(trial: Trial, folder: Path, judge: torch.nn.Sequential, threshold: float) -> Outcome:
+    """What is in the folder of a run. A run that ended with numbers that are not finite has no good samples."""
+    if not (folder / "config.yaml").is_file():
+        return Outcome(trial=trial, accepted=None, found=[], first=None, refused=True)
+    found = by_weight(folder)
+    try:
+        run = load(folder)
+        images = draw(run.game, SAMPLES, seed=1)
+        good = int((classify(judge, images).confidence >= threshold).sum()) if bool(images.isfinite().all()) else 0
+    except ConfigError:  # it ended before its first checkpoint
+        good = 0
+    appeared = [line["step"] for line in lines(folder) if line["failure"] and line["finding"] in found]
+    return Outcome(
+        trial=trial, accepted=good, found=found, first=min(appeared, default=0) / STEPS if appeared else None
+    )
+
+
+def lines(folder: Path) -> list[dict]:
+    """What a run has found and when."""
+    path = folder / "findings.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def by_weight(folder: Path) -> list[str]:
+    """The failures at the end of a run as its summary orders them; of one that was ended, as they appeared."""
+    failures = findings(folder)
+    summary = record(folder / "summary.json") or {}
+    return [name for name in summary.get("findings", failures) if name in failures]
+
+
+def is_broken(one: Outcome, sound: Sequence[Outcome]) -> bool:
+    """Whether fewer of its samples are accepted than of the sound runs of its base."""
+    good, all_of_them = sum(other.accepted or 0 for other in sound), SAMPLES * len(sound)
+    own = one.accepted or 0
+    table = [[own, SAMPLES - own], [good, all_of_them - good]]
+    return fisher_exact(table, "less").pvalue < 0.001 and own / SAMPLES < 0.75 * good / all_of_them
+
+
+def interval(hits: int, of: int) -> str:
+    """A share with its 95 % interval by Clopper and Pearson."""
+    if not of:
+        return "0 of 0"
+    low = beta.ppf(0.025, hits, of - hits + 1) if hits else 0.0
+    high = beta.ppf(0.975, hits + 1, of - hits) if hits < of else 1.0
+    return f"{hits} of {of}, {hits / of:.1%} ({low:.1%} to {high:.1%})"
+
+
+def report(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """Print a row for each run, the table of confusion, and the shares of each group of bases."""
+    sound = {base: [o for o in outcomes if o.trial.base == base and not o.trial.fault] for base in BASES}
+    broken = [o for o in outcomes if o.trial.fault and not o.refused and is_broken(o, sound[o.trial.base])]
+    print(f"{'run':<36}{'accepted':>9}  {'':<7} found")
+    for one in outcomes:
+        kind = "refused" if one.refused else "broken" if one in broken else "sound"
+        print(f"{one.trial.name:<36}{'' if one.refused else one.accepted!s:>9}  {kind:<7} {' '.join(one.found)}")
+    confusion = Counter((one.trial.fault, one.found[0] if one.found else "nothing") for one in broken)
+    print(f"\n{'fault':<18}{'named first':<26}runs")
+    for (name, found), count in sorted(confusion.items()):
+        print(f"{name:<18}{found:<26}{count}")
+    shares = {}
+    for group in ("set", "scored"):
+        mine = [one for one in broken if BASES[one.trial.base][0] == group]
+        rest = [one for one in outcomes if one not in broken and not one.refused and BASES[one.trial.base][0] == group]
+        first, second = (sum(bool(FAULTS[one.trial.fault].names & set(one.found[:n])) for one in mine) for n in (1, 2))
+        times = sorted(one.first for one in mine if one.first is not None)
+        shares |= {
+            f"{group}: named first": interval(first, len(mine)),
+            f"{group}: named first or second": interval(second, len(mine)),
+            f"{group}: nothing found": interval(sum(not one.found for one in mine), len(mine)),
+            f"{group}: false alarms": interval(sum(bool(one.found) for one in rest), len(rest)),
+            f"{group}: median share of the run until found": f"{times[len(times) // 2]:.0%}" if times else "-",
+        }
+    print("\n" + "\n".join(f"{key:<50}{value}" for key, value in shares.items()))
+    return shares
+
+
+def judge_of_digits() -> tuple[torch.nn.Sequential, float]:
+    """A classifier of half of the real digits, and the confidence that 95 % of the other half reach."""
+    digits = Digits(channels=1, resolution=SIDE, classes=None)
+    assert digits.labels is not None
+    images, order = (
+        digits.images.float() / 127.5 - 1,
+        torch.randperm(len(digits), generator=torch.Generator().manual_seed(0)),
+    )
+    half = len(order) // 2
+    images = torch.nn.functional.interpolate(images, scale_factor=2, mode="bilinear")
+    judge = train(images[order[:half]], digits.labels[order[:half]], 0)
+    others: Classified = classify(judge, images[order[half:]])
+    return judge, float(others.confidence.quantile(0.05))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--bases", default=",".join(BASES))
+    parser.add_argument("--faults", default=",".join(FAULTS))
+    parser.add_argument("--doses", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--at-once", type=int, default=2)
+    parser.add_argument("--json", action="store_true", help="write outcomes.json into the folder too")
+    arguments = parser.parse_args()
+    chosen = list(trials(arguments.bases.split(","), arguments.faults.split(","), arguments.doses, arguments.seeds))
+    jobs = [
+        Job(number=n, overrides=one.overrides, folder=str(arguments.folder / one.name)) for n, one in enumerate(chosen)
+    ]
+    missing = [job for job in jobs if not any(windows(Path(job.folder) / "metrics.jsonl"))]
+    if missing:
+        run_jobs(missing, [], at_once=arguments.at_once)
+    judge, threshold = judge_of_digits()
+    outcomes = [outcome(one, arguments.folder / one.name, judge, threshold) for one in chosen]
+    shares = report(outcomes)
+    if arguments.json:
+        told: Mapping[str, object] = {"runs": [asdict(one) for one in outcomes], "shares": shares}
+        (arguments.folder / "outcomes.json").write_text(json.dumps(told, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    try:
+        raise SystemExit(main())
+    except ConfigError as refusal:
+        print("\n".join(refusal.lines), file=sys.stderr)
+        raise SystemExit(2) from None
