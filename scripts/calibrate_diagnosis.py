@@ -195,7 +195,7 @@ def report(outcomes: Sequence[Outcome]) -> dict[str, str]:
     print(f"\n{'fault':<18}{'named first':<26}runs")
     for (name, found), count in sorted(confusion.items()):
         print(f"{name:<18}{found:<26}{count}")
-    shares = {}
+    shares: dict[str, str] = {}
     for group in ("set", "scored"):
         mine = [one for one in broken if BASES[one.trial.base][0] == group]
         rest = [one for one in outcomes if one not in broken and not one.refused and BASES[one.trial.base][0] == group]

@@ -1,5 +1,6 @@
 """Runs that are watched while they train: what they show, keep and say, and that training stays what it was."""
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -116,3 +117,22 @@ def test_a_folder_without_a_log_is_refused(nursery: Nursery, whole: Path, tmp_pa
     (tmp_path / "copy" / "config.yaml").write_bytes((whole / "config.yaml").read_bytes())
     assert "no log in it yet" in refusal(nursery.run("diagnose", "copy", folder=tmp_path))
     assert math.isfinite(found(whole)[0]["step"])
+
+
+def test_rescue_tries_remedies_until_one_helps(nursery: Nursery, whole: Path) -> None:
+    run(nursery, whole.parent, "fast", "optim.generator.lr=1e4", "optim.discriminator.lr=1e4", steps=250)
+    done = nursery.run("rescue", "fast", "tries=2", folder=whole.parent)
+    assert done.code == 0, done
+    assert "helped: optim.generator.lr=0.0002 optim.discriminator.lr=0.0002" in done.out
+    with (whole.parent / "fast-rescue" / "sweep.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["exit_code"] == "0" and row["findings"] == "" and row["optim.generator.lr"] == "0.0002"
+    again = nursery.run("rescue", "fast", "tries=2", folder=whole.parent)
+    assert again.code == 0 and "done" in again.out
+
+
+def test_rescue_puts_its_tries_where_it_is_told_and_leaves_a_sound_run_alone(nursery: Nursery, whole: Path) -> None:
+    done = nursery.run("rescue", "whole", "tries=1", "out=tried", "plugins=[]", folder=whole.parent)
+    assert done.code in (0, 3) and (whole.parent / "tried" / "0" / "config.yaml").is_file()
+    sound = run(nursery, whole.parent, "short", "diagnosis=none", "optim.generator.lr=2e-4", steps=30)
+    assert "shows no failure" in refusal(nursery.run("rescue", str(sound), folder=whole.parent))

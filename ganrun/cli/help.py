@@ -25,6 +25,7 @@ usage:  ganrun [GROUP=CHOICE] [KEY=VALUE] ...      train
         ganrun walk RUN [out=walk.gif] ...         a walk between noises, between classes, or along a code
         ganrun evaluate RUN|FOLDER|ARRAY ...       how far samples, or pictures of any program, are from held-out reals
         ganrun diagnose RUN                        what a run shows, what it means and what to try
+        ganrun rescue RUN [tries=3]                the run again with what might help, until one does
         ganrun report FOLDER ... [out=report.html]  one page that ranks and compares runs, of a sweep for instance
         ganrun list [tricks|models|losses|...]     every choice in a line, with its source
 

@@ -52,23 +52,10 @@ def one_operand(command: str, operands: Sequence[str], what: str, example: str) 
 
 def with_remedy(arguments: Sequence[str], remedy: str) -> str:
     """The command that trains with a remedy, one word or more: what was typed, without what the remedy replaces."""
-    from ganrun.config.overrides import read_options, read_overrides
+    from ganrun.config.overrides import replacing
     from ganrun.record.progress import command
 
-    kept = list(arguments)
-    overrides = read_options(kept).overrides
-    typed = list(zip(overrides, read_overrides(overrides), strict=True))
-    for new in read_overrides(remedy.split()):
-        for word, old in typed:
-            replaced = f"{old.key_or_group}.".startswith(f"{new.key_or_group}.")
-            if replaced and (new.key_or_group != "tricks" or _lists(word)) and word in kept:
-                kept.remove(word)
-    return " ".join([command("ganrun"), *map(for_shell, [*kept, *remedy.split()])])
-
-
-def _lists(word: str) -> bool:
-    """Whether this override is a list of tricks, not a setting of one."""
-    return word.lstrip("+~").startswith("tricks=")
+    return " ".join([command("ganrun"), *map(for_shell, replacing(arguments, remedy.split()))])
 
 
 def _settings(command: str, words: Sequence[str]) -> dict[str, Any]:

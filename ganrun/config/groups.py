@@ -19,7 +19,7 @@ def conf_folder() -> Path:
 
 CONF = conf_folder()
 # Commands for what training left; each is the module of its name in ganrun/cli.
-AFTER_TRAINING: tuple[str, ...] = ("sample", "walk", "export", "evaluate", "report", "diagnose")
+AFTER_TRAINING: tuple[str, ...] = ("sample", "walk", "export", "evaluate", "report", "diagnose", "rescue")
 COMMANDS = ("train", "resume", "explain", "check", "list", "help", *AFTER_TRAINING)
 HOME = re.compile(r"^~(?=/|$)|(?<=^file://)~(?=/)")  # where a value is a path below the user's own folder
 

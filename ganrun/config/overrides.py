@@ -152,3 +152,21 @@ def check(override: Override, choices: Choices) -> None:
     sweep = isinstance(value, Sweep)
     for choice in getattr(value, "list", None) or [] if sweep else [value]:
         choices.check(key, choice)
+
+
+def replacing(arguments: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Arguments with these overrides at their end, without what they replace. Raises ConfigError."""
+    kept = list(arguments)
+    overrides = read_options(kept).overrides
+    typed = list(zip(overrides, read_overrides(overrides), strict=True))
+    for new in read_overrides(words):
+        for word, old in typed:
+            replaced = f"{old.key_or_group}.".startswith(f"{new.key_or_group}.")
+            if replaced and (new.key_or_group != "tricks" or _lists_tricks(word)) and word in kept:
+                kept.remove(word)
+    return [*kept, *words]
+
+
+def _lists_tricks(word: str) -> bool:
+    """Whether this override is a list of tricks, not a setting of one."""
+    return word.lstrip("+~").startswith("tricks=")

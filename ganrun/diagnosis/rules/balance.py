@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ganrun.diagnosis.history import History
-from ganrun.diagnosis.remedy import Remedy
+from ganrun.diagnosis.remedy import USUAL_RATES, Remedy
 from ganrun.diagnosis.rule import About, Evidence, Rule
 
 RIGHT = 0.85  # share of reals, and of fakes, that a D is right about that has nothing left to learn
@@ -65,6 +65,7 @@ class DiscriminatorWins(Rule):
     name = "discriminator_wins"
     meaning = "D tells every real image from every fake, and samples come no nearer to the reals: G learns nothing"
     remedies = (
+        USUAL_RATES,
         Remedy(tricks=("r1",), sets={"model.discriminator.norm": "none", "tricks.r1.gamma": "1"}),
         Remedy(tricks=("spectral_norm", "no_norm")),
         Remedy(scales={"optim.discriminator.lr": 0.25}),
@@ -88,6 +89,7 @@ class DiscriminatorIdle(Rule):
     name = "discriminator_idle"
     meaning = "D does not tell fakes from reals though they differ plainly, so that G has nobody to learn from"
     remedies = (
+        USUAL_RATES,
         Remedy(scales={"optim.discriminator.lr": 10.0}),
         Remedy(sets={"updates.discriminator": "3"}),
         Remedy(scales={"model.discriminator.width": 2.0}),
@@ -108,6 +110,7 @@ class GeneratorStarves(Rule):
     name = "generator_starves"
     meaning = "next to no gradient reaches the first layers of G, so that only the last ones learn"
     remedies = (
+        USUAL_RATES,
         Remedy(sets={"loss": "nonsaturating"}),
         Remedy(sets={"model.generator.norm": "batch"}),
         Remedy(tricks=("one_sided_smoothing",)),

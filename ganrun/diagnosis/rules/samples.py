@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ganrun.diagnosis.history import History
-from ganrun.diagnosis.remedy import Remedy
+from ganrun.diagnosis.remedy import USUAL_RATES, Remedy
 from ganrun.diagnosis.rule import About, Evidence, Rule
 from ganrun.diagnosis.rules.balance import WINDOW, compared, fooled
 
@@ -20,6 +20,7 @@ class ModeCollapse(Rule):
     name = "mode_collapse"
     meaning = "samples are nearly the same whatever the noise: G has collapsed to few images"
     remedies = (
+        USUAL_RATES,
         Remedy(tricks=("r1",), sets={"model.discriminator.norm": "none", "tricks.r1.gamma": "1"}),
         Remedy(tricks=("minibatch_stddev",)),
         Remedy(tricks=("minibatch_discrimination",)),

@@ -1,0 +1,64 @@
+"""Starting a run that fails again with the remedies of its findings, one after the other, until one helps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ganrun.config.overrides import replacing
+from ganrun.core.errors import ConfigError
+from ganrun.record.results import findings, found_before
+from ganrun.record.stored import record
+from ganrun.run.diagnoses import diagnose
+from ganrun.run.diagnosing import tried
+from ganrun.run.sweep import Job, JobOutcome, run_jobs
+
+STOP = "diagnosis.on_collapse=stop"  # a try that collapses is not waited for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rescue:
+    """What was tried, and what helped."""
+
+    failures: list[str]  # of the run, what explains most first
+    remedies: list[str]  # words, one for each outcome
+    outcomes: list[JobOutcome]
+    rescued_by: str | None  # the words of the last one, where it helped
+
+
+def rescue(path: Path, *, tries: int, out: Path, plugins: Sequence[str] = ()) -> Rescue:
+    """Start the run again with one remedy at a time, each in a folder of `out`, until a run shows no failure.
+
+    Finished tries that are in `out` are kept. Raises ConfigError for a run without a failure, or without a remedy.
+    """
+    found = diagnose(path, list(plugins))
+    failures = [one.rule.name for one in found.findings if one.rule.failure and one.ended is None]
+    failures = [*(line["finding"] for line in found_before(path) if line.get("failure")), *failures]
+    if not failures:
+        raise ConfigError(str(path), "shows no failure", "a run that fails", f"ganrun diagnose {path}")
+    remedies = list(dict.fromkeys(_remedies(path, found.findings, found.settings)))[:tries]
+    if not remedies:
+        raise ConfigError(
+            str(path), f"no remedy is known for {', '.join(failures)}", "one that is", f"ganrun diagnose {path}"
+        )
+    typed: list[str] = record(path / "overrides.yaml") or []
+    outcomes: list[JobOutcome] = []
+    for number, words in enumerate(remedies):
+        job = Job(number=number, overrides=[*replacing(typed, words.split()), STOP], folder=str(out / str(number)))
+        outcomes += run_jobs([job], [], at_once=1)
+        if outcomes[-1].code == 0 and not findings(Path(job.folder)):
+            return Rescue(failures=failures, remedies=remedies, outcomes=outcomes, rescued_by=words)
+        if outcomes[-1].code is not None and outcomes[-1].code > 128:  # interrupted
+            break
+    return Rescue(failures=failures, remedies=remedies, outcomes=outcomes, rescued_by=None)
+
+
+def _remedies(path: Path, shown: Sequence, settings: object) -> Iterator[str]:
+    """Those of what was found before the first step, then those of each failure that is not over."""
+    for line in found_before(path):
+        if line.get("failure"):
+            yield from line["remedies"]
+    for one in shown:
+        if one.rule.failure and one.ended is None:
+            yield from tried(one.rule, settings)
