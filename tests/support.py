@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
@@ -235,6 +236,18 @@ class Notes(Callback):
         for result in results:
             metrics = dict(zip(result.names, result.values.unbind(), strict=True))
             self.rows.append((now.step, result.update.player, metrics))
+
+
+def mostly_slow(values: Sequence[Any], of: int = 3) -> list[Any]:
+    """Every third of these (or one of `of`) for the default suite, all of them for the slow tests."""
+    return [
+        value if n % of == 0 else pytest.param(*_several(value), marks=pytest.mark.slow)
+        for n, value in enumerate(values)
+    ]
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def play(run: Run, first: int, steps: int) -> Notes:

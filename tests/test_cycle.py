@@ -7,7 +7,7 @@ import properties
 import pytest
 import torch
 import torch.nn.functional as F
-from support import built, composed, family, loop, progress
+from support import built, composed, family, loop, mostly_slow, progress
 from torch import Tensor, nn
 
 import ganrun
@@ -203,7 +203,7 @@ def test_a_run_leaves_grids_of_both_directions_and_curves_of_each_pair(tmp_path:
     assert torch.equal(made, loaded.generator.eval()(given))
 
 
-@pytest.mark.parametrize("trick", family("tricks"))
+@pytest.mark.parametrize("trick", mostly_slow(family("tricks")))
 def test_every_trick_trains_or_is_refused_with_a_reason(trick: str) -> None:
     try:
         run = run_of(f"tricks=[{trick}]")

@@ -102,7 +102,7 @@ def test_diagnose_prints_what_the_run_found(nursery: Nursery, whole: Path) -> No
     words = [line.partition("try  ")[2] for line in shown.out.splitlines() if "try  " in line]
     assert won["remedies"][0] in [one.replace("'", "") for one in words]
     command = shown.out.split("again with the first remedy\n  ")[1].splitlines()[0]
-    assert command.startswith("ganrun steps=") and "optim.generator.lr=1e-9" in command
+    assert command.startswith("ganrun steps=") and command.endswith(won["remedies"][0])
 
 
 def test_diagnose_reads_a_run_that_was_not_watched(nursery: Nursery, whole: Path) -> None:
@@ -131,8 +131,12 @@ def test_rescue_tries_remedies_until_one_helps(nursery: Nursery, whole: Path) ->
     assert again.code == 0 and "done" in again.out
 
 
-def test_rescue_puts_its_tries_where_it_is_told_and_leaves_a_sound_run_alone(nursery: Nursery, whole: Path) -> None:
-    done = nursery.run("rescue", "whole", "tries=1", "out=tried", "plugins=[]", folder=whole.parent)
+@pytest.mark.slow
+def test_rescue_puts_its_tries_where_it_is_told(nursery: Nursery, whole: Path) -> None:
+    done = nursery.run("rescue", "whole", "tries=1", "out=tried", folder=whole.parent)
     assert done.code in (0, 3) and (whole.parent / "tried" / "0" / "config.yaml").is_file()
+
+
+def test_a_run_without_a_failure_needs_no_rescue(nursery: Nursery, whole: Path) -> None:
     sound = run(nursery, whole.parent, "short", "diagnosis=none", "optim.generator.lr=2e-4", steps=30)
     assert "shows no failure" in refusal(nursery.run("rescue", str(sound), folder=whole.parent))

@@ -20,6 +20,7 @@ from support import (
     family,
     host,
     host_of_loss,
+    mostly_slow,
     nodes,
     play,
     sets,
@@ -84,7 +85,7 @@ def test_no_update_waits_for_the_device(kind: str, name: str) -> None:
     properties.check_no_sync(hosted(kind, name))
 
 
-@every_part
+@pytest.mark.parametrize(("kind", "name"), mostly_slow(PARTS))
 def test_addresses_are_stable(kind: str, name: str) -> None:
     properties.check_addresses(hosted(kind, name))
 
@@ -293,7 +294,7 @@ def chosen_by(defaults: list[Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("which", ["Here", "Paper"])
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", mostly_slow(EXPERIMENTS))
 def test_what_an_experiment_tells_to_type_is_accepted(name: str, which: str) -> None:
     """Its two networks are made; the data of the paper may not be here, so their size is told."""
     overrides = command_of(name, which)

@@ -40,7 +40,7 @@ torch.set_num_threads(1)
 
 TRICKS, LOSSES = names("tricks"), names("loss")
 ALL = [(one, other, loss) for one, other in combinations(TRICKS, 2) for loss in LOSSES]
-SAMPLE = random.Random(11).sample(ALL, 30)
+SAMPLE = random.Random(1).sample(ALL, 12)
 CHECKER = CompatibilityChecker()
 STEPS = 2
 
@@ -131,7 +131,8 @@ def gives(loss: str, tricks: list[str], base: BaseConfiguration, name: str) -> b
     return bool(trick.traits.provides) or isinstance(trick, Setting) or type(trick).modify is not Trick.modify
 
 
-def test_leaving_a_trick_out_of_a_valid_set_leaves_it_valid() -> None:
+@pytest.mark.parametrize(("sets", "least"), [(12, 3), pytest.param(60, 15, marks=pytest.mark.slow)])
+def test_leaving_a_trick_out_of_a_valid_set_leaves_it_valid(sets: int, least: int) -> None:
     """On the same base configuration, a set without one of its tricks is valid too.
 
     Unless that trick made a fact true that a remaining part needs: it provided it (the only bound of a Wasserstein
@@ -139,7 +140,7 @@ def test_leaving_a_trick_out_of_a_valid_set_leaves_it_valid() -> None:
     """
     needed = {fact.id for fact in Fact}
     valid = excused = 0
-    for loss, tricks in random_sets(60):
+    for loss, tricks in random_sets(sets):
         verdict = CHECKER.best(loss, tricks)
         if verdict.refused:
             continue
@@ -152,7 +153,7 @@ def test_leaving_a_trick_out_of_a_valid_set_leaves_it_valid() -> None:
                 excuse = gives(loss, everything, verdict.base, name) and errors <= needed
                 assert excuse, (loss, everything, name, fewer.diagnostics)
                 excused += 1
-    assert valid >= 15 and excused >= 1, (valid, excused)
+    assert valid >= least and excused >= sets // 60, (valid, excused)
 
 
 # The checker of these tests, and of docs/compatibility.md, is that of training
