@@ -32,7 +32,7 @@ from ganrun.core.train import train
 from ganrun.record.folder import RunFolder
 from ganrun.record.progress import Display
 from ganrun.run.callbacks import Grids, Record, on_the_board
-from ganrun.run.session import recorder_of
+from ganrun.run.recording import recorder_of
 
 TRAINED = 16  # steps, as often as the rarest of the usual lazy terms is added
 CURVE = "loss/generator/total"

@@ -87,6 +87,22 @@ def test_numbers_that_are_not_finite_are_a_finding(nursery: Nursery, whole: Path
     assert shown.code == 3 and "not_finite, since step" in shown.out
 
 
+def test_a_run_rolls_back_after_numbers_that_are_not_finite(nursery: Nursery, whole: Path) -> None:
+    """D's rate rises beyond all bounds, so that half of it is too much as well: after three attempts the run ends."""
+    rising = "optim.discriminator.lr={_target_:ganrun.core.schedule.Linear,start:1e-4,end:1e10,steps:30}"
+    words = ("loss=least_squares", rising, "diagnosis.on_nonfinite=rollback", "log.checkpoint=1", "log.every=1")
+    back = run(nursery, whole.parent, "back", *words, steps=60, code=3)
+    out = (whole.parent / "back.txt").read_text()
+    assert (
+        out.count("\nstep ") >= 3
+        and out.count(": going on from the newest checkpoint with half the learning rates") >= 3
+    )
+    assert '"optim.decay=0.125"' in (back / "overrides.yaml").read_text()
+    steps = [json.loads(line)["step"] for line in (back / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, len(steps) + 1))
+    assert [line["finding"] for line in found(back)].count("not_finite") == 1  # earlier ones were before the checkpoint
+
+
 def test_a_loss_that_leaves_every_scale_is_not_passed_over(nursery: Nursery, whole: Path) -> None:
     high = run(nursery, whole.parent, "high", "optim.generator.lr=1e4", "optim.discriminator.lr=1e4", steps=250)
     assert "gradient_explodes" in json.loads((high / "summary.json").read_text())["findings"]

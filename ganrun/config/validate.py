@@ -41,6 +41,7 @@ SETTINGS: dict[str, Any] = {
     "diagnosis.before": bool,
     "diagnosis.during": bool,
     "diagnosis.on_collapse": Literal["warn", "stop"],
+    "diagnosis.on_nonfinite": Literal["stop", "rollback"],
     "engine.device": Annotated[str, Called("auto, cpu, cuda or cuda:N")],
     "engine.precision": Literal["auto", "bf16", "fp32"],
     "engine.workers": Annotated[int, Within(0, 256)],

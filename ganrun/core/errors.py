@@ -99,6 +99,10 @@ class Stopped(RuntimeError):
     """A guard ended the run: a number that is not finite, or a collapse. Exit code 3."""
 
 
+class NotFinite(Stopped):
+    """A loss, a gradient or a weight is NaN or infinite."""
+
+
 class EnvironmentFailed(RuntimeError):
     """The machine failed during the run: a full disk, a dead worker. Exit code 4."""
 

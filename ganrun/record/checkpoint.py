@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganrun.core.errors import ConfigError, Stopped
+from ganrun.core.errors import ConfigError, NotFinite
 from ganrun.record.atomic import environment, write_atomically
 from ganrun.record.folder import OLD
 from ganrun.record.stored import Unusable, content
@@ -49,7 +49,7 @@ class Checkpoints:
     def save(self, step: int, state: dict[str, Any], *, spare: int | None = None) -> Path:
         """Commit this state as one file, then delete the oldest, but not the one of step `spare`; returns its path.
 
-        Raises Stopped for a number that is not finite, and EnvironmentFailed when the file cannot be written.
+        Raises NotFinite for a number that is not finite, and EnvironmentFailed when the file cannot be written.
         """
         check_finite(step, state)
         buffer = io.BytesIO()
@@ -154,7 +154,7 @@ def read(path: Path) -> dict[str, Any]:
     state = _unwrap(path, found)
     try:
         check_finite(int(name[1]), state)
-    except Stopped as error:
+    except NotFinite as error:
         raise Damaged("holds a number that is not finite") from error
     except Exception as error:  # or by a tensor of another layout
         raise Damaged("is not a checkpoint: it holds more than tensors and plain values") from error
@@ -187,7 +187,7 @@ def _step(path: Path) -> int:
 
 
 def check_finite(step: int, state: Any) -> None:
-    """Raises Stopped for a number that is not finite: saved, it would spoil every later step."""
+    """Raises NotFinite for a number that is not finite: saved, it would spoil every later step."""
     tensors: dict[torch.device, dict[str, Tensor]] = {}
     for where, value in _leaves(state, ""):
         if isinstance(value, float) and not math.isfinite(value):
@@ -201,8 +201,8 @@ def check_finite(step: int, state: Any) -> None:
                 raise _not_finite(step, where)
 
 
-def _not_finite(step: int, where: str) -> Stopped:
-    return Stopped(f"step {step}: {where} holds a number that is not finite, so no checkpoint of this step was saved")
+def _not_finite(step: int, where: str) -> NotFinite:
+    return NotFinite(f"step {step}: {where} holds a number that is not finite, so no checkpoint of this step was saved")
 
 
 def _leaves(value: Any, where: str) -> Iterator[tuple[str, Any]]:

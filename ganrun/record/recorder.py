@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganrun.core.errors import Stopped
+from ganrun.core.errors import NotFinite, Stopped
 from ganrun.record.atomic import environment, write_atomically
 from ganrun.record.columns import Columns, Table, Window, tagged
 from ganrun.record.events import EventFile, NoEvents, layout
@@ -237,12 +237,12 @@ def fetch(values: list[Tensor]) -> list[np.ndarray]:
 
 
 def stop_if_not_finite(pending: list[Pending], rows: list[np.ndarray]) -> None:
-    """Raises Stopped at the first value that is not finite."""
+    """Raises NotFinite at the first value that is not finite."""
     for update, row in zip(pending, rows, strict=True):
         bad = np.flatnonzero(~np.isfinite(row))
         if len(bad):
             key = update.columns.keys[bad[0]]
-            raise Stopped(
+            raise NotFinite(
                 f"step {update.step}, {update.columns.player}: {key} is {row[bad[0]]}. "
                 "Try: a lower learning rate, or engine.precision=fp32"
             )

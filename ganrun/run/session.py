@@ -31,7 +31,6 @@ from ganrun.diagnosis.finding import Finding
 from ganrun.machine import keep_big_blocks
 from ganrun.record.atomic import environment, write_atomically
 from ganrun.record.checkpoint import Checkpoints
-from ganrun.record.columns import summed
 from ganrun.record.folder import RunFolder
 from ganrun.record.progress import Display, command, shown, summary
 from ganrun.record.recorder import Recorder
@@ -39,9 +38,10 @@ from ganrun.record.stored import record, summarised
 from ganrun.run.callbacks import Checkpointing, Grids, Record
 from ganrun.run.check import before
 from ganrun.run.diagnosing import Diagnosis
-from ganrun.run.hyperparameters import hyperparameters
 from ganrun.run.measuring import Measuring
+from ganrun.run.recording import recorder_of
 from ganrun.run.rehearsal import check_metrics
+from ganrun.run.rollback import with_rollback
 from ganrun.run.signals import Interrupted, Signals
 from ganrun.run.state import restore, unfit
 from ganrun.run.statistics import Statistics
@@ -76,6 +76,18 @@ class Session:
 
     def start(self, cfg: DictConfig, path: Path, *, overrides: list[str]) -> int:
         """Train from the first step in a new folder; returns the exit code. Raises ConfigError before any work."""
+        return with_rollback(self, path, lambda: self._start(cfg, path, overrides))
+
+    def resume(self, cfg: DictConfig, path: Path, *, overrides: list[str], changes: Mapping[str, str]) -> int:
+        """Go on where the run in this folder stopped; returns the exit code. Raises ConfigError before any work."""
+        return with_rollback(self, path, lambda: self.resume_once(cfg, path, overrides=overrides, changes=changes))
+
+    def tell(self, line: str) -> None:
+        """Print a line, and log it."""
+        logger.info(line)
+        say(self.console, line)
+
+    def _start(self, cfg: DictConfig, path: Path, overrides: list[str]) -> int:
         keep_big_blocks()
         warn_on_screen()
         run = build(cfg)
@@ -87,8 +99,8 @@ class Session:
                 checkpoints = Checkpoints(folder.checkpoints, keep=run.settings["log"]["keep"])
                 return self._train(run, folder, checkpoints, overrides, Progress(), None)
 
-    def resume(self, cfg: DictConfig, path: Path, *, overrides: list[str], changes: Mapping[str, str]) -> int:
-        """Go on where the run in this folder stopped; returns the exit code. Raises ConfigError before any work."""
+    def resume_once(self, cfg: DictConfig, path: Path, *, overrides: list[str], changes: Mapping[str, str]) -> int:
+        """Go on where the run in this folder stopped, to its end or a failure; returns the exit code."""
         keep_big_blocks()
         warn_on_screen()
         with closing(RunFolder.open(path)) as folder:
@@ -254,26 +266,6 @@ class Session:
         with environment(f"cannot write {folder.summary}"):
             write_atomically(folder.summary, json.dumps(summarised, indent=2) + "\n")
         return quality
-
-
-def recorder_of(run: Run, folder: RunFolder, done: int | None, overrides: list[str]) -> Recorder:
-    """What records a run. `done` are the steps of a resumed one: what it recorded later is dropped. None: a new run."""
-    log, players = run.settings["log"], run.engine.players
-    networks = {name: list(player.networks) for name, player in players.items()}
-    recorder = Recorder(
-        folder,
-        every=log["every"],
-        full=log["full"],
-        layers={
-            name: summed(player.layers(name), networks[name], log["gradients"]) for name, player in players.items()
-        },
-        networks=networks,
-        purge_step=done + 1 if done else done,
-        writes=run.rank.writes,
-    )
-    recorder.text("configuration", f"```yaml\n{run.yaml}```")
-    recorder.hparams(hyperparameters(run.settings, overrides))
-    return recorder
 
 
 def train_in(cfg: DictConfig, folder: Path | None) -> Path:
