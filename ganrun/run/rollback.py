@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from ganrun.config.resume import earlier_overrides, reopen
 from ganrun.core.errors import NotFinite, typed
 from ganrun.record.checkpoint import Checkpoints
 from ganrun.record.stored import record
 
-if TYPE_CHECKING:
-    from ganrun.run.session import Session
-
 TIMES = 3  # in one call, before the run ends all the same
 RATES = "optim.decay"  # both learning rates are multiplied by it
 
 
-def with_rollback(session: Session, path: Path, begin: Callable[[], int]) -> int:
+class Resuming(Protocol):
+    """What rolls back: a session."""
+
+    def tell(self, line: str) -> None:
+        """Print a line, and log it."""
+
+    def resume_once(self, cfg: Any, path: Path, *, overrides: list[str], changes: Mapping[str, str]) -> int:
+        """Go on where the run in this folder stopped, to its end or a failure; returns the exit code."""
+
+
+def with_rollback(session: Resuming, path: Path, begin: Callable[[], int]) -> int:
     """Train by `begin`; where the run is set to roll back, go on after numbers that are not finite.
 
     Returns the exit code. Raises NotFinite where the run is to stop, has no checkpoint, follows a schedule in
@@ -32,7 +39,7 @@ def with_rollback(session: Session, path: Path, begin: Callable[[], int]) -> int
     return begin()
 
 
-def _again(session: Session, path: Path, error: NotFinite) -> Callable[[], int]:
+def _again(session: Resuming, path: Path, error: NotFinite) -> Callable[[], int]:
     plugins = [word for word in record(path / "overrides.yaml") or [] if word.startswith("plugins=")]
     before, _ = reopen(path, plugins)
     decay = before.optim.get("decay")
