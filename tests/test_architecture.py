@@ -31,7 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "diagnosis": {"core", "data", "metrics"},
     "record": {"core", "machine"},
     "config": {"core", "data", "machine", "record"},  # builds parts by their dotted names, and imports none
-    "run": {"config", "core", "data", "diagnosis", "machine", "metrics", "record"},
+    "run": {"config", "core", "data", "diagnosis", "machine", "metrics", "record", "report"},
     "report": {"core", "record"},  # reads what runs have left; opens no run
     "cli": {"run", "report", "config", "core", "data", "diagnosis", "machine", "metrics", "record"},
     "": {"cli", "run", "config"},  # the public face and `python -m ganrun`

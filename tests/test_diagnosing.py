@@ -5,8 +5,12 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import TINY, Nursery, points_of, refusal, same_state
+
+from ganrun.cli.diagnose import bars
+from ganrun.report.diagnosis_page import COLOURS, coloured
 
 SMALL = [word for word in TINY if word != "diagnosis=none"]
 LOST = (
@@ -119,6 +123,37 @@ def test_diagnose_prints_what_the_run_found(nursery: Nursery, whole: Path) -> No
     assert won["remedies"][0] in [one.replace("'", "") for one in words]
     command = shown.out.split("again with the first remedy\n  ")[1].splitlines()[0]
     assert command.startswith("ganrun steps=") and command.endswith(won["remedies"][0])
+
+
+def test_the_page_holds_all_of_it_and_is_the_same_again(nursery: Nursery, whole: Path) -> None:
+    pages = []
+    for _ in range(2):
+        shown = nursery.run("diagnose", "whole", "out=page.html", folder=whole.parent)
+        assert shown.code == 3 and "page: page.html" in shown.out
+        pages.append((whole.parent / "page.html").read_text())
+    assert pages[0] == pages[1] and "http" not in pages[0].replace("http-equiv", "")
+    for part in (
+        "discriminator_wins",
+        "Gradient norms of each layer",
+        "Where D&#39;s score",
+        "nearest training",
+        "04_to_image",
+    ):
+        assert part in pages[0] or part.replace("&#39;", "'") in pages[0], part
+    refused = nursery.run("diagnose", "whole", "out=whole/config.yaml", folder=whole.parent)
+    assert "ends in .html" in refusal(refused)
+
+
+def test_colours_go_from_dark_to_bright() -> None:
+    row = coloured(np.array([[0.0, 0.5, 1.0, 2.0]]))
+    assert row.shape == (1, 4, 3) and row.dtype == np.uint8
+    assert (row[0, 0] == COLOURS[0]).all() and (row[0, 2] == COLOURS[-1]).all() and (row[0, 3] == row[0, 2]).all()
+    assert (row[0, 1] == ((COLOURS[1] + COLOURS[2]) / 2).round()).all()
+
+
+def test_a_chart_of_one_line_has_the_course() -> None:
+    assert bars(np.array([0.0, 1.0, 2.0, 7.0])) == "▁▂▃█"
+    assert bars(np.ones(3)) == "▁▁▁" and len(bars(np.arange(1000.0))) == 40
 
 
 def test_diagnose_reads_a_run_that_was_not_watched(nursery: Nursery, whole: Path) -> None:

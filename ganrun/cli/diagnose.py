@@ -1,4 +1,4 @@
-"""`ganrun diagnose RUN`: what a run shows, what it means, and what to try, with small charts."""
+"""`ganrun diagnose RUN`: what a run shows, what it means, and what to try, with small charts, or as a page."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
+from ganrun.cli.report import page_target
 from ganrun.cli.words import one_operand, read_words, with_remedy
 from ganrun.core.errors import STOPPED, for_shell
 from ganrun.diagnosis.history import History
+from ganrun.record.atomic import environment, write_atomically
+from ganrun.record.progress import shown
 from ganrun.record.results import found_before
 from ganrun.record.stored import record
+from ganrun.report.diagnosis_page import Course, Found, diagnosis_page
 from ganrun.run.diagnoses import Diagnosed, Shown, diagnose
 from ganrun.run.diagnosing import tried
+from ganrun.run.diagnosis_pictures import illustrations
 
 EXAMPLE = "ganrun diagnose RUN"
 WIDTH, LEAST = 100, 40  # columns, where the output is no terminal, and of the narrowest terminal
@@ -31,6 +36,7 @@ CHARTED = ("diagnosis/distance", "diagnosis/spread", "diagnosis/accuracy_real", 
 class Form:
     """The settings of `ganrun diagnose`."""
 
+    out: str = ""  # an HTML page, with pictures
     plugins: list[str] = field(default_factory=list)
 
 
@@ -38,8 +44,12 @@ def main(words: Sequence[str]) -> int:
     """Print the findings of a run; returns the exit code, 3 where a failure is not over. Raises ConfigError."""
     operands, form = read_words("diagnose", words, Form, EXAMPLE)
     path = Path(one_operand("diagnose", operands, "run", EXAMPLE))
+    out = page_target(form.out) if form.out else None
     found = diagnose(path, form.plugins)
-    print("\n".join(_page(found, record(path / "overrides.yaml") or [])))
+    overrides = record(path / "overrides.yaml") or []
+    print("\n".join(_page(found, overrides)))
+    if out is not None:
+        _write(out, found, overrides, form.plugins)
     return STOPPED if any(one.rule.failure and one.ended is None for one in found.findings) else 0
 
 
@@ -61,6 +71,44 @@ def _page(found: Diagnosed, overrides: Sequence[str]) -> Iterator[str]:
         yield "over"
         yield from (f"  {_name(one)}, steps {one.began:,} to {one.ended:,}" for one in past)
     yield from _charts(found.history)
+
+
+def _write(out: Path, found: Diagnosed, overrides: Sequence[str], plugins: list[str]) -> None:
+    """Write the page. Raises EnvironmentFailed where it cannot be written."""
+    words = [
+        Found(
+            name=one.rule.name,
+            pair=one.pair,
+            meaning=one.rule.meaning,
+            when=_when(one),
+            figures=", ".join(f"{key} {value:.4g}" for key, value in one.evidence.items()),
+            remedies=tried(one.rule, found.settings) if one.ended is None else (),
+        )
+        for one in found.findings
+    ]
+    first = next((remedy for one in words for remedy in one.remedies), None)
+    failures = [one.rule.name for one in found.findings if one.rule.failure and one.ended is None]
+    history = found.history
+    course = Course(
+        name=str(found.path), step=found.step, steps=found.settings["steps"], findings=words,
+        verdict=f"Found and not over: {', '.join(failures)}." if failures else "No failure is found now.",
+        command=with_remedy(overrides, first) if first else "",
+        curves={tag: history.points(tag) for tag in (*CHARTED, *_measured(history))if tag in history},
+        gradients={player: {tag.rpartition("/")[2]: history.column(tag) for tag in history.layers(player)}
+                   for player in ("generator", "discriminator")},
+        samples=found.path / "samples", pictures=tuple(illustrations(found.path, plugins)),
+    )  # fmt: skip
+    with environment(f"cannot write {out}"):
+        write_atomically(out, diagnosis_page(course).encode("utf-8", "replace"))
+    print(f"page: {shown(out)}; it opens in a browser from disk")
+
+
+def _measured(history: History) -> list[str]:
+    return [tag for tag in history.tags if tag.startswith("metrics/quality")]
+
+
+def _when(one: Shown) -> str:
+    return f"since step {one.began:,}" if one.ended is None else f"steps {one.began:,} to {one.ended:,}, over"
 
 
 def _before(run: Path) -> Iterator[str]:

@@ -30,7 +30,7 @@ class Form:
 def main(words: Sequence[str]) -> int:
     """Write the page of these runs; returns the exit code. Raises ConfigError before anything is written."""
     folders, form = read_words("report", words, Form, EXAMPLE)
-    out = _target(form.out)
+    out = page_target(form.out)
     from ganrun.report.page import page
     from ganrun.report.run import find_runs, read_run
 
@@ -56,7 +56,7 @@ def _tracked(paths: Sequence[Path]) -> Iterable[Path]:
     return track(paths, "reading runs", console=Console(stderr=True), transient=True)
 
 
-def _target(name: str) -> Path:
+def page_target(name: str) -> Path:
     """Where the page goes. Raises ConfigError for a place where it cannot be, or that holds something else."""
     from ganrun.report.page import GENERATOR
 

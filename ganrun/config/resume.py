@@ -24,7 +24,7 @@ FREE = ("steps", "name", "objective", "log", "diagnosis", "plugins", "engine.dev
         "dataset.path", "dataset.a.path", "dataset.b.path", "dataset.root",
         "dataset.download", "dataset.skip_bad", "dataset.a.skip_bad", "dataset.b.skip_bad")  # fmt: skip
 WARNED = ("batch", "engine.precision", "optim.generator.lr", "optim.discriminator.lr", "optim.decay")
-LATER = ("metrics", "diagnosis")  # groups that a run of before them has not: it does without
+LATER = ("metrics", "diagnosis")  # groups that a run of before them has not, or not whole: it does without
 CHANGEABLE = "changes of steps, log, engine, batch or learning rates only"
 
 
@@ -35,9 +35,11 @@ def reopen(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]
     is not a run, a run of another version, a change that would make it another run, and values that no run can have.
     """
     cfg = _read(run)
-    for group in set(LATER) - set(cfg):
-        with open_dict(cfg):
-            cfg[group] = OmegaConf.load(CONF / group / "none.yaml")
+    with open_dict(cfg):
+        for group in LATER:
+            recorded = cfg.get(group)
+            if recorded is None or OmegaConf.is_dict(recorded):
+                cfg[group] = OmegaConf.merge(OmegaConf.load(CONF / group / "none.yaml"), recorded or {})
     check_values(cfg)
     before = flat(OmegaConf.to_container(cfg))
     wanted = list(before.get("plugins") or [])

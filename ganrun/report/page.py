@@ -33,9 +33,9 @@ def page(runs: Sequence[ReportedRun], *, higher: bool = False) -> str:
     rows = [row for board in ranked for row in board.rows]
     colours = [colour for board in ranked for colour in charts.colours(board)]
     numbers = {id(row): number for number, row in enumerate(rows)}
-    script, style = _file("page.js"), _file("page.css")
+    script, style = own_file("page.js"), own_file("page.css")
     return (
-        _environment()
+        environment_of_pages()
         .get_template("page.html")
         .render(
             version=__version__,
@@ -63,18 +63,20 @@ def digest(text: str) -> str:
 
 
 @cache
-def _file(name: str) -> str:
+def own_file(name: str) -> str:
+    """The text of a template, script or style of this room."""
     return (files("ganrun.report") / name).read_text(encoding="utf-8")
 
 
 @cache
-def _environment() -> Environment:
+def environment_of_pages() -> Environment:
+    """What fills templates: every text is escaped."""
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        loader=FunctionLoader(_file),
+        loader=FunctionLoader(own_file),
         finalize=printable,
     )
     environment.filters |= {"estimate": estimate_text, "number": number, "count": count, "cut": cut}
