@@ -59,7 +59,10 @@ def _gradients(run: LoadedRun, samples: Tensor) -> np.ndarray:
 
 
 def _nearest(path: Path, plugins: list[str], samples: Tensor) -> np.ndarray:
-    """Samples above what is nearest to them. uint8 [H, W, 1] or [H, W, 3]. Raises ConfigError where the data cannot be opened."""
+    """Samples above what is nearest to them. uint8 [H, W, 1] or [H, W, 3]
+
+    Raises ConfigError where the data cannot be opened.
+    """
     cfg, _ = reopen(path, [f"plugins=[{','.join(plugins)}]"] if plugins else [])
     data = open_data(cfg, Maker(plugins))
     streams = open_streams(data, seed=0, device=torch.device("cpu"), workers=0, memory=2.0, timeout=60.0)
