@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,6 +98,11 @@ SIMILAR: dict[str, tuple[str, dict[str, Course]]] = {  # what looks like a failu
     "quality that wavers": ("peaked", {"metrics/quality_500": lambda at: 20.0 + 3 * math.sin(at * 30)}),
     "a young average": ("average_lags", {"diagnosis/average_distance": lambda at: 1.2 if at < 0.06 else 0.2}),
 }  # fmt: skip
+
+
+def test_every_rule_has_its_row_in_the_docs() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "diagnosis.md").read_text()
+    assert [rule.name for rule in RULES if f"| `{rule.name}` |" not in page] == []
 
 
 def test_every_rule_has_a_failure_here() -> None:

@@ -46,7 +46,10 @@ NEAREST = (
 
 
 def _gradients(run: LoadedRun, samples: Tensor) -> np.ndarray:
-    """Samples above the gradient of D's score. uint8 [H, W, 3]"""
+    """Samples above the gradient of D's score.
+
+    uint8 [H, W, 3]
+    """
     images = samples.clone().requires_grad_()
     with evaluating(run.discriminator):
         score = run.discriminator(images, None).score
@@ -59,9 +62,9 @@ def _gradients(run: LoadedRun, samples: Tensor) -> np.ndarray:
 
 
 def _nearest(path: Path, plugins: list[str], samples: Tensor) -> np.ndarray:
-    """Samples above what is nearest to them. uint8 [H, W, 1] or [H, W, 3]
+    """Samples above what is nearest to them.
 
-    Raises ConfigError where the data cannot be opened.
+    uint8 [H, W, 1] or [H, W, 3]. Raises ConfigError where the data cannot be opened.
     """
     cfg, _ = reopen(path, [f"plugins=[{','.join(plugins)}]"] if plugins else [])
     data = open_data(cfg, Maker(plugins))

@@ -51,7 +51,6 @@ class PartialCollapse(Rule):
     remedies = ModeCollapse.remedies
     precision = 0.5  # measured, at least
     ratio = 0.4  # of recall to precision, at most
-    modes = 0.9  # share of the modes of a toy that have a good sample
 
     def evidence(self, history: History, about: About) -> Evidence | None:
         if not about.first or history.steps[-1] < LATE * about.steps:
