@@ -91,7 +91,7 @@ def test_addresses_are_stable(kind: str, name: str) -> None:
 
 
 # A second of capture a player: a few here, every part under slow.
-FEW = [("tricks", "spectral_norm"), ("tricks", "gp"), ("loss", "began")]
+FEW = [("tricks", "gp"), ("loss", "began")]
 
 
 @pytest.mark.parametrize(("kind", "name"), FEW, ids=["-".join(part) for part in FEW])

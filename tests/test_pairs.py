@@ -40,7 +40,7 @@ torch.set_num_threads(1)
 
 TRICKS, LOSSES = names("tricks"), names("loss")
 ALL = [(one, other, loss) for one, other in combinations(TRICKS, 2) for loss in LOSSES]
-SAMPLE = random.Random(1).sample(ALL, 12)
+SAMPLE = random.Random(31).sample(ALL, 12)
 CHECKER = CompatibilityChecker()
 STEPS = 2
 
