@@ -150,6 +150,14 @@ def test_a_failure_that_does_not_last_is_not_found_and_one_that_ends_is_over() -
     assert 1000 < mine[0][0] < 1300 and 1600 < mine[1][0] < 1900
 
 
+def test_a_figure_near_its_bound_does_not_come_and_go() -> None:
+    """D has won, is then right about less, and the finding stays until samples come nearer."""
+    course = {**FAILURES["discriminator_wins"], "diagnosis/accuracy_real": lambda at: 0.99 if at < 0.4 else 0.75}
+    assert names(course)[:1] == ["discriminator_wins"]
+    assert "discriminator_wins" not in names(course | {"diagnosis/distance": lambda at: 1.4 if at < 0.5 else 1.9 - at})
+    assert "discriminator_wins" not in names(course | {"diagnosis/accuracy_real": 0.75})
+
+
 def test_equal_logs_give_equal_findings_of_each_pair() -> None:
     abouts = [About(steps=STEPS, pair="a", chance=LN4), About(steps=STEPS, pair="b", first=False, chance=LN4)]
     rows = {}

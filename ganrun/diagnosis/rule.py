@@ -49,3 +49,7 @@ class Rule(ABC):
     @abstractmethod
     def evidence(self, history: History, about: About) -> Evidence | None:
         """The figures that show the failure at the last row; None where they do not, or where they are missing."""
+
+    def remains(self, history: History, about: About) -> Evidence | None:
+        """The same once it is found: with wider bounds where a figure near its bound would come and go."""
+        return self.evidence(history, about)

@@ -46,7 +46,8 @@ class Watch:
         for (rule, about), state in self._states.items():
             if step <= max(EARLY, about.ready) and not rule.early:
                 continue
-            evidence = rule.evidence(self.history, about)
+            ask = rule.remains if state.found else rule.evidence
+            evidence = ask(self.history, about)
             if self._turned(rule, state, step, evidence):
                 changes.append(Change(step, rule, about.pair, state.found, state.evidence))
         return changes

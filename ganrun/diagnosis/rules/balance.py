@@ -6,6 +6,7 @@ from ganrun.diagnosis.history import History
 from ganrun.diagnosis.remedy import USUAL_RATES, Remedy
 from ganrun.diagnosis.rule import About, Evidence, Rule
 
+STILL_RIGHT = 0.65  # likewise, of a D that had nothing left to learn
 RIGHT = 0.85  # share of reals, and of fakes, that a D is right about that has nothing left to learn
 GUESSED = 0.75  # of all images: a D that is right about no more
 CHANCE = 0.95  # and whose loss is at least this share of that at chance level has learnt nothing
@@ -41,9 +42,9 @@ def right(history: History, about: About) -> tuple[float, float]:
     return real, fake
 
 
-def right_about_all(history: History, about: About) -> bool:
+def right_about_all(history: History, about: About, least: float = RIGHT) -> bool:
     """Whether D is right about nearly every real and nearly every fake."""
-    return min(right(history, about)) >= RIGHT
+    return min(right(history, about)) >= least
 
 
 def learns_nothing(history: History, about: About) -> bool:
@@ -76,10 +77,17 @@ class DiscriminatorWins(Rule):
     ends = True
 
     def evidence(self, history: History, about: About) -> Evidence | None:
-        real, fake = right(history, about)
+        return self._shown(history, about, RIGHT)
+
+    def remains(self, history: History, about: About) -> Evidence | None:
+        return self._shown(history, about, STILL_RIGHT)
+
+    @staticmethod
+    def _shown(history: History, about: About, least: float) -> Evidence | None:
         still = stands_still(history, about)
-        if still is None or not right_about_all(history, about):
+        if still is None or not right_about_all(history, about, least):
             return None
+        real, fake = right(history, about)
         return {"reals that D is right about": real, "fakes": fake, **still}
 
 
