@@ -11,7 +11,7 @@ from ganrun.cli.words import one_operand, read_words, with_remedy
 from ganrun.config.types import Within
 from ganrun.core.errors import STOPPED
 from ganrun.record.stored import record
-from ganrun.run.rescue import rescue
+from ganrun.run.rescue import quality_of, rescue
 from ganrun.run.sweep_table import print_table
 
 EXAMPLE = "ganrun rescue RUN tries=3"
@@ -33,7 +33,9 @@ def main(words: Sequence[str]) -> int:
     out = Path(form.out) if form.out else path.with_name(f"{path.resolve().name}-rescue")
     done = rescue(path, tries=form.tries, out=out, plugins=form.plugins)
     print_table(done.outcomes)
-    print(f"\n{path} showed {', '.join(done.failures)}")
+    quality = quality_of(path)
+    reached = "" if quality is None else f", with quality {quality:.4g}"
+    print(f"\n{path} showed {', '.join(done.failures)}{reached}")
     if done.rescued_by is None:
         print(f"none of {len(done.outcomes)} remedies helped: the table says what each came to")
         return STOPPED

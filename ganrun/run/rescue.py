@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ganrun.config.overrides import replacing
 from ganrun.core.errors import ConfigError
-from ganrun.record.results import findings, found_before
+from ganrun.record.results import Quality, findings, found_before
 from ganrun.record.stored import record
 from ganrun.run.diagnoses import diagnose
 from ganrun.run.diagnosing import tried
@@ -30,6 +30,8 @@ class Rescue:
 def rescue(path: Path, *, tries: int, out: Path, plugins: Sequence[str] = ()) -> Rescue:
     """Start the run again with one remedy at a time, each in a folder of `out`, until a run shows no failure.
 
+    Its quality must be better too, where both runs measure it.
+
     Finished tries that are in `out` are kept. Raises ConfigError for a run without a failure, or without a remedy.
     """
     found = diagnose(path, list(plugins))
@@ -47,11 +49,22 @@ def rescue(path: Path, *, tries: int, out: Path, plugins: Sequence[str] = ()) ->
     for number, words in enumerate(remedies):
         job = Job(number=number, overrides=[*replacing(typed, words.split()), STOP], folder=str(out / str(number)))
         outcomes += run_jobs([job], [], at_once=1)
-        if outcomes[-1].code == 0 and not findings(Path(job.folder)):
+        if outcomes[-1].code == 0 and not findings(Path(job.folder)) and _better(Path(job.folder), path):
             return Rescue(failures=failures, remedies=remedies, outcomes=outcomes, rescued_by=words)
         if outcomes[-1].code is not None and outcomes[-1].code > 128:  # interrupted
             break
     return Rescue(failures=failures, remedies=remedies, outcomes=outcomes, rescued_by=None)
+
+
+def quality_of(run: Path) -> float | None:
+    """The last quality of a run; None for one that was ended, or measures none."""
+    found = Quality.of(record(run / "summary.json") or {})
+    return None if found is None else found.last
+
+
+def _better(run: Path, than: Path) -> bool:
+    own, other = quality_of(run), quality_of(than)
+    return own is None or other is None or own < other
 
 
 def _remedies(path: Path, shown: Sequence, settings: object) -> Iterator[str]:
