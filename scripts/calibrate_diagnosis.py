@@ -29,7 +29,7 @@ from scipy.stats import beta, fisher_exact
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.bundled import Digits
 from ganrun.metrics.classifier import Classified, classify, train
-from ganrun.record.results import findings, windows
+from ganrun.record.results import findings
 from ganrun.record.stored import record
 from ganrun.run.draw import draw
 from ganrun.run.load import load
@@ -153,6 +153,11 @@ def outcome(trial: Trial, folder: Path, judge: torch.nn.Sequential, threshold: f
     )
 
 
+def has_ended(folder: Path) -> bool:
+    """Whether a run has come to its end, or to numbers that are not finite."""
+    return (folder / "summary.json").is_file() or "not_finite" in findings(folder)
+
+
 def lines(folder: Path) -> list[dict]:
     """What a run has found and when."""
     path = folder / "findings.jsonl"
@@ -241,7 +246,7 @@ def main() -> int:
     jobs = [
         Job(number=n, overrides=one.overrides, folder=str(arguments.folder / one.name)) for n, one in enumerate(chosen)
     ]
-    missing = [job for job in jobs if not any(windows(Path(job.folder) / "metrics.jsonl"))]
+    missing = [job for job in jobs if not has_ended(Path(job.folder))]
     if missing:
         run_jobs(missing, [], at_once=arguments.at_once)
     judge, threshold = judge_of_digits()

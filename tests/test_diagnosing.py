@@ -11,6 +11,7 @@ from commands import TINY, Nursery, points_of, refusal, same_state
 
 from ganrun.cli.diagnose import bars
 from ganrun.report.diagnosis_page import COLOURS, coloured
+from ganrun.run.rescue import is_better
 
 SMALL = [word for word in TINY if word != "diagnosis=none"]
 LOST = (
@@ -121,7 +122,7 @@ def test_diagnose_prints_what_the_run_found(nursery: Nursery, whole: Path) -> No
     (won,) = [line for line in found(whole) if line["finding"] == "discriminator_wins"]
     words = [line.partition("try  ")[2] for line in shown.out.splitlines() if "try  " in line]
     assert won["remedies"][0] in [one.replace("'", "") for one in words]
-    command = shown.out.split("again with the first remedy\n  ")[1].splitlines()[0]
+    command = shown.out.split("again with the likeliest remedy\n  ")[1].splitlines()[0]
     assert command.startswith("ganrun steps=") and command.endswith(won["remedies"][0])
 
 
@@ -191,3 +192,12 @@ def test_rescue_puts_its_tries_where_it_is_told(nursery: Nursery, whole: Path) -
 def test_a_run_without_a_failure_needs_no_rescue(nursery: Nursery, whole: Path) -> None:
     sound = run(nursery, whole.parent, "short", "diagnosis=none", "optim.generator.lr=2e-4", steps=30)
     assert "shows no failure" in refusal(nursery.run("rescue", str(sound), folder=whole.parent))
+
+
+def test_a_run_with_no_better_quality_has_not_helped(tmp_path: Path) -> None:
+    for name, quality in (("failed", 66.0), ("worse", 70.0), ("better", 40.0), ("unmeasured", None)):
+        (tmp_path / name).mkdir()
+        entry = {} if quality is None else {"quality": {"metric": "metrics/quality_500", "last": quality}}
+        (tmp_path / name / "summary.json").write_text(json.dumps({"step": 1, **entry}))
+    found = {name: is_better(tmp_path / name, tmp_path / "failed") for name in ("worse", "better", "unmeasured")}
+    assert found == {"worse": False, "better": True, "unmeasured": True}

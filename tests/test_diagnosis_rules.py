@@ -35,9 +35,7 @@ WELL: dict[str, Course] = {  # a run as it should be
 
 def history(changed: Mapping[str, Course], steps: int = STEPS) -> Watch:
     """A watch that was fed a run of this course."""
-    about = About(
-        steps=STEPS, chance=LN4, classes=10, quality="metrics/quality_500", slopes=(("tricks/gp/slope", 1.0),)
-    )
+    about = About(steps=STEPS, chance=LN4, quality="metrics/quality_500", slopes=(("tricks/gp/slope", 1.0),))
     watch = Watch(RULES, [about])
     for step in range(EVERY, steps + 1, EVERY):
         watch.feed(step, row({**WELL, **changed}, step))
@@ -51,7 +49,7 @@ def row(courses: Mapping[str, Course], step: int) -> dict[str, float]:
 
 def names(changed: Mapping[str, Course]) -> list[str]:
     """What is found at the end of such a run."""
-    return [rule.name for rule, _, _ in history(changed).found]
+    return [change.rule.name for change in history(changed).found]
 
 
 FAR: dict[str, Course] = {"diagnosis/distance": 1.4, "diagnosis/average_distance": 1.4}
@@ -130,7 +128,7 @@ def test_nothing_is_found_in_the_first_steps_and_in_a_head_start() -> None:
     for step in range(EVERY, 2001, EVERY):
         changes = watch.feed(step, row({**WELL, **lost}, step))
         assert not changes or step > 1000
-    assert any(rule.name == "discriminator_wins" for rule, _, _ in watch.found)
+    assert any(change.rule.name == "discriminator_wins" for change in watch.found)
     assert not history(lost, steps=EARLY).found
 
 
@@ -171,7 +169,7 @@ def test_equal_logs_give_equal_findings_of_each_pair() -> None:
         watch = Watch(RULES, abouts)
         for step in range(EVERY, STEPS + 1, EVERY):
             watch.feed(step, row(rows, step))
-        told.append([(rule.name, about.pair, dict(evidence)) for rule, about, evidence in watch.found])
+        told.append([(one.rule.name, one.pair, dict(one.evidence)) for one in watch.found])
     assert told[0] == told[1]
     assert ("discriminator_wins", "b") in [one[:2] for one in told[0]]
     assert ("discriminator_wins", "a") not in [one[:2] for one in told[0]]

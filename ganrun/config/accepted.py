@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -20,9 +21,9 @@ from ganrun.core.errors import ConfigError
 from ganrun.core.seeding import generators_kept
 
 
-def accepted(settings: Mapping[str, Any], remedies: Iterable[str]) -> tuple[str, ...]:
-    """Those of these overrides with which a run of these settings would be another one, and would train."""
-    return tuple(remedy for remedy in remedies if accepts(settings, remedy))
+def accepted(settings: Mapping[str, Any], remedies: Iterable[str], most: int | None = None) -> tuple[str, ...]:
+    """The first of these overrides, at most `most`, with which a run of these settings is another one and trains."""
+    return tuple(islice((remedy for remedy in remedies if accepts(settings, remedy)), most))
 
 
 def accepts(settings: Mapping[str, Any], remedy: str) -> bool:

@@ -94,6 +94,7 @@ def _values(facts: DataFacts, ends: tuple[float, float] | None) -> Iterator[Find
         why = "lie outside [-1, 1]" if outside else "fill less than a tenth of [-1, 1]"
         yield Finding(
             name="data_out_of_range",
+            failure=True,
             meaning=f"The values of the images {why}, so D can tell every fake by its values alone.",
             evidence={"least": low, "largest": high, "mean": mean},
             remedies=() if ends is None else (f"dataset.range={_usual(facts.span, ends)}", "dataset.range=null"),

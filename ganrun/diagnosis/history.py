@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 GRADIENTS = "weight_gradient/"
+
+
+def mean(values: np.ndarray) -> float:
+    """The mean of values [R]; NaN of none."""
+    return float(values.mean()) if len(values) else float("nan")
 
 
 class History:
@@ -44,13 +50,13 @@ class History:
 
     def recent(self, tag: str, steps: int) -> np.ndarray:
         """The values of a tag in the rows of the last `steps` steps, without those that lack it."""
-        values = self.column(tag)[np.array(self.steps) > self.steps[-1] - steps]
+        first = bisect_right(self.steps, self.steps[-1] - steps)  # a long run has many rows: only these are read
+        values = np.array(self._columns.get(tag, [])[first:])
         return values[~np.isnan(values)]
 
     def mean(self, tag: str, steps: int) -> float:
         """The mean over the last `steps` steps; NaN where there is nothing."""
-        values = self.recent(tag, steps)
-        return float(values.mean()) if len(values) else float("nan")
+        return mean(self.recent(tag, steps))
 
     def points(self, tag: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps [P] and values [P] of the rows that have a tag, such as one that is seldom measured."""

@@ -168,6 +168,7 @@ def _coupled(pair: Pair, facts: PairFacts) -> Iterator[Finding]:
     if penalties:
         yield Finding(
             name="batch_coupling",
+            failure=True,
             meaning=f"{' and '.join(penalties)} penalises the slope of D at each image, but D's score of an image "
             "depends on the others of its batch, so it is not that slope which is penalised.",
             evidence={"coupling": facts.coupling},
@@ -197,6 +198,7 @@ def _range(facts: PairFacts) -> Iterator[Finding]:
     if facts.out_of_reach:
         yield Finding(
             name="data_out_of_reach",
+            failure=True,
             meaning="Some values of reals are beyond what G's output can be, so D can tell reals by them.",
             evidence={"share": facts.out_of_reach},
             remedies=("model.generator.output=linear",),
@@ -208,6 +210,7 @@ def _labels(pair: Pair, facts: PairFacts) -> Iterator[Finding]:
     if facts.labels_to_generator == 0:
         yield Finding(
             name="labels_unread",
+            failure=True,
             meaning="G is given a class and makes the same image for every class.",
             evidence={"effect_on_generator": 0.0},
             remedies=conditional,
@@ -217,6 +220,7 @@ def _labels(pair: Pair, facts: PairFacts) -> Iterator[Finding]:
         trained: Sequence[str] = [with_trick(list(pair.tricks), "auxiliary_classifier")] * heads
         yield Finding(
             name="labels_unread",
+            failure=True,
             meaning="Nothing that D minimises depends on the labels, so G cannot learn what a class is.",
             evidence={"effect_on_discriminator": 0.0},
             remedies=(*trained, *conditional),

@@ -59,7 +59,7 @@ def findings(ratios: Mapping[str, Mapping[str, float]], rates: Mapping[str, floa
 def _finding(name: str, meaning: str, player: str, ratio: float, rates: Mapping[str, float | None]) -> Finding:
     rate = rates.get(player)
     better = () if not rate or not ratio else (f"optim.{player}.lr={rate * WANTED / ratio:.1g}",)
-    return Finding(name=name, meaning=meaning, evidence={"update_per_weight": ratio}, remedies=better)
+    return Finding(name=name, meaning=meaning, failure=True, evidence={"update_per_weight": ratio}, remedies=better)
 
 
 def described(ratios: Mapping[str, Mapping[str, float]], updates: int, steps: int) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from ganrun.diagnosis.history import History
@@ -22,11 +22,9 @@ class About:
     pair: str = ""  # whose tags are read, of a game with several; "" for the only one
     first: bool = True  # whether samples, and so what is measured of them, are this pair's
     chance: float | None = None  # D's loss at chance level; None where it has none
-    classes: int = 0  # that fakes are made for
     quality: str | None = None  # the tag of quality; None for a run that measures none
     slopes: tuple[tuple[str, float], ...] = ()  # of each gradient penalty: the tag of D's slope, and its target
     ready: int = 0  # the last step of a declared warm-up or head start
-    facts: frozenset[str] = field(default_factory=frozenset)  # what its parts provide
 
     def tag(self, key: str) -> str:
         """The tag of a metric of this pair: score/real -> score/<pair>/real."""

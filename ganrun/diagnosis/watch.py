@@ -11,7 +11,7 @@ from ganrun.diagnosis.rule import EARLY, About, Evidence, Rule
 
 
 class Change(NamedTuple):
-    """A failure that was found, or is over."""
+    """A finding that appears, or is over."""
 
     step: int
     rule: Rule
@@ -53,9 +53,14 @@ class Watch:
         return changes
 
     @property
-    def found(self) -> list[tuple[Rule, About, Evidence]]:
-        """What is found now and not over, with its latest figures."""
-        return [(rule, about, state.evidence) for (rule, about), state in self._states.items() if state.found]
+    def found(self) -> list[Change]:
+        """What is found now and not over, with its latest figures, at the step of the last log."""
+        step = self.history.steps[-1] if self.history.steps else 0
+        return [
+            Change(step, rule, about.pair, True, state.evidence)
+            for (rule, about), state in self._states.items()
+            if state.found
+        ]
 
     @staticmethod
     def _turned(rule: Rule, state: State, step: int, evidence: Evidence | None) -> bool:

@@ -19,7 +19,13 @@ from ganrun.record.stored import misfit, record
 
 LARGEST = 2**30  # bytes of metrics.jsonl; a line of 3 kB for each of 300,000 windows
 LONGEST = 2**20  # bytes of one of its lines
-BEFORE = {"finding": str, "meaning": str, "evidence": dict[str, float], "remedies": list[str]}  # of a line, at least
+BEFORE = {  # the form of a line of findings.jsonl
+    "finding": str,
+    "meaning": str,
+    "failure": bool,
+    "evidence": dict[str, float],
+    "remedies": list[str],
+}
 LATEST = 2**63  # no step is as large
 
 

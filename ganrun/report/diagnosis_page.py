@@ -32,7 +32,6 @@ class Found:
     name: str
     when: str  # since step 300; steps 300 to 500
     meaning: str
-    pair: str = ""
     figures: str = ""
     remedies: Sequence[str] = ()
 
@@ -73,7 +72,7 @@ def diagnosis_page(run: Course) -> str:
             generator=Markup(GENERATOR),
             style=Markup(style),
             policy=f"default-src 'none'; img-src data:; style-src '{digest(style)}'",
-            name=run.name,
+            title=run.name,
             step=run.step,
             steps=run.steps,
             verdict=run.verdict,

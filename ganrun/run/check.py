@@ -34,9 +34,6 @@ READING = 0.3  # seconds for them, where they are read from files
 REHEARSED = 20  # steps, at most
 REHEARSING = 1.8  # seconds for them
 BATCHES = 4  # different ones in a rehearsal
-# Findings with which a run cannot become good; `ganrun check` then exits with 3.
-BREAKING = frozenset({"data_out_of_range", "data_out_of_reach", "batch_coupling", "labels_unread",
-                      "rate_too_high", "rate_too_low", "not_finite"})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +169,7 @@ def _not_finite(run: Run, done: Rehearsal) -> Finding:
     rate = _rate(run, "discriminator")
     return Finding(
         name="not_finite",
+        failure=True,
         meaning="Within the first updates a loss or a gradient is not a finite number.",
         evidence={"updates": done.updates},
         remedies=("engine.precision=fp32", *([] if rate is None else [f"optim.discriminator.lr={rate / 10:g}"])),

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ganrun.config.build import assemble
-from ganrun.config.instantiate import Maker
-from ganrun.config.resume import reopen
-from ganrun.config.validate import resolve
+import torch
+
 from ganrun.core.errors import ConfigError
+from ganrun.diagnosis.finding import Finding
 from ganrun.diagnosis.history import History
-from ganrun.diagnosis.rule import Evidence, Rule
 from ganrun.diagnosis.rules.all import RULES
-from ganrun.diagnosis.watch import Watch
+from ganrun.diagnosis.watch import Change, Watch
 from ganrun.metrics.comparison import QUALITY, tag
-from ganrun.record.results import windows
+from ganrun.record.results import found_before, windows
 from ganrun.run.about import abouts
+from ganrun.run.diagnosing import finding_of
+from ganrun.run.load import untrained
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
     """One finding of a run: from the step at which it appeared to that at which it was over, or to the end."""
 
-    rule: Rule
-    pair: str
+    finding: Finding  # with remedies while it is not over
+    pair: str  # of a game with several; else ""
     began: int
-    ended: int | None
-    evidence: Evidence
+    ended: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,31 +39,46 @@ class Diagnosed:
     settings: Mapping[str, Any]
     step: int  # of the last log
     history: History
+    before: list[Finding]  # found before the first step
     findings: list[Shown]
 
+    @property
+    def failures(self) -> list[Finding]:
+        """The failures that are not over, those of before the first step first."""
+        now = [one.finding for one in self.findings if one.ended is None]
+        return [finding for finding in [*self.before, *now] if finding.failure]
 
-def diagnose(path: Path, plugins: list[str] | None = None) -> Diagnosed:
+
+def diagnose(path: Path, plugins: Sequence[str] = ()) -> Diagnosed:
     """Read a run's log again. Opens no data. Raises ConfigError for a folder that is no run, or has logged nothing."""
-    cfg, _ = reopen(path, [f"plugins=[{','.join(plugins)}]"] if plugins else [])
-    settings = resolve(cfg)
-    parts = assemble(settings, Maker(settings["plugins"]))
+    settings, game = untrained(path, plugins, torch.device("cpu"))
     measured = settings["metrics"]
     quality = tag(QUALITY, measured["samples"]) if measured["every"] else None
-    watch = Watch(RULES, abouts(parts.game, parts.updates, steps=settings["steps"], quality=quality))
-    shown: dict[tuple[Rule, str], Shown] = {}
-    done: list[Shown] = []
-    for window in windows(path / "metrics.jsonl"):
-        for change in watch.feed(window.step, window):
-            key = change.rule, change.pair
-            if change.found:
-                shown[key] = Shown(
-                    rule=change.rule, pair=change.pair, began=change.step, ended=None, evidence=change.evidence
-                )
-            elif (before := shown.pop(key, None)) is not None:
-                done.append(Shown(rule=before.rule, pair=before.pair, began=before.began, ended=change.step,
-                                  evidence=before.evidence))  # fmt: skip
+    watch = Watch(RULES, abouts(game, settings, quality))
+    changes = [change for window in windows(path / "metrics.jsonl") for change in watch.feed(window.step, window)]
     if not watch.history.steps:
         raise ConfigError(str(path), "no log in it yet", "a run that has logged something", "waiting for its first log")
-    weight = {rule: number for number, rule in enumerate(RULES)}
-    found = sorted([*shown.values(), *done], key=lambda one: (one.ended is not None, weight[one.rule], one.began))
-    return Diagnosed(path=path, settings=settings, step=watch.history.steps[-1], history=watch.history, findings=found)
+    weight = {rule.name: number for number, rule in enumerate(RULES)}
+    shown = list(_shown(changes, settings))
+    shown.sort(key=lambda one: (one.ended is not None, weight[one.finding.name], one.began))
+    before = [
+        Finding(name=line["finding"], meaning=line["meaning"], failure=line["failure"], evidence=line["evidence"],
+                remedies=tuple(line["remedies"])) for line in found_before(path)
+    ]  # fmt: skip
+    return Diagnosed(path=path, settings=settings, step=watch.history.steps[-1], history=watch.history, before=before,
+                     findings=shown)  # fmt: skip
+
+
+def _shown(changes: Sequence[Change], settings: Mapping[str, Any]) -> Iterator[Shown]:
+    """Each finding with when it began and ended; those that are not over with what to try."""
+    open_ones: dict[tuple[str, str], Change] = {}
+    for change in changes:
+        key = change.rule.name, change.pair
+        if change.found:
+            open_ones[key] = change
+        elif key in open_ones:
+            first = open_ones.pop(key)
+            finding = replace(finding_of(first, settings), remedies=())
+            yield Shown(finding=finding, pair=first.pair, began=first.step, ended=change.step)
+    for change in open_ones.values():
+        yield Shown(finding=finding_of(change, settings), pair=change.pair, began=change.step)

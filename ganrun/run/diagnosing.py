@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ganrun.config.accepted import accepts
+from ganrun.config.accepted import accepted
 from ganrun.config.build import Run
 from ganrun.core.callbacks import Callback
 from ganrun.core.context import Progress, UpdateResult
 from ganrun.core.errors import Stopped
 from ganrun.diagnosis.finding import Finding
-from ganrun.diagnosis.rule import Rule
 from ganrun.diagnosis.rules.all import RULES
 from ganrun.diagnosis.watch import Change, Watch
 from ganrun.record.atomic import environment
@@ -22,9 +21,8 @@ from ganrun.record.progress import Display
 from ganrun.record.recorder import Recorder, forget
 from ganrun.record.results import windows
 from ganrun.run.about import abouts
-from ganrun.run.check import BREAKING
 
-REMEDIES = 3  # that are told of a finding
+REMEDIES = 3  # that are named with a finding
 PATIENCE = 500  # steps before which no finding ends a run
 
 
@@ -42,7 +40,7 @@ class Diagnosis(Callback):
         self.run, self.recorder, self.display = run, recorder, display
         self.settings, self.lines = run.settings["diagnosis"], folder.findings
         self.acts = self.settings["during"] and run.rank.writes
-        self.watch = Watch(RULES, abouts(run.game, run.updates, steps=run.settings["steps"], quality=quality))
+        self.watch = Watch(RULES, abouts(run.game, run.settings, quality) if self.acts else [])
 
     def catch_up(self, metrics: Path, step: int) -> None:
         """Read what a resumed run has recorded up to this step, and drop what was found later."""
@@ -54,41 +52,41 @@ class Diagnosis(Callback):
     def begin(self, found: Sequence[Finding]) -> None:
         """Write down what was found before the first step."""
         for finding in found:
-            self._write(0, finding, "", failure=finding.name in BREAKING)
+            self._write(0, finding)
 
     def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
         if self.acts and (self.recorder.due(now.step) or now.step == self.run.settings["steps"]):
-            for change in self.watch.feed(now.step, self.recorder.means):
-                self._tell(change)
+            self._feed(now.step)
             self._stop(now.step)
 
     def last_words(self) -> None:
         """Find what has ended the run, in a window that no callback came to see."""
         self.recorder.end()
         if self.acts and self.recorder.step > max(self.watch.history.steps, default=0):
-            for change in self.watch.feed(self.recorder.step, self.recorder.means):
-                self._tell(change)
+            self._feed(self.recorder.step)
 
     def summary(self) -> list[str]:
         """The names of what is found and not over, what explains most first."""
-        return list(dict.fromkeys(rule.name for rule, _, _ in self.watch.found))
+        return list(dict.fromkeys(change.rule.name for change in self.watch.found))
+
+    def _feed(self, step: int) -> None:
+        for change in self.watch.feed(step, self.recorder.means):
+            self._tell(change)
 
     def _tell(self, change: Change) -> None:
         """One line on screen and in run.log, one in findings.jsonl, and a point with a text in TensorBoard."""
         rule = change.rule
-        finding = finding_of(rule, change.evidence, tried(rule, self.run.settings) if change.found else ())
-        self._write(change.step, finding, change.pair, failure=rule.failure, over=not change.found)
+        finding = finding_of(change, self.run.settings)
+        self._write(change.step, finding, change.pair, over=not change.found)
         text = f"step {change.step:,}: {finding.line if change.found else f'{rule.name} is over'}"
         self.recorder.remark(change.step, f"findings/{rule.name}", float(change.found), text)
         if change.found or rule.failure:
             self.display.tell(text)
 
-    def _write(self, step: int, finding: Finding, pair: str, *, failure: bool, over: bool = False) -> None:
-        line: dict[str, Any] = {"step": step, "finding": finding.name, "pair": pair,
-                                "state": "over" if over else "found", "failure": failure}  # fmt: skip
-        if not over:
-            evidence = {key: round(value, 6) for key, value in finding.evidence.items()}
-            line |= {"meaning": finding.meaning, "evidence": evidence, "remedies": list(finding.remedies)}
+    def _write(self, step: int, finding: Finding, pair: str = "", *, over: bool = False) -> None:
+        """One line of findings.jsonl."""
+        line: dict[str, Any] = {"step": step, "finding": finding.name, "pair": pair, "failure": finding.failure}
+        line |= {"state": "over"} if over else {"state": "found", **finding.plain}
         with environment(f"cannot write {self.lines}"), self.lines.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -96,21 +94,17 @@ class Diagnosis(Callback):
         """Raises Stopped where the run is to end at a collapse."""
         if self.settings["on_collapse"] != "stop" or step < PATIENCE:
             return
-        for rule, _, evidence in self.watch.found:
-            if rule.ends:
-                told = finding_of(rule, evidence, tried(rule, self.run.settings)).line
+        for change in self.watch.found:
+            if change.rule.ends:
+                told = finding_of(change, self.run.settings).line
                 raise Stopped(f"step {step}: {told} (diagnosis.on_collapse=stop)")
 
 
-def finding_of(rule: Rule, evidence: Any, remedies: Sequence[str] = ()) -> Finding:
-    """What a rule has found, with what to try."""
-    return Finding(name=rule.name, meaning=rule.meaning, evidence=evidence, remedies=tuple(remedies))
-
-
-def tried(rule: Rule, settings: Any) -> tuple[str, ...]:
-    """The first remedies of a rule that change a run with these settings and that its checker accepts, as words."""
-    found: list[str] = []
-    for words in dict.fromkeys(remedy.words(settings) for remedy in rule.remedies):
-        if len(found) < REMEDIES and words and accepts(settings, words):
-            found.append(words)
-    return tuple(found)
+def finding_of(change: Change, settings: Mapping[str, Any]) -> Finding:
+    """What a rule has found, with the first remedies that a run with these settings accepts; none of what is over."""
+    rule = change.rule
+    words = dict.fromkeys(remedy.words(settings) for remedy in rule.remedies) if change.found else {}
+    return Finding(
+        name=rule.name, meaning=rule.meaning, failure=rule.failure, evidence=change.evidence,
+        remedies=accepted(settings, filter(None, words), most=REMEDIES),
+    )  # fmt: skip

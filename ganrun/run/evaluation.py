@@ -37,6 +37,7 @@ from ganrun.run.published import Seen, networks
 
 MOST = 10_000  # training images that a classifier learns from, and that samples may be copies of
 CELLS = 3  # of the three-sample test
+SHOWN = 16  # samples beside their nearest training images
 VERSION = 1  # of classifiers that are kept
 CPU = torch.device("cpu")
 NONE: Mapping[str, str | None] = {}  # no files of weights
@@ -45,7 +46,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSet:
-    """SampleSet to evaluate."""
+    """Samples to evaluate."""
 
     images: Tensor  # [N, C, H, W] in [-1, 1]
     wanted: Tensor | None  # [N] the classes that they were made for; None without any
@@ -94,8 +95,8 @@ class Reference:
             raise ConfigError("dataset.held_out", found, "some", remedy)
         published = networks(weights, "{}", channels=data.channels, resolution=data.resolution)
         self.data, self.progress = data, progress
-        self.reals = _some(data.test, count)
-        self.trained = _some(data, MOST)
+        self.reals = some(data.test, count)
+        self.trained = some(data, MOST)
         modes = getattr(data, "modes", None)
         mixture = None if modes is None else (modes, data.sigma)  # type: ignore[attr-defined]
         labels = self.reals.labels
@@ -123,7 +124,7 @@ class Reference:
             source=samples.source, against=against, samples=count, reals=len(self.reals.images), classes=classes,
             metrics=self.measured(samples) | self.seen.measure(samples.images) | self._copies(samples.images),
             of_reals=self.measured(trained) | self.seen.floor(trained.images),
-            nearest=self._nearest(samples.images) if self.are_images else None,
+            nearest=beside_nearest(samples.images[:SHOWN], self.trained.images) if self.are_images else None,
         )  # fmt: skip
 
     def measured(self, samples: SampleSet) -> dict[str, float]:
@@ -151,12 +152,6 @@ class Reference:
             return {}
         train, test, fakes = (pixels(some.float()) for some in (self.trained.images, self.reals.images, images))
         return {"copying": copying(train, test, fakes, cells=CELLS)}
-
-    def _nearest(self, images: Tensor, count: int = 16) -> Tensor:
-        """The first samples, then the training image nearest to each in 16x16 pixels. [2 K, C, H, W]"""
-        first = images[:count]
-        near = torch.cdist(pixels(first.float()).double(), pixels(self.trained.images.float()).double()).argmin(1)
-        return torch.cat([first, self.trained.images[near]])
 
     def _stacked_modes(self) -> StackedModes:
         """The modes of stacked images, by a classifier of the channels of training images."""
@@ -199,6 +194,12 @@ def samples_of_run(path: Path, count: int, seed: int, how: RunForm) -> SampleSet
     return SampleSet(images=run.sample(count, wanted, seed), wanted=wanted, source=f"{path} at step {run.step:,}")
 
 
+def beside_nearest(images: Tensor, trained: Tensor) -> Tensor:
+    """Samples, then the training image nearest to each in 16x16 pixels. [K, C, H, W], [N, C, H, W] -> [2 K, C, H, W]"""
+    near = torch.cdist(pixels(images.float()).double(), pixels(trained.float()).double()).argmin(1)
+    return torch.cat([images, trained[near]])
+
+
 def data_of_run(path: Path, plugins: Sequence[str]) -> DataSets:
     """The data set that a run was trained on. Raises ConfigError where it cannot be opened."""
     cfg, _ = reopen(path, [f"plugins=[{','.join(plugins)}]"] if plugins else [])
@@ -220,11 +221,11 @@ def samples_of_files(path: Path, like: Dataset, count: int, seed: int) -> Sample
     where = f'dataset.path="{path}"'
     pictures = opened([f"dataset={kind}", where, "dataset.held_out=0", *shape])
     assert isinstance(pictures, Dataset)
-    batch = _some(pictures, count, seed)
+    batch = some(pictures, count, seed)
     return SampleSet(images=batch.images, wanted=None, source=f"{len(batch.images):,} pictures of {path}")
 
 
-def _some(data: Dataset, most: int, seed: int = 0) -> Batch:
+def some(data: Dataset, most: int, seed: int = 0) -> Batch:
     """At most this many images, the same each time. [N, C, H, W] in [-1, 1] on the CPU"""
     order = torch.randperm(len(data), generator=generator(seed, "evaluation"))[:most]
     images, labels = data.part(order).bulk()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ganrun.config.overrides import replacing
 from ganrun.core.errors import ConfigError
-from ganrun.record.results import Quality, findings, found_before
+from ganrun.record.results import Quality, findings
 from ganrun.record.stored import record
 from ganrun.run.diagnoses import diagnose
-from ganrun.run.diagnosing import tried
 from ganrun.run.sweep import Job, JobOutcome, run_jobs
 
 STOP = "diagnosis.on_collapse=stop"  # a try that collapses is not waited for
@@ -28,28 +27,25 @@ class Rescue:
 
 
 def rescue(path: Path, *, tries: int, out: Path, plugins: Sequence[str] = ()) -> Rescue:
-    """Start the run again with one remedy at a time, each in a folder of `out`, until a run shows no failure.
+    """Start the run again with one remedy at a time, each in a folder of `out`, until one shows no failure.
 
-    Its quality must be better too, where both runs measure it.
-
-    Finished tries that are in `out` are kept. Raises ConfigError for a run without a failure, or without a remedy.
+    Its quality must be better too, where both runs measure it. Finished tries that are in `out` are kept.
+    Raises ConfigError for a run without a failure, or without a remedy.
     """
-    found = diagnose(path, list(plugins))
-    failures = [one.rule.name for one in found.findings if one.rule.failure and one.ended is None]
-    failures = [*(line["finding"] for line in found_before(path) if line.get("failure")), *failures]
+    found = diagnose(path, plugins)
+    failures = list(dict.fromkeys(finding.name for finding in found.failures))
     if not failures:
         raise ConfigError(str(path), "shows no failure", "a run that fails", f"ganrun diagnose {path}")
-    remedies = list(dict.fromkeys(_remedies(path, found.findings, found.settings)))[:tries]
+    remedies = list(dict.fromkeys(words for finding in found.failures for words in finding.remedies))[:tries]
     if not remedies:
-        raise ConfigError(
-            str(path), f"no remedy is known for {', '.join(failures)}", "one that is", f"ganrun diagnose {path}"
-        )
+        none = f"no remedy is known for {', '.join(failures)}"
+        raise ConfigError(str(path), none, "one that is", f"ganrun diagnose {path}")
     typed: list[str] = record(path / "overrides.yaml") or []
     outcomes: list[JobOutcome] = []
     for number, words in enumerate(remedies):
         job = Job(number=number, overrides=[*replacing(typed, words.split()), STOP], folder=str(out / str(number)))
         outcomes += run_jobs([job], [], at_once=1)
-        if outcomes[-1].code == 0 and not findings(Path(job.folder)) and _better(Path(job.folder), path):
+        if outcomes[-1].code == 0 and not findings(Path(job.folder)) and is_better(Path(job.folder), path):
             return Rescue(failures=failures, remedies=remedies, outcomes=outcomes, rescued_by=words)
         if outcomes[-1].code is not None and outcomes[-1].code > 128:  # interrupted
             break
@@ -62,16 +58,7 @@ def quality_of(run: Path) -> float | None:
     return None if found is None else found.last
 
 
-def _better(run: Path, than: Path) -> bool:
+def is_better(run: Path, than: Path) -> bool:
+    """Whether the last quality of a run is lower than that of another; also where one of them has none."""
     own, other = quality_of(run), quality_of(than)
     return own is None or other is None or own < other
-
-
-def _remedies(path: Path, shown: Sequence, settings: object) -> Iterator[str]:
-    """Those of what was found before the first step, then those of each failure that is not over."""
-    for line in found_before(path):
-        if line.get("failure"):
-            yield from line["remedies"]
-    for one in shown:
-        if one.rule.failure and one.ended is None:
-            yield from tried(one.rule, settings)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from ganrun.config.build import Run
 from ganrun.core.callbacks import Callback
 from ganrun.core.context import Metrics, Observed, Progress, UpdateResult
-from ganrun.core.facts import Fact
-from ganrun.core.pair import Pair
+from ganrun.core.game import Game
 from ganrun.diagnosis.statistics import of_average, on_host, statistics
 from ganrun.record.recorder import Recorder
+from ganrun.run.about import decides
 
 GROUP = "diagnosis"  # of the tags
 
@@ -27,25 +27,25 @@ class Statistics(Callback):
     def __init__(self, run: Run, recorder: Recorder):
         self.run, self.recorder = run, recorder
         self.acts = run.settings["diagnosis"]["during"] and run.rank.writes
-        self.pairs = run.game.named_pairs()
-        self.first = next(iter(self.pairs))
 
     def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
-        if not self.acts or not (self.recorder.due(now.step) or now.step == self.run.settings["steps"]):
-            return
-        seen = {name or self.first: one for result in results for name, one in result.observed.items()
-                if result.update.role == "discriminator"}  # fmt: skip
-        found = {name: self._of(name, one) for name, one in seen.items()}
-        self.recorder.measured(now.step, on_host(self.run.game.qualified(found) if found else {}))
-
-    def _of(self, name: str, seen: Observed) -> Metrics:
-        pair = self.pairs[name]
-        found = statistics(pair, seen, decides=decides(pair))
-        if name == self.first and seen.real is not None:
-            found |= of_average(self.run.game.sample(), seen.real, self.run.game.rows)
-        return {f"{GROUP}/{key}": value for key, value in found.items()}
+        if self.acts and (self.recorder.due(now.step) or now.step == self.run.settings["steps"]):
+            found = statistics_of(self.run.game, results)
+            if found:
+                self.recorder.measured(now.step, on_host(found))
 
 
-def decides(pair: Pair) -> bool:
-    """Whether some score of this pair's discriminator means undecided."""
-    return Fact.UNDECIDED in pair.loss.traits.provides
+def statistics_of(game: Game, results: Sequence[UpdateResult]) -> Metrics:
+    """The statistics of the last update of each discriminator among these, [] each, by tag; none without such."""
+    first = next(iter(game.named_pairs()))
+    seen = {name or first: one for result in results for name, one in result.observed.items()
+            if result.update.role == "discriminator"}  # fmt: skip
+    return game.qualified({name: _of(game, name, one, name == first) for name, one in seen.items()}) if seen else {}
+
+
+def _of(game: Game, name: str, seen: Observed, first: bool) -> Metrics:
+    pair = game.named_pairs()[name]
+    found = statistics(pair, seen, decides=decides(pair))
+    if first and seen.real is not None:
+        found |= of_average(game.sample(), seen.real, game.rows)
+    return {f"{GROUP}/{key}": value for key, value in found.items()}

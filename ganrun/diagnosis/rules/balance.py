@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ganrun.diagnosis.history import History
+from ganrun.diagnosis.history import History, mean
 from ganrun.diagnosis.remedy import USUAL_RATES, Remedy
 from ganrun.diagnosis.rule import About, Evidence, Rule
 
@@ -20,7 +20,7 @@ def compared(history: History, tag: str) -> tuple[float, float]:
     """The mean of a tag over the last 300 steps, and over the 600 before; NaN where there is nothing."""
     latest, both = history.recent(tag, WINDOW), history.recent(tag, BEFORE)
     before = both[: len(both) - len(latest)]
-    return tuple(float(part.mean()) if len(part) else float("nan") for part in (latest, before))  # type: ignore[return-value]
+    return mean(latest), mean(before)
 
 
 def progress(history: History, about: About) -> tuple[float, float]:
@@ -64,7 +64,7 @@ class DiscriminatorWins(Rule):
     """D is right about everything, and samples come no nearer to reals. D's loss alone says nothing of the kind."""
 
     name = "discriminator_wins"
-    meaning = "D tells every real image from every fake, and samples come no nearer to the reals: G learns nothing"
+    meaning = "D tells every real image from every fake, and samples come no nearer to the reals: G learns nothing."
     remedies = (
         USUAL_RATES,
         Remedy(tricks=("r1",), sets={"model.discriminator.norm": "none", "tricks.r1.gamma": "1"}),
@@ -95,7 +95,7 @@ class DiscriminatorIdle(Rule):
     """D is no better than chance though samples are far from reals."""
 
     name = "discriminator_idle"
-    meaning = "D does not tell fakes from reals though they differ plainly, so that G has nobody to learn from"
+    meaning = "D does not tell fakes from reals though they differ plainly, so that G has nobody to learn from."
     remedies = (
         USUAL_RATES,
         Remedy(scales={"optim.discriminator.lr": 10.0}),
@@ -116,7 +116,7 @@ class GeneratorStarves(Rule):
     """Next to no gradient reaches the layers of G that are nearest to the noise, and samples are bad."""
 
     name = "generator_starves"
-    meaning = "next to no gradient reaches the first layers of G, so that only the last ones learn"
+    meaning = "Next to no gradient reaches the first layers of G, so that only the last ones learn."
     remedies = (
         USUAL_RATES,
         Remedy(sets={"loss": "nonsaturating"}),

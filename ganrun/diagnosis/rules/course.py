@@ -14,7 +14,7 @@ class Oscillation(Rule):
     """D's scores of fakes swing with one period that does not fade."""
 
     name = "oscillation"
-    meaning = "the players go round in circles: D's scores of fakes swing with one period that does not fade"
+    meaning = "The players go round in circles: D's scores of fakes swing with one period that does not fade."
     remedies = (
         Remedy(tricks=("r1",), sets={"model.discriminator.norm": "none"}),
         Remedy(tricks=("ema",)),
@@ -46,7 +46,7 @@ class SlowStart(Rule):
     """Samples are far from reals still, and come nearer."""
 
     name = "slow_start"
-    meaning = "samples are far from reals still but come nearer: wait, whatever the losses say"
+    meaning = "Samples are far from reals still but come nearer: wait, whatever the losses say."
     failure = False
 
     def evidence(self, history: History, about: About) -> Evidence | None:
@@ -58,7 +58,7 @@ class Healthy(Rule):
     """Samples are near the reals and as different from each other."""
 
     name = "healthy"
-    meaning = "samples are near the reals and as different from each other, and both players learn"
+    meaning = "Samples are near the reals and as different from each other, and both players learn."
     failure = False
     near = 0.4  # of distance
     right = 0.95  # share of reals, and of fakes, that D is not to be right about

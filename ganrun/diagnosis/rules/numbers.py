@@ -18,7 +18,7 @@ class NotFinite(Rule):
     """A loss or a gradient is NaN or infinite: the run ends there."""
 
     name = "not_finite"
-    meaning = "a loss or a gradient is NaN or infinite, and every weight that it reaches would be"
+    meaning = "A loss or a gradient is NaN or infinite, and every weight that it reaches would be."
     remedies = (USUAL_RATES, SLOWER, Remedy(sets={"engine.precision": "fp32"}), Remedy(tricks=("gradient_clipping",)))
     lasting, rows = 0, 1
     early = True
@@ -33,7 +33,7 @@ class GradientExplodes(Rule):
     """A layer's gradient has grown far beyond what it was, or a loss has left every scale."""
 
     name = "gradient_explodes"
-    meaning = "gradients or losses grow without bound, and every update undoes what was learnt"
+    meaning = "Gradients or losses grow without bound, and every update undoes what was learnt."
     remedies = (
         USUAL_RATES,
         SLOWER,
@@ -72,7 +72,7 @@ class PenaltyOffTarget(Rule):
     """The slope of D at a penalty's points is far from the target that the penalty has."""
 
     name = "penalty_off_target"
-    meaning = "the gradient penalty does not hold the slope of D near its target, so that the critic is not one"
+    meaning = "The gradient penalty does not hold the slope of D near its target, so that the critic is not one."
     remedies = (
         Remedy(scales={"tricks.gp.weight": 10.0}),
         Remedy(sets={"model.discriminator.norm": "none"}),
@@ -93,7 +93,7 @@ class Saturated(Rule):
     """BEGAN's balance k stays at the end of its range."""
 
     name = "k_saturated"
-    meaning = "the balance k of BEGAN stays at 0 or 1, so that it balances nothing"
+    meaning = "The balance k of BEGAN stays at 0 or 1, so that it balances nothing."
     remedies = (
         Remedy(scales={"loss.lambda_k": 0.1}),
         Remedy(sets={"loss.gamma": "0.7"}),

@@ -18,7 +18,7 @@ class ModeCollapse(Rule):
     """Samples of a batch are far more alike than reals, and were not always."""
 
     name = "mode_collapse"
-    meaning = "samples are nearly the same whatever the noise: G has collapsed to few images"
+    meaning = "Samples are nearly the same whatever the noise: G has collapsed to few images."
     remedies = (
         USUAL_RATES,
         Remedy(tricks=("r1",), sets={"model.discriminator.norm": "none", "tricks.r1.gamma": "1"}),
@@ -47,7 +47,7 @@ class PartialCollapse(Rule):
     """What samples there are look right, but much of what reals show is missing."""
 
     name = "mode_collapse_partial"
-    meaning = "samples look right but leave out much of what the reals show"
+    meaning = "Samples look right but leave out much of what the reals show."
     remedies = ModeCollapse.remedies
     precision = 0.5  # measured, at least
     ratio = 0.4  # of recall to precision, at most
@@ -65,7 +65,7 @@ class CriticOverfits(Rule):
     """D's scores of training reals move away from those of held-out reals, measurement by measurement."""
 
     name = "critic_overfits"
-    meaning = "D knows the training images by heart: it scores held-out reals ever more like fakes"
+    meaning = "D knows the training images by heart: it scores held-out reals ever more like fakes."
     remedies = (
         Remedy(tricks=("diffaugment",)),
         Remedy(tricks=("ada",)),
@@ -88,7 +88,7 @@ class LabelsIgnored(Rule):
     """Samples of the same noise and of different classes are the same."""
 
     name = "labels_ignored"
-    meaning = "samples of the same noise look the same whatever class is asked for: the labels change nothing"
+    meaning = "Samples of the same noise look the same whatever class is asked for: the labels change nothing."
     remedies = (
         Remedy(sets={"model": "projection"}),
         Remedy(scales={"optim.discriminator.lr": 0.5}),
@@ -107,7 +107,7 @@ class Checkerboard(Rule):
     """Samples have a pattern of single pixels that reals do not have."""
 
     name = "checkerboard"
-    meaning = "samples have a pattern of alternating pixels, as transposed convolutions leave it"
+    meaning = "Samples have a pattern of alternating pixels, as transposed convolutions leave it."
     remedies = (Remedy(sets={"model.generator.kernel": "4"}), Remedy(sets={"model": "resnet"}))
     times = 30.0  # the power of reals at the highest frequency
     near = 0.5  # of `distance`, above which samples are bad for other reasons
@@ -123,7 +123,7 @@ class AverageLags(Rule):
     """Samples of the averaged weights are far behind those of the weights that train."""
 
     name = "average_lags"
-    meaning = "samples are drawn with an average of G's weights that lags far behind: they look worse than G is"
+    meaning = "Samples are drawn with an average of G's weights that lags far behind: they look worse than G is."
     remedies = (Remedy(sets={"tricks.ema.decay": "0.99"}), Remedy(without=("ema",)))
     times = 2.0  # the distance of the weights that train
     least = 0.5  # of distance
@@ -143,7 +143,7 @@ class Peaked(Rule):
     """Quality was best long ago, and has worsened since."""
 
     name = "peaked"
-    meaning = "quality was best some time ago and has worsened since: the best checkpoint is better than the last"
+    meaning = "Quality was best some time ago and has worsened since: the best checkpoint is better than the last."
     remedies = (Remedy(tricks=("lr_decay",)), Remedy(scales={"optim.generator.lr": 0.5, "optim.discriminator.lr": 0.5}))
     times = 1.5  # the best quality
     more = 10.0  # than the best, at least: quality is a multiple of what chance gives
