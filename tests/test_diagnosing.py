@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,18 @@ def test_a_resumed_run_finds_what_it_would_have(nursery: Nursery, whole: Path) -
     parted = run(nursery, whole.parent, "parted", steps=300)
     assert nursery.run("resume", str(parted), f"steps={STEPS}", folder=whole.parent).code == 0
     assert found(parted) == found(whole)
+
+
+def test_what_a_kill_cut_off_is_found_again_and_once(nursery: Nursery, whole: Path) -> None:
+    """The newest checkpoint is gone, so that what was found after the one before is found anew."""
+    cut = whole.parent / "cut"
+    shutil.copytree(whole, cut)
+    (cut / "summary.json").unlink()
+    for newest in (cut / "checkpoints").glob(f"step_{STEPS:08d}.*.pt"):
+        newest.unlink()
+    assert found(whole)[-1]["step"] > STEPS - STEPS % 100, "nothing is found after the checkpoint before"
+    assert nursery.run("resume", str(cut), folder=whole.parent).code == 0
+    assert found(cut) == found(whole)
 
 
 def test_a_collapse_ends_a_run_that_is_to_end_there(nursery: Nursery, whole: Path) -> None:

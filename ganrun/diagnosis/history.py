@@ -20,15 +20,25 @@ class History:
 
     def __init__(self) -> None:
         self.steps: list[int] = []
-        self._columns: dict[str, list[float]] = {}
+        self.latest: dict[str, float] = {}  # the last row: the values of the tags it has, NaN where one is not finite
+        self._columns: dict[str, np.ndarray] = {}  # [capacity] each, NaN where nothing is
+        self._capacity = 64  # rows
 
     def add(self, step: int, means: Mapping[str, float | None]) -> None:
         """Add the row of a log; a number that is not finite may be None, as JSON has it."""
-        for tag, value in means.items():
-            column = self._columns.setdefault(tag, [])
-            column += [np.nan] * (len(self.steps) - len(column))
-            column.append(np.nan if value is None else float(value))
+        row = len(self.steps)
+        if row == self._capacity:
+            self._columns = {tag: np.append(column, self._empty()) for tag, column in self._columns.items()}
+            self._capacity *= 2
+        self.latest = {tag: np.nan if value is None else float(value) for tag, value in means.items()}
+        for tag, value in self.latest.items():
+            if tag not in self._columns:
+                self._columns[tag] = self._empty()
+            self._columns[tag][row] = value
         self.steps.append(step)
+
+    def _empty(self) -> np.ndarray:
+        return np.full(self._capacity, np.nan)
 
     def __contains__(self, tag: str) -> bool:
         return tag in self._columns
@@ -38,20 +48,14 @@ class History:
         """Every tag that some row has, in the order of their first rows."""
         return self._columns.keys()
 
-    @property
-    def latest(self) -> dict[str, float]:
-        """The last row: the values of the tags that it has, NaN where a number was not finite."""
-        return {tag: column[-1] for tag, column in self._columns.items() if len(column) == len(self.steps)}
-
     def column(self, tag: str) -> np.ndarray:
         """The values of a tag in every row [R]; NaN where a row lacks it."""
-        column = self._columns.get(tag, [])
-        return np.array(column + [np.nan] * (len(self.steps) - len(column)))
+        column = self._columns.get(tag)
+        return np.full(len(self.steps), np.nan) if column is None else column[: len(self.steps)]
 
     def recent(self, tag: str, steps: int) -> np.ndarray:
         """The values of a tag in the rows of the last `steps` steps, without those that lack it."""
-        first = bisect_right(self.steps, self.steps[-1] - steps)  # a long run has many rows: only these are read
-        values = np.array(self._columns.get(tag, [])[first:])
+        values = self.column(tag)[bisect_right(self.steps, self.steps[-1] - steps) :]
         return values[~np.isnan(values)]
 
     def mean(self, tag: str, steps: int) -> float:
