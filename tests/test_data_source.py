@@ -289,6 +289,21 @@ def test_a_dead_worker_is_heard_where_data_are_drawn_and_nowhere_else():
     source.close()
 
 
+def test_a_worker_killed_while_it_asks_whether_to_stop_does_not_hold_up_the_end():
+    """It then keeps a lock of all processes for ever, on which torch's own end of a loader waits."""
+    source = Streamed(numbered(10), seed=0, device=CPU, workers=2)
+    source.draw(BatchShape(2, 4))
+    asked = source._ahead._chunks._workers_done_event
+    assert asked._cond.acquire(timeout=5)  # what the worker holds at that moment
+    ending = threading.Thread(target=source.close, daemon=True)
+    ending.start()
+    ending.join(timeout=10)
+    held_up = ending.is_alive()
+    asked._cond.release()
+    ending.join()
+    assert not held_up
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_waiting_for_data_hears_a_signal_and_has_an_end(workers):
     """As with a network disk that hangs: workers that are stopped, or a read that does not return."""

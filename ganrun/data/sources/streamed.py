@@ -185,7 +185,11 @@ class Ahead:
                 raise _failed(f"a worker process {_ending(worker.exitcode)}")
 
     def close(self) -> None:
-        """End the thread and the workers. These read only, so they are killed: they ignore every other signal."""
+        """End the thread and the workers. These read only, so they are killed: they ignore every other signal.
+
+        A worker that is killed while it asks whether to stop keeps the lock of that event for ever, and torch would wait
+        for it: nobody is left to hear it, so an event of this process takes its place.
+        """
         self._stopped.set()
         self._thread.join(4 * TICK)
         for worker in self.workers:
@@ -193,6 +197,7 @@ class Ahead:
             worker.join()
         with suppress(OSError, EOFError, RuntimeError):  # what is left of the loader: queues, and their threads
             if self.workers:
+                self._chunks._workers_done_event = threading.Event()  # type: ignore[attr-defined]
                 self._chunks._shutdown_workers()  # type: ignore[attr-defined]
 
 
