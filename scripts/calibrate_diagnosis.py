@@ -4,9 +4,10 @@
                                           [--at-once 2] [--json]
 
 Breaks base configurations, each sound as it is, by one fault at a time, in up to three doses, over seeds. The judge
-looks at samples alone: a classifier of the real digits accepts a share of them, and a run is broken when this share is
-below that of the sound runs of its base by Fisher's exact test (p < 0.001) and below three quarters of it. Runs that a
-fault did not break count as sound, and so do the bases themselves: a failure found there at the end is a false alarm.
+looks at samples alone: a classifier of the real digits accepts a share of them, of no class more than twice its fair
+share (or a generator that draws one perfect digit would pass), and a run is broken when this share is below that of the
+sound runs of its base by Fisher's exact test (p < 0.001) and below three quarters of it. Runs that a fault did not
+break count as sound, and so do the bases themselves: a failure found there at the end is a false alarm.
 Bounds may be set by looking at the bases of the group `set`; those of the group `scored` are for the count alone.
 
 What is finished in FOLDER is not trained again, so an interrupted test goes on, and more seeds add to fewer. Prints a
@@ -35,7 +36,7 @@ from ganrun.run.draw import draw
 from ganrun.run.load import load
 from ganrun.run.sweep import Job, run_jobs
 
-SAMPLES, SIDE, STEPS = 500, 16, 1500
+SAMPLES, SIDE, STEPS, CLASSES = 500, 16, 1500, 10
 SMALL = ("dataset=digits", f"dataset.resolution={SIDE}", "batch=32", f"steps={STEPS}", "log.every=25", "game.grid=32",
          "log.samples=1500", "log.checkpoint=1500", "metrics.every=300", "metrics.samples=150", "engine.device=cpu",
          "diagnosis.before=false")  # fmt: skip
@@ -144,13 +145,19 @@ def outcome(trial: Trial, folder: Path, judge: torch.nn.Sequential, threshold: f
     try:
         run = load(folder)
         images = draw(run.game, SAMPLES, seed=1)
-        good = int((classify(judge, images).confidence >= threshold).sum()) if bool(images.isfinite().all()) else 0
+        good = accepted_fairly(classify(judge, images), threshold) if bool(images.isfinite().all()) else 0
     except ConfigError:  # it ended before its first checkpoint
         good = 0
     appeared = [line["step"] for line in lines(folder) if line["failure"] and line["finding"] in found]
     return Outcome(
         trial=trial, accepted=good, found=found, first=min(appeared, default=0) / STEPS if appeared else None
     )
+
+
+def accepted_fairly(found: Classified, threshold: float) -> int:
+    """How many samples are accepted, of each class at most twice its fair share."""
+    each = found.classes[found.confidence >= threshold].bincount(minlength=CLASSES)
+    return int(each.clamp(max=2 * len(found.classes) // CLASSES).sum())
 
 
 def has_ended(folder: Path) -> bool:

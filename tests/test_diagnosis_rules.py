@@ -122,6 +122,16 @@ def test_what_looks_like_a_failure_is_not_found(case: str) -> None:
     assert name not in names(changed)
 
 
+@pytest.mark.parametrize(("good", "modes", "found"), [(0.9, 4, True), (0.9, 7, False), (0.3, 4, False)])
+def test_missing_modes_of_a_toy_are_found_where_samples_are_good(good: float, modes: int, found: bool) -> None:
+    """Equally many samples in each of some of the eight modes of `ring`."""
+    course = {"metrics/good_500": good, "metrics/modes_500": float(modes), "metrics/reverse_kl_500": math.log(8 / modes)}
+    assert ("mode_collapse_partial" in names(course)) is found
+    if found:
+        (change,) = (change for change in history(course).found if change.rule.name == "mode_collapse_partial")
+        assert change.evidence == {"good samples": 0.9, "modes": 4.0, "reverse KL of the modes": math.log(2)}
+
+
 def test_nothing_is_found_in_the_first_steps_and_in_a_head_start() -> None:
     lost = FAILURES["discriminator_wins"]
     watch = Watch(RULES, [About(steps=STEPS, chance=LN4, ready=1000)])

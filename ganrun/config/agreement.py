@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -14,6 +15,7 @@ from ganrun.core.pair import Pair
 from ganrun.data.datasets.base import Dataset, DataSets
 
 ROLES = ("discriminator", "generator")
+SIZES = ("channels", "resolution")
 COPIES = 4  # of a batch that every update holds at least: reals, fakes, and a gradient of each
 
 
@@ -25,13 +27,26 @@ def check_streams(game: Game, data: DataSets) -> None:
         raise ConfigError("dataset", f"streams {', '.join(found)}", f"{', '.join(wanted)} for this game", remedy)
 
 
+def check_sizes(model: Mapping[str, Any], data: DataSets) -> None:
+    """Raises ConfigError for networks of another size than the data, before they are made: large ones take minutes."""
+    if len(data.streams) > 1:  # their networks are looked at once they are made
+        return
+    (dataset,) = data.streams.values()
+    for role in ROLES:
+        for key in SIZES:
+            stated = model[role].get(key, getattr(dataset, key))
+            if isinstance(stated, int):
+                _check_size(role, key, stated, dataset)
+
+
 def check_agreement(game: Game, data: DataSets) -> None:
     """Raises ConfigError unless each pair's networks fit the stream that is real to it."""
     for name, pair in game.named_pairs().items():
         dataset = data.streams[game.plans[name].stream]
         for role in ROLES:
             net = getattr(pair, role)
-            _check_size(role, net, dataset)
+            for key in SIZES:
+                _check_size(role, key, getattr(net, key), dataset)
             _check_classes(role, net, dataset)
             if game.shape.images == 1 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules()):
                 raise ConfigError("batch", f"1 image, and batch norm in model.{role}", "2 or more", "batch=2")
@@ -50,11 +65,10 @@ def check_memory(shape: BatchShape, data: DataSets) -> None:
         raise ConfigError("batch", f"{shape.images}", expected)
 
 
-def _check_size(role: str, net: Any, dataset: Dataset) -> None:
-    for key in ("channels", "resolution"):
-        if getattr(net, key) != getattr(dataset, key):
-            found = f"{getattr(net, key)}, but the data have {getattr(dataset, key)}"
-            raise ConfigError(f"model.{role}.{key}", found, "the same", f"dataset.{key}={getattr(net, key)}")
+def _check_size(role: str, key: str, stated: int, dataset: Dataset) -> None:
+    if stated != getattr(dataset, key):
+        found = f"{stated}, but the data have {getattr(dataset, key)}"
+        raise ConfigError(f"model.{role}.{key}", found, "the same", f"dataset.{key}={stated}")
 
 
 def _check_classes(role: str, net: Any, dataset: Dataset) -> None:

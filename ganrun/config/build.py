@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from ganrun.config.agreement import check_agreement, check_memory, check_streams
+from ganrun.config.agreement import check_agreement, check_memory, check_sizes, check_streams
 from ganrun.config.combination import between, diagnostics, set_twice
 from ganrun.config.held_out import without_held_out
 from ganrun.config.instantiate import Maker
@@ -98,6 +98,7 @@ def _build(cfg: DictConfig, rank: Rank) -> Run:
     settings = resolve(cfg)
     check_settings(settings)
     check_force(settings["force"])
+    check_sizes(settings["model"], dataset)
     parts = assemble(settings, make)
     check_streams(parts.game, dataset)
     check_agreement(parts.game, dataset)

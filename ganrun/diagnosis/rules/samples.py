@@ -49,15 +49,26 @@ class PartialCollapse(Rule):
     name = "mode_collapse_partial"
     meaning = "Samples look right but leave out much of what the reals show."
     remedies = ModeCollapse.remedies
-    precision = 0.5  # measured, at least
+    right = 0.5  # of samples, at least: precision, or where the modes are known, the share that is good
     ratio = 0.4  # of recall to precision, at most
+    missing = 0.25  # of equal modes, at least
 
     def evidence(self, history: History, about: About) -> Evidence | None:
         if not about.first or history.steps[-1] < LATE * about.steps:
             return None
+        return self._of_modes(history, about) or self._of_neighbours(history, about)
+
+    def _of_neighbours(self, history: History, about: About) -> Evidence | None:
         precision, recall = (_latest(history, about, name) for name in ("precision", "recall"))
-        if precision >= self.precision and recall < self.ratio * precision:
+        if precision >= self.right and recall < self.ratio * precision:
             return {"precision": precision, "recall": recall}
+        return None
+
+    def _of_modes(self, history: History, about: About) -> Evidence | None:
+        """Of data whose modes are known. m equal modes of K have a reverse KL of log K / m."""
+        good, modes, divergence = (_latest(history, about, name) for name in ("good", "modes", "reverse_kl"))
+        if good >= self.right and divergence > -math.log(1 - self.missing):
+            return {"good samples": good, "modes": modes, "reverse KL of the modes": divergence}
         return None
 
 
