@@ -7,7 +7,7 @@ import numpy as np
 from ganrun.diagnosis.history import History
 from ganrun.diagnosis.remedy import Remedy
 from ganrun.diagnosis.rule import About, Evidence, Rule
-from ganrun.diagnosis.rules.balance import FAR, PROGRESS, WINDOW, progress, right
+from ganrun.diagnosis.rules.balance import FAR, PROGRESS, WINDOW, progress, right, right_about_all
 
 
 class Oscillation(Rule):
@@ -43,15 +43,16 @@ class Oscillation(Rule):
 
 
 class SlowStart(Rule):
-    """Samples are far from reals still, and come nearer."""
+    """Samples are far from reals still, or all told from them, and come nearer."""
 
     name = "slow_start"
-    meaning = "Samples are far from reals still but come nearer: wait, whatever the losses say."
+    meaning = "Samples come nearer to the reals and have a way to go: wait, whatever the losses say."
     failure = False
 
     def evidence(self, history: History, about: About) -> Evidence | None:
         now, before = progress(history, about)
-        return {"distance": now, "distance before": before} if now >= FAR and now < PROGRESS * before else None
+        behind = now >= FAR or right_about_all(history, about)
+        return {"distance": now, "distance before": before} if behind and now < PROGRESS * before else None
 
 
 class Healthy(Rule):
