@@ -6,6 +6,7 @@ scikit-learn itself is not imported, which would take more than a second.
 from __future__ import annotations
 
 import gzip
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from ganrun.data.datasets.sizes import check_size
 from ganrun.data.readers.package_file import package_file
 from ganrun.data.transforms.classes import ClassSelection, select_classes
 from ganrun.data.transforms.resize import check_shape, convert_channels, resize
+from ganrun.data.transforms.value_range import choose_range, measure, scale
 
 DIGITS = tuple(str(digit) for digit in range(10))
 HALVES = ("first", "second")
@@ -30,11 +32,19 @@ LARGEST = 256  # pixels; the photographs have 427 by 640
 class Digits(InMemory):
     """The 1,797 handwritten digits of 8x8 pixels and 17 greys, upscaled. Alpaydin and Kaynak 1998."""
 
-    def __init__(self, *, channels: int, resolution: int, classes: ClassSelection, half: str | None = None):
-        """`half`: first or second, null for all. Raises ConfigError for another half, and without scikit-learn."""
+    def __init__(
+        self, *, channels: int, resolution: int, classes: ClassSelection, half: str | None = None,
+        range: Sequence[float] | None = None,
+    ):  # fmt: skip
+        """`half`: first or second, null for all. `range`: the values that become -1 and 1, null for 0 and 255.
+
+        Raises ConfigError for another half, a range that does not hold the values, and without scikit-learn.
+        """
         check_shape(channels, resolution, most=LARGEST)
         pixels, labels = _of_half(*read_digits(), half)
         images = convert_channels(resize(pixels, resolution, mode="bicubic"), channels).contiguous()
+        values = images.numpy()
+        images = scale(values, choose_range(values.dtype, measure(values, "the digits"), range, "the digits"))
         super().__init__(images=images, labels=labels, names=DIGITS, classes=classes)
 
 
