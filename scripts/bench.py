@@ -298,7 +298,8 @@ def measure(
 def bench(options: argparse.Namespace) -> dict[str, Any]:
     """Build all three, let them take turns, and report."""
     keep_big_blocks()
-    overrides = [f"batch={options.batch}", f"dataset.resolution={options.resolution}", f"steps={ENDLESS}"]
+    overrides = ["model=dcgan", f"batch={options.batch}", f"steps={ENDLESS}"]
+    overrides += [f"dataset.resolution={options.resolution}"]
     overrides += [f"model.{net}.width={options.width}" for net in ("generator", "discriminator")]
     overrides += [f"engine.device={options.device}", *options.overrides]
     device = find_device(options.device)

@@ -42,15 +42,16 @@ SMALL = ("dataset=digits", f"dataset.resolution={SIDE}", "batch=32", f"steps={ST
          "log.samples=1500", "log.checkpoint=1500", "metrics.every=300", "metrics.samples=150", "engine.device=cpu",
          "diagnosis.before=false")  # fmt: skip
 WIDTH = ("model.generator.width=16", "model.discriminator.width=16")
+DCGAN = ("model=dcgan", *WIDTH)
 RATES = ("optim.generator.lr=5e-4", "optim.discriminator.lr=5e-4")
 BASES: dict[str, tuple[str, tuple[str, ...]]] = {  # name -> group, overrides
-    "dcgan_r1": ("set", (*WIDTH, *RATES, "model.discriminator.norm=none", "tricks=[r1,ema]", "tricks.r1.gamma=1",
+    "dcgan_r1": ("set", (*DCGAN, *RATES, "model.discriminator.norm=none", "tricks=[r1,ema]", "tricks.r1.gamma=1",
                          "tricks.r1.every=4")),
-    "sngan": ("set", (*WIDTH, *RATES, "loss=hinge", "tricks=[spectral_norm,no_norm,ema]")),
-    "wgan_gp": ("set", (*WIDTH, "loss=wasserstein", "tricks=[gp,layer_norm,ema]")),
+    "sngan": ("set", (*DCGAN, *RATES, "loss=hinge", "tricks=[spectral_norm,no_norm,ema]")),
+    "wgan_gp": ("set", (*DCGAN, "loss=wasserstein", "tricks=[gp,layer_norm,ema]")),
     "modern": ("scored", ("experiment=modern", *WIDTH)),
     "cdcgan": ("scored", (*WIDTH, "model=cdcgan")),
-    "lsgan": ("scored", (*WIDTH, *RATES, "loss=least_squares", "tricks=[spectral_norm,no_norm,ema]")),
+    "lsgan": ("scored", (*DCGAN, *RATES, "loss=least_squares", "tricks=[spectral_norm,no_norm,ema]")),
 }  # fmt: skip
 
 

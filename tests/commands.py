@@ -24,6 +24,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 # The least that trains: a second or so on one core.
 TINY = (
+    "model=dcgan",
     "model.generator.width=4",
     "model.discriminator.width=4",
     "dataset=digits",

@@ -36,7 +36,16 @@ RECIPES: dict[str, tuple[str, tuple[str, ...], list[str]]] = {  # model, overrid
     "ebgan": ("ebgan", ("loss=ebgan",), ["pulling_away"]),
     "stylegan2": ("stylegan2", ("model.discriminator.epilogue=null",), ["r1", "path_length", "style_mixing"]),
     "cgan": ("cgan", (), ["ema"]),
-    "cdcgan": ("cdcgan", ("model.generator.kernel=5", "model.discriminator.kernel=5"), []),
+    "cdcgan": (
+        "cdcgan",
+        (
+            "model.generator.condition=every",
+            "model.discriminator.condition=every",
+            "model.generator.kernel=5",
+            "model.discriminator.kernel=5",
+        ),
+        [],
+    ),
     "projection": ("projection", ("loss=hinge",), []),
     "biggan": ("biggan", ("loss=hinge",), ["orthogonal"]),
     "deep_conv": ("deep_conv", ("dataset.resolution=32",), []),

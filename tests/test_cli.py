@@ -51,7 +51,7 @@ def imported(importtime: str) -> set[str]:
         (["~model"], 2, ["~model: a run without model"]),
         (["log.keep=none"], 2, ["log.keep: 'none', expected a whole number from 2 up"]),
         (["steps=7", "--info", "searchpath"], 0, ["conf"]),
-        (["--cfg", "job"], 0, ["steps: 3000", "_target_: ganrun.models.dcgan.Generator", "soft_labels"]),
+        (["--cfg", "job"], 0, ["steps: 3000", "_target_: ganrun.models.cdcgan.Generator", "soft_labels"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -185,7 +185,12 @@ def test_parameters_are_those_of_the_form_without_labels_and_the_labels_own() ->
         32,
         *[f"{role}.{size}" for role in ("generator", "discriminator") for size in ("kernel=5", "width=64")],
     )
-    told = build("cdcgan", 1, 32, *TEN, "generator.init.kind=normal")
+    code = [
+        f"{role}.{size}"
+        for role in ("generator", "discriminator")
+        for size in ("kernel=5", "width=64", "condition=every")
+    ]
+    told = build("cdcgan", 1, 32, *TEN, *code, "generator.init.kind=normal")
     # G: beside noise to 4x4x256, beside 256 and 128 maps to 128 and 64 by 5x5, beside 64 to the image
     assert count(told[0]) - count(plain[0]) == 10 * (4096 + 25 * (128 + 64 + 1))
     # D: beside the image and beside 64 and 128 maps, beside the features
@@ -546,7 +551,7 @@ def test_features_behind_blocks_of_labels_are_known_to_tricks() -> None:
 
 
 def test_fold_is_where_labels_join_the_features() -> None:
-    _, discriminator = small("cdcgan")
+    _, discriminator = small("cdcgan", 1, 16, "discriminator.condition=every")
     kinds = [type(layer) for layer in discriminator.head]
     assert kinds == [Fold, Beside, nn.Linear]
 

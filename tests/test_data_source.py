@@ -290,7 +290,7 @@ def test_a_dead_worker_is_heard_where_data_are_drawn_and_nowhere_else():
 
 
 def test_a_worker_killed_while_it_asks_whether_to_stop_does_not_hold_up_the_end():
-    """It then keeps a lock of all processes for ever, on which torch's own end of a loader waits."""
+    """It then keeps a lock of all processes, on which torch's own end of a loader waits."""
     source = Streamed(numbered(10), seed=0, device=CPU, workers=2)
     source.draw(BatchShape(2, 4))
     asked = source._ahead._chunks._workers_done_event

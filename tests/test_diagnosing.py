@@ -76,6 +76,19 @@ def test_a_resumed_run_finds_what_it_would_have(nursery: Nursery, whole: Path) -
     assert found(parted) == found(whole)
 
 
+def test_what_is_wrong_before_the_first_step_is_named_at_the_end(nursery: Nursery, whole: Path) -> None:
+    """Nothing in training ends it, a resumed run knows it, and the remedy that is printed mends it."""
+    words = ("dataset.range=[0,65535]", "diagnosis.before=true")
+    path = run(nursery, whole.parent, "unscaled", *words, steps=60)
+    assert json.loads((path / "summary.json").read_text())["findings"][0] == "data_out_of_range"
+    resumed = nursery.run("resume", "unscaled", "steps=90", folder=whole.parent)
+    assert "findings    data_out_of_range" in resumed.out and resumed.code == 0
+    (line,) = [line for line in found(path) if line["finding"] == "data_out_of_range"]
+    assert line["remedies"][0] == "dataset.range=[0,255]"
+    mended = run(nursery, whole.parent, "scaled", line["remedies"][0], "diagnosis.before=true", steps=60)
+    assert "data_out_of_range" not in json.loads((mended / "summary.json").read_text())["findings"]
+
+
 def test_what_a_kill_cut_off_is_found_again_and_once(nursery: Nursery, whole: Path) -> None:
     """The newest checkpoint is gone, so that what was found after the one before is found anew."""
     cut = whole.parent / "cut"

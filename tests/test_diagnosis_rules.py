@@ -125,7 +125,11 @@ def test_what_looks_like_a_failure_is_not_found(case: str) -> None:
 @pytest.mark.parametrize(("good", "modes", "found"), [(0.9, 4, True), (0.9, 7, False), (0.3, 4, False)])
 def test_missing_modes_of_a_toy_are_found_where_samples_are_good(good: float, modes: int, found: bool) -> None:
     """Equally many samples in each of some of the eight modes of `ring`."""
-    course = {"metrics/good_500": good, "metrics/modes_500": float(modes), "metrics/reverse_kl_500": math.log(8 / modes)}
+    course = {
+        "metrics/good_500": good,
+        "metrics/modes_500": float(modes),
+        "metrics/reverse_kl_500": math.log(8 / modes),
+    }
     assert ("mode_collapse_partial" in names(course)) is found
     if found:
         (change,) = (change for change in history(course).found if change.rule.name == "mode_collapse_partial")

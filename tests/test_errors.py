@@ -116,7 +116,9 @@ CONFIG_ERROR = {
     "model.generator=null": ["model.generator: not there"],
     "model.generator._target_=os.system": ["os.system may not be built"],
     "model.generator.channels=3": ["model.generator.channels: 3, but the data have 1", "Try: dataset.channels=3"],
-    "model=cgan model.generator.resolution=4096": ["resolution: 4096, but the data have"],  # 80 GB of weights are not made
+    "model=cgan model.generator.resolution=4096": [
+        "resolution: 4096, but the data have"
+    ],  # 80 GB of weights are not made
     "dataset.resolution=17": ["model.generator.resolution: 17", "Try: dataset.resolution=16"],
     "dataset.channels=7": ["dataset.channels: 7"],
     "dataset.classes=[3,77]": ["no class 77"],

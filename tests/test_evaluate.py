@@ -62,6 +62,21 @@ def test_pictures_of_another_program_are_told_from_reals(nursery: Nursery, place
     assert figures["reals"]["copying"] < -3  # they are training images
 
 
+def test_training_images_are_compared_with_where_that_is_asked_for(nursery: Nursery, place: Path) -> None:
+    """As papers compute FID. The reals in the samples' place are then the held-out ones; without any there are none."""
+    out = evaluate(nursery, place, "run", "samples=60", "reals=train", "out=trained")
+    lines = out.splitlines()
+    assert lines[0] == "run at step 2: 60 samples against 60 training images of Digits"
+    assert lines[1].split() == ["measure", "samples", "held-out", "images", "better"]
+    one, other = (json.loads((place / name / "evaluation.json").read_text()) for name in ("trained", "first"))
+    assert one["reals"] == 60 and one["of_reals"] and one["metrics"]["quality"] != other["metrics"]["quality"]
+    assert one["metrics"]["copying"] == other["metrics"]["copying"] and one["classes"] == other["classes"]
+    where = ("against=digits", "dataset.held_out=0", "dataset.resolution=16", "dataset.classes=[3,7]", "reals=train")
+    evaluate(nursery, place, "reals.npy", *where, "samples=100", "out=none_held_out")
+    found = json.loads((place / "none_held_out" / "evaluation.json").read_text())
+    assert found["of_reals"] == {} and "copying" not in found["metrics"] and found["reals"] == 100
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -71,6 +86,7 @@ def test_pictures_of_another_program_are_told_from_reals(nursery: Nursery, place
                         "Try: ganrun evaluate reals.npy against=mnist_5k"),
         (["reals.npy", "against=mnist_6k"], "dataset: there is no mnist_6k, expected "),
         (["reals.npy", "against=digits", "dataset.held_out=0"], "dataset.held_out: no image is held out"),
+        (["run", "reals=all"], "reals: 'all', expected held_out or train"),
         (["run", "samples=3"], "samples: 3, expected a whole number from 50 to 100000"),
         (["run", "out=run"], "out: run: it is not empty, expected a new or an empty folder. Try: out=run_2"),
         (["run", "checkpoint=77"], "checkpoint: "),

@@ -22,9 +22,9 @@ from ganrun.config.rules import RULES
 from ganrun.core.errors import ConfigError
 from ganrun.core.trick import Trick
 
-SMALL = ("dataset=digits", "dataset.held_out=0", "model.generator.width=4", "model.discriminator.width=4",
-         "dataset.resolution=16", "batch=4", "game.grid=4", "engine.device=cpu", "engine.precision=fp32",
-         "steps=3")  # fmt: skip
+SMALL = ("model=dcgan", "model.generator.width=4", "model.discriminator.width=4", "dataset=digits",
+         "dataset.held_out=0", "dataset.resolution=16", "batch=4", "game.grid=4", "engine.device=cpu",
+         "engine.precision=fp32", "steps=3")  # fmt: skip
 
 
 def ganrun(*arguments: str) -> tuple[int, list[str], list[str]]:

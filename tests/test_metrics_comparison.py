@@ -98,3 +98,9 @@ def test_shares_of_what_is_right_rise_and_all_else_falls() -> None:
     rising = {name for name in measured if not falls_as_samples_get_better(tag(name, 500))}
     assert rising == {"precision", "recall", "density", "coverage", "class_coverage", "spread", "class_spread"}
     assert falls_as_samples_get_better("loss/generator/total")
+
+
+@pytest.mark.parametrize("name", ["accepted", "confidence", "asked_class_seen", "copying"])
+def test_what_an_evaluation_adds_rises_as_samples_get_better(name: str) -> None:
+    assert not falls_as_samples_get_better(tag(name, 1))
+    assert falls_as_samples_get_better(tag("fid_classifier", 1))

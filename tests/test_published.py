@@ -21,7 +21,7 @@ from ganrun.metrics.classifier import score
 from ganrun.metrics.comparison import falls_as_samples_get_better, tag
 from ganrun.metrics.dinov2 import Dinov2
 from ganrun.metrics.mmd import kid as kid_of_all
-from ganrun.metrics.published import Published, as_bytes, kid
+from ganrun.metrics.published import TRAIN, Published, as_bytes, kid
 from ganrun.run.cache import kept_tensors
 from ganrun.run.published import features_of_reals, networks
 from ganrun.run.session import Session
@@ -116,7 +116,11 @@ def test_the_inception_score_is_the_mean_over_ten_parts() -> None:
     fakes = {"features": logits, "logits": logits}
     found = network.measure({"features": logits.flip(0)}, fakes)
     assert found["is_x"] == pytest.approx(np.mean([score(nn.Identity(), part) for part in parts]), rel=1e-6)
-    assert found["fid_x_held_out"] == pytest.approx(0, abs=1e-9) and list(found) == network.names
+    assert found["fid_x_held_out"] == pytest.approx(0, abs=1e-9) and list(found) == network.names()
+    against_train = network.measure({"features": logits.flip(0)}, fakes, TRAIN)
+    assert list(against_train) == ["fid_x_train", "kid_x_train", "is_x"]
+    assert list(against_train.values()) == pytest.approx(list(found.values()), nan_ok=True)
+    assert tag("fid_x_train", 50_000) == "metrics/fid_x_50k_train"
 
 
 def test_inception_sees_what_torch_fidelity_sees_and_leaves_random_numbers_alone(inception: Path) -> None:
@@ -128,7 +132,7 @@ def test_inception_sees_what_torch_fidelity_sees_and_leaves_random_numbers_alone
     theirs = FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"], str(inception))
     found, expected = network.features(images(3, 1)), theirs(as_bytes(images(3, 1)))
     assert torch.equal(found["features"], expected[0]) and torch.equal(found["logits"], expected[1])
-    assert found["features"].std(0).mean() > 1e-3 and network.names == [
+    assert found["features"].std(0).mean() > 1e-3 and network.names() == [
         "fid_inception_held_out", "kid_inception_held_out", "is_inception"]  # fmt: skip
 
 
@@ -220,7 +224,7 @@ def test_images_are_prepared_for_dinov2_as_by_torch_fidelity(tiny_dinov2: Path) 
     channels = [(value - m) / s for m, s in zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)]
     whole = torch.tensor(channels).view(1, 3, 1, 1).expand(1, 3, 224, 224)
     assert torch.allclose(network.features(grey)["features"], network.net.model(whole), rtol=1e-3, atol=1e-4)
-    assert network.names == ["fd_dinov2_tiny_held_out", "kd_dinov2_tiny_held_out"]
+    assert network.names() == ["fd_dinov2_tiny_held_out", "kd_dinov2_tiny_held_out"]
 
 
 class Code:

@@ -40,7 +40,7 @@ def _one_seed_and_one_thread() -> Iterator[None]:
 
 
 def built(*overrides: str) -> Any:
-    return build(compose([*TINY, *overrides]))
+    return build(compose(["model=dcgan", *TINY, *overrides]))
 
 
 class Shows(nn.Module):

@@ -75,7 +75,7 @@ def make(tricks: str, *overrides: str, model: str = "dcgan", loss: str = "nonsat
 
 @cache
 def _composed(*overrides: str) -> DictConfig:
-    return compose(["tricks=[]", *overrides])
+    return compose(["model=dcgan", "tricks=[]", *overrides])
 
 
 def composed(*overrides: str) -> Any:

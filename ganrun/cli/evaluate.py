@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -34,6 +34,7 @@ from ganrun.run.evaluation import (
 from ganrun.run.load import RunForm
 
 EXAMPLE = "ganrun evaluate RUN samples=1000"
+KINDS = ("held-out images", "training images")
 
 
 @dataclass(kw_only=True)
@@ -43,6 +44,7 @@ class Form(RunForm):
     samples: Annotated[int, Within(50, 100_000)] = 1000
     seed: Annotated[int, Within(0)] = 0
     against: Annotated[str | None, Called("the name of a data set")] = None
+    reals: Literal["held_out", "train"] = "held_out"
     out: Annotated[str | None, Called("a folder")] = None
     inception: Annotated[str | None, Called("a file of weights")] = None
     dinov2: Annotated[str | None, Called("a file of weights")] = None
@@ -67,9 +69,10 @@ def main(words: Sequence[str]) -> int:
         samples = samples_of_files(path, data, form.samples, form.seed)
     weights = {"inception": form.inception, "dinov2": form.dinov2}
     device = find_device(form.device)
-    reference = Reference(data, form.samples, _progress, weights=weights, device=device)
+    train = form.reals == "train"
+    reference = Reference(data, form.samples, _progress, weights=weights, device=device, train=train)
     found = reference.evaluate(samples, data.kind)
-    _print(found, Console(soft_wrap=True, markup=False, highlight=False, emoji=False))
+    _print(found, KINDS[train], KINDS[not train], Console(soft_wrap=True, markup=False, highlight=False, emoji=False))
     if folder is not None:
         _write(found, folder)
     return 0
@@ -94,12 +97,10 @@ def _progress(what: str, done: int, total: int) -> None:
         print(f"\rtraining a {what} of the real images: {100 * done // total} %{end}", end="", file=sys.stderr)
 
 
-def _print(found: Evaluation, console: Console) -> None:
-    console.print(
-        f"{found.source}: {found.samples:,} samples against {found.reals:,} held-out images of {found.against}"
-    )
+def _print(found: Evaluation, compared: str, others: str, console: Console) -> None:
+    console.print(f"{found.source}: {found.samples:,} samples against {found.reals:,} {compared} of {found.against}")
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for column in ("measure", "samples", "training images", "better"):
+    for column in ("measure", "samples", others, "better"):
         table.add_column(column, justify="left" if column in ("measure", "better") else "right")
     for name, value in found.metrics.items():
         other = found.of_reals.get(name)

@@ -42,7 +42,7 @@ REMEDIES: dict[Fact, str] = {
     Fact.STYLES: "model=stylegan2",
     Fact.CURRENT: "leaving replay out",
     Fact.LATENT: "game=latent",
-    Fact.UNLABELLED: "an unconditional model",
+    Fact.UNLABELLED: "model=dcgan, or another model that reads no labels",
     Fact.LABELLED: "model=acgan or model=cdcgan",
     Fact.CLASS_HEAD: "model=acgan",
     Fact.SINGLE_SCALE: "a model whose generator makes one image",

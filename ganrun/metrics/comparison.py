@@ -13,14 +13,14 @@ from ganrun.metrics.features import LEAST, features, standardised
 from ganrun.metrics.mmd import TwoSample
 from ganrun.metrics.modes import good_of_each, nearest_of_each, reverse_kl
 from ganrun.metrics.neighbours import NEIGHBOURS, Neighbourhoods, neighbourhoods
-from ganrun.metrics.published import HELD_OUT
+from ganrun.metrics.published import HELD_OUT, TRAIN
 from ganrun.metrics.quality import compare, quality
 from ganrun.metrics.variety import closest_pair, duplicates, spread_ratio
 
 QUALITY = "quality"  # the name of the one number that summarises the others
 POINTS = "points"  # the only space of data that are no images
 RISING = ("precision", "recall", "density", "coverage", "spread", "class_coverage", "class_spread", "modes", "good",
-          "is_inception")  # fmt: skip
+          "is_inception", "accepted", "confidence", "asked_class_seen", "copying")  # fmt: skip
 Features = Mapping[str, Tensor]
 
 
@@ -114,9 +114,10 @@ class Comparison:
 def tag(name: str, samples: int) -> str:
     """The name under which a run records a measure of a number of samples: metrics/quality_500, metrics/recall_1k.
 
-    What a measure compares with comes last: metrics/fid_inception_500_held_out.
+    What a measure compares with comes last: metrics/fid_inception_500_held_out, metrics/fid_inception_50k_train.
     """
-    stem, against = (name.removesuffix(HELD_OUT), HELD_OUT) if name.endswith(HELD_OUT) else (name, "")
+    against = next((end for end in (HELD_OUT, TRAIN) if name.endswith(end)), "")
+    stem = name.removesuffix(against)
     return f"metrics/{stem}_{f'{samples // 1000}k' if samples % 1000 == 0 else samples}{against}"
 
 

@@ -22,7 +22,7 @@ from ganrun.metrics.frechet import frechet_distance
 CHUNK = 25  # images at a time through a network
 SUBSETS, SUBSET = 100, 1000  # of KID, the defaults of torch-fidelity
 FEATURES, LOGITS = "features", "logits"
-HELD_OUT = "_held_out"  # ends the names of measures that compare with held-out reals
+HELD_OUT, TRAIN = "_held_out", "_train"  # end the names of measures, by the reals that these compare with
 Features = Mapping[str, Tensor]
 
 
@@ -37,11 +37,10 @@ class Published:
     kernel: str  # what the kernel distance is called
     weights: str  # a digest of the file
 
-    @property
-    def names(self) -> list[str]:
+    def names(self, against: str = HELD_OUT) -> list[str]:
         """The names of all that `measure` finds."""
         score = [f"is_{self.name}"] if LOGITS in self.layers else []
-        return [f"{kind}_{self.name}{HELD_OUT}" for kind in (self.frechet, self.kernel)] + score
+        return [f"{kind}_{self.name}{against}" for kind in (self.frechet, self.kernel)] + score
 
     @torch.no_grad()
     def features(self, images: Tensor) -> dict[str, Tensor]:
@@ -51,8 +50,10 @@ class Published:
         columns = (torch.cat([one[place] for one in found]).cpu() for place in range(len(self.layers)))
         return dict(zip(self.layers, columns, strict=True))
 
-    def measure(self, reals: Features, fakes: Features) -> dict[str, float]:
+    def measure(self, reals: Features, fakes: Features, against: str = HELD_OUT) -> dict[str, float]:
         """The distances of samples from reals, and where there are logits the samples' inception score, by name.
+
+        `against` says which reals these are.
 
         The Fréchet distance is that of `frechet_distance`: torch-fidelity's without its rounding. KID is the mean over
         100 random subsets of 1,000, or of as many as there are; the score the mean over ten parts. [N, D], [M, D]
@@ -61,7 +62,7 @@ class Published:
 
         distances = (frechet_distance(reals[FEATURES], fakes[FEATURES]), kid(reals[FEATURES], fakes[FEATURES]))
         score = [float(isc_features_to_metric(fakes[LOGITS])[KEY_METRIC_ISC_MEAN])] if LOGITS in self.layers else []
-        return dict(zip(self.names, [*distances, *score], strict=True))
+        return dict(zip(self.names(against), [*distances, *score], strict=True))
 
 
 def kid(reals: Tensor, fakes: Tensor) -> float:

@@ -1,11 +1,14 @@
-"""Conditional DCGAN: the label beside the input, or beside the input of every layer. Newmu/dcgan_code (2015), mnist."""
+"""Conditional DCGAN: the label beside the input, or beside the input of every layer. Newmu/dcgan_code (2015), mnist.
+
+Data without labels, or of one class, have nothing to tell apart: then no layer reads any, and it is a plain DCGAN.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 from ganrun.core import limits
 from ganrun.models import base, conditional, layers
-from ganrun.models.conditional import LabelLayers
+from ganrun.models.conditional import NO_LABELS, LabelLayers
 from ganrun.models.dcgan_shape import DoublingGenerator, HalvingDiscriminator
 from ganrun.models.epilogues import Epilogue
 from ganrun.models.layers import After
@@ -29,7 +32,7 @@ class Generator(DoublingGenerator):
             kernel=kernel, top_kernel=top_kernel, top_bias=after.bias, after=after, init=init,
             labels=_labels(classes, condition, embed),
         )  # fmt: skip
-        self.classes = classes
+        self.classes = _told_apart(classes)
 
 
 class Discriminator(HalvingDiscriminator):
@@ -46,12 +49,17 @@ class Discriminator(HalvingDiscriminator):
             channels=channels, resolution=resolution, output=output, width=width, max_width=max_width, kernel=kernel,
             after=after, labels=labels,
         )  # fmt: skip
-        self.classes = classes
+        self.classes = _told_apart(classes)
         self.head = base.head(self.last, epilogue, label=labels(), bias=after.bias)
         layers.initialise(self, **init)
 
 
 def _labels(classes: int, condition: str, embed: int | None) -> LabelLayers:
-    conditional.check(classes, embed)
+    conditional.check(classes, embed, low=0)
     limits.choice(".condition", condition, PLACES)
-    return LabelLayers(classes=classes, embed=embed, every=condition == "every")
+    return LabelLayers(classes=classes, embed=embed, every=condition == "every") if _told_apart(classes) else NO_LABELS
+
+
+def _told_apart(classes: int) -> int:
+    """The number of classes that the network tells apart; 0 for one that reads no labels."""
+    return classes if classes > 1 else 0

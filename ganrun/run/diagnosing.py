@@ -19,7 +19,7 @@ from ganrun.record.atomic import environment
 from ganrun.record.folder import RunFolder
 from ganrun.record.progress import Display
 from ganrun.record.recorder import Recorder, forget
-from ganrun.record.results import windows
+from ganrun.record.results import found_before, windows
 from ganrun.run.about import abouts
 
 REMEDIES = 3  # that are named with a finding
@@ -41,16 +41,19 @@ class Diagnosis(Callback):
         self.settings, self.lines = run.settings["diagnosis"], folder.findings
         self.acts = self.settings["during"] and run.rank.writes
         self.watch = Watch(RULES, abouts(run.game, run.settings, quality) if self.acts else [])
+        self.before: list[str] = []  # failures that were found before the first step: nothing in training ends them
 
     def catch_up(self, metrics: Path, step: int) -> None:
         """Read what a resumed run has recorded up to this step, and drop what was found later."""
         if self.acts:
             forget(self.lines, step + 1)
+            self.before = [line["finding"] for line in found_before(self.lines.parent) if line["failure"]]
             for window in windows(metrics):
                 self.watch.feed(window.step, window)
 
     def begin(self, found: Sequence[Finding]) -> None:
         """Write down what was found before the first step."""
+        self.before += [finding.name for finding in found if finding.failure]
         for finding in found:
             self._write(0, finding)
 
@@ -67,7 +70,7 @@ class Diagnosis(Callback):
 
     def summary(self) -> list[str]:
         """The names of what is found and not over, what explains most first."""
-        return list(dict.fromkeys(change.rule.name for change in self.watch.found))
+        return list(dict.fromkeys([*self.before, *(change.rule.name for change in self.watch.found)]))
 
     def _feed(self, step: int) -> None:
         for change in self.watch.feed(step, self.recorder.means):

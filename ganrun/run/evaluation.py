@@ -29,6 +29,7 @@ from ganrun.metrics.comparison import Comparison, joined, spaces
 from ganrun.metrics.copying import copying
 from ganrun.metrics.features import LEAST, pixels
 from ganrun.metrics.frechet import frechet_distance
+from ganrun.metrics.published import HELD_OUT, TRAIN
 from ganrun.metrics.stacked import StackedModes, channels_of, digits_of
 from ganrun.run.cache import cache_folder, keep
 from ganrun.run.load import RunForm, load
@@ -36,6 +37,7 @@ from ganrun.run.measuring import CHUNK
 from ganrun.run.published import Seen, networks
 
 MOST = 10_000  # training images that a classifier learns from, and that samples may be copies of
+COMPARED = 5_000  # samples, and reals, of which every pair is compared
 CELLS = 3  # of the three-sample test
 SHOWN = 16  # samples beside their nearest training images
 VERSION = 1  # of classifiers that are kept
@@ -55,14 +57,14 @@ class SampleSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What was measured of samples, and of as many training images in their place."""
+    """What was measured of samples, and of real images in their place: those that samples are not compared with."""
 
     source: str
     against: str
     samples: int
     reals: int
     metrics: Mapping[str, float]
-    of_reals: Mapping[str, float]  # the floor: what the same measures are of training images
+    of_reals: Mapping[str, float]  # the floor: what the same measures are of other reals; empty where there are none
     classes: Mapping[str, float]  # the share of samples of each class, by its name; empty without labels
     nearest: Tensor | None  # [2 K, C, H, W] samples, then the training image nearest to each
 
@@ -75,7 +77,7 @@ class Evaluation:
 
 
 class Reference:
-    """A data set that samples are compared with: held-out reals, and those that were trained on."""
+    """A data set that samples are compared with: its held-out reals, or as papers do, those that were trained on."""
 
     def __init__(
         self,
@@ -85,27 +87,31 @@ class Reference:
         *,
         weights: Mapping[str, str | None] = NONE,
         device: torch.device = CPU,
+        train: bool = False,
     ):
-        """At most `count` held-out images. `weights` are files of published networks, by kind; they use this device.
+        """At most `count` held-out images, or with `train` training images.
 
-        Raises ConfigError for data of which none are held out, and for weights as `published.networks` does.
+        `weights` are files of published networks, by kind; they use this device. Raises ConfigError where none are held
+        out to compare with, and for weights as `published.networks` does.
         """
-        if data.test is None:
+        if data.test is None and not train:
             found, remedy = "no image is held out, so there is nothing to compare with", "dataset.held_out=0.1"
             raise ConfigError("dataset.held_out", found, "some", remedy)
         published = networks(weights, "{}", channels=data.channels, resolution=data.resolution)
-        self.data, self.progress = data, progress
-        self.reals = some(data.test, count)
+        self.data, self.progress, self.train = data, progress, train
         self.trained = some(data, MOST)
+        self.held_out = None if data.test is None else some(data.test, count)
+        self.reals = some(data, count) if train or self.held_out is None else self.held_out
         modes = getattr(data, "modes", None)
         mixture = None if modes is None else (modes, data.sigma)  # type: ignore[attr-defined]
         labels = self.reals.labels
-        self.comparison = Comparison(_spaces(self.reals.images), labels=labels, mixture=mixture)
+        near = None if labels is None else labels[:COMPARED]
+        self.comparison = Comparison(_spaces(self.reals.images[:COMPARED]), labels=near, mixture=mixture)
         labelled = labels is not None and self.are_images
         self.net = self._classifier() if labelled and not data.stacked else None
         self.stacked = self._stacked_modes() if labelled and data.stacked else None
         self._judged = None if self.net is None else classify(self.net, self.reals.images)
-        self.seen = Seen(published, self.reals.images, device)
+        self.seen = Seen(published, self.reals.images, device, TRAIN if train else HELD_OUT)
 
     @property
     def are_images(self) -> bool:
@@ -115,7 +121,6 @@ class Reference:
     def evaluate(self, samples: SampleSet, against: str) -> Evaluation:
         """Measure samples, and training images in their place. Raises ConfigError for images of another shape."""
         count = len(samples.images)
-        trained = SampleSet(images=self.trained.images[:count], wanted=None, source="training images")
         classes: dict[str, float] = {}
         if (found := self._classified(samples.images)) is not None:
             shares = found.classes.bincount(minlength=len(self.data.classes)) / count
@@ -123,13 +128,22 @@ class Reference:
         return Evaluation(
             source=samples.source, against=against, samples=count, reals=len(self.reals.images), classes=classes,
             metrics=self.measured(samples) | self.seen.measure(samples.images) | self._copies(samples.images),
-            of_reals=self.measured(trained) | self.seen.floor(trained.images),
+            of_reals=self._floor(count),
             nearest=beside_nearest(samples.images[:SHOWN], self.trained.images) if self.are_images else None,
         )  # fmt: skip
 
+    def _floor(self, count: int) -> dict[str, float]:
+        """The same measures of at most `count` reals that samples are not compared with; empty where there are none."""
+        others = self.held_out if self.train else self.trained
+        if others is None:
+            return {}
+        images = others.images[:count]
+        return self.measured(SampleSet(images=images, wanted=None, source="real images")) | self.seen.floor(images)
+
     def measured(self, samples: SampleSet) -> dict[str, float]:
-        """All measures of samples but for copying, by name."""
-        found = self.comparison.measure(_spaces(samples.images), samples.wanted)
+        """All measures of samples but for copying, by name; what compares pairs, of the first 5,000."""
+        wanted = None if samples.wanted is None else samples.wanted[:COMPARED]
+        found = self.comparison.measure(_spaces(samples.images[:COMPARED]), wanted)
         found |= self.stacked.measure(samples.images) if self.stacked is not None else {}
         judged = self._classified(samples.images)
         if judged is None or self._judged is None:
@@ -147,10 +161,11 @@ class Reference:
         return None if self.net is None else classify(self.net, images)
 
     def _copies(self, images: Tensor) -> dict[str, float]:
-        """The three-sample test in pixels; nothing for points, and for too few images."""
-        if not self.are_images or min(len(images), len(self.trained.images)) < 20 * CELLS:
+        """The three-sample test in pixels; nothing for points, without held-out images, and for too few."""
+        if self.held_out is None or not self.are_images or min(len(images), len(self.trained.images)) < 20 * CELLS:
             return {}
-        train, test, fakes = (pixels(some.float()) for some in (self.trained.images, self.reals.images, images))
+        sets = (self.trained.images, self.held_out.images, images[:COMPARED])
+        train, test, fakes = (pixels(some.float()) for some in sets)
         return {"copying": copying(train, test, fakes, cells=CELLS)}
 
     def _stacked_modes(self) -> StackedModes:

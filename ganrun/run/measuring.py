@@ -147,7 +147,7 @@ def measured_tags(run: Run) -> list[str]:
     comparison = _comparison(run, held_out_images(run, samples))
     names = [*comparison.measure(comparison.reals, comparison.labels)]
     names += [GAP] if scores(run.game) else []
-    names += [name for network in published(run) for name in network.names]
+    names += [name for network in published(run) for name in network.names()]
     return [tag(name, samples) for name in names]
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ganrun.core.errors import ConfigError
-from ganrun.metrics.published import Published, as_bytes, check_shape, dinov2_network, inception
+from ganrun.metrics.published import HELD_OUT, Published, as_bytes, check_shape, dinov2_network, inception
 from ganrun.record.stored import Unusable, content
 from ganrun.run.cache import cache_folder, keep_tensors, kept_tensors
 
@@ -91,11 +91,11 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 class Seen:
-    """Held-out reals as published networks see them, which samples are compared with."""
+    """Reals as published networks see them, which samples are compared with."""
 
-    def __init__(self, networks: Sequence[Published], reals: Tensor, device: torch.device):
-        """`reals` [N, C, H, W] in [-1, 1]. Networks compute on this device."""
-        self.networks = networks
+    def __init__(self, networks: Sequence[Published], reals: Tensor, device: torch.device, against: str = HELD_OUT):
+        """`reals` [N, C, H, W] in [-1, 1]; `against` says which they are. Networks compute on this device."""
+        self.networks, self.against = networks, against
         for network in networks:
             network.net.to(device)
         self.reals = [features_of_reals(network, reals) for network in networks]
@@ -104,14 +104,14 @@ class Seen:
         """The measures of each network of samples [M, C, H, W], by name."""
         return self._compared([network.features(samples) for network in self.networks])
 
-    def floor(self, trained: Tensor) -> dict[str, float]:
-        """The same of real images that a run trains on, [M, C, H, W], in the samples' place."""
-        return self._compared([features_of_reals(network, trained) for network in self.networks])
+    def floor(self, others: Tensor) -> dict[str, float]:
+        """The same of other real images [M, C, H, W] in the samples' place."""
+        return self._compared([features_of_reals(network, others) for network in self.networks])
 
     def _compared(self, features: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
         found: dict[str, float] = {}
         for network, reals, own in zip(self.networks, self.reals, features, strict=True):
-            found |= network.measure(reals, own)
+            found |= network.measure(reals, own, self.against)
         return found
 
 

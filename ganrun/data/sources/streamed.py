@@ -187,8 +187,8 @@ class Ahead:
     def close(self) -> None:
         """End the thread and the workers. These read only, so they are killed: they ignore every other signal.
 
-        A worker that is killed while it asks whether to stop keeps the lock of that event for ever, and torch would wait
-        for it: nobody is left to hear it, so an event of this process takes its place.
+        A worker that is killed while it asks whether to stop keeps the lock of that event, and torch would wait
+        for it without bound: nobody is left to hear it, so an event of this process takes its place.
         """
         self._stopped.set()
         self._thread.join(4 * TICK)

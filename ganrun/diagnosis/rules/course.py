@@ -51,7 +51,7 @@ class SlowStart(Rule):
 
     def evidence(self, history: History, about: About) -> Evidence | None:
         now, before = progress(history, about)
-        behind = now >= FAR or right_about_all(history, about)
+        behind = now >= FAR or (now > Healthy.near and right_about_all(history, about))
         return {"distance": now, "distance before": before} if behind and now < PROGRESS * before else None
 
 
