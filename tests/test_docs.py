@@ -128,6 +128,6 @@ def test_markdown_is_escaped_outside_code() -> None:
 def test_every_experiment_has_a_row_among_the_systems_or_is_one_of_the_toys() -> None:
     page = (ROOT / "docs" / "systems.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| (?:[^|]+ \| ){4}$", page.replace(" |\n", " | \n"), re.MULTILINE)
-    toys = [name for name in names("experiment") if name.startswith("toys_")]
-    assert toys and sorted([*rows, *toys]) == names("experiment")
+    toys, lessons = ([name for name in names("experiment") if name.startswith(kind)] for kind in ("toys_", "lesson_"))
+    assert toys and lessons and sorted([*rows, *toys, *lessons]) == names("experiment")
     assert all(f"`{name}`" in page for name in toys)

@@ -71,7 +71,7 @@ class DiscriminatorWins(Rule):
         Remedy(tricks=("spectral_norm", "no_norm")),
         Remedy(scales={"optim.discriminator.lr": 0.25}),
         Remedy(tricks=("instance_noise",)),
-        Remedy(tricks=("one_sided_smoothing",)),
+        Remedy(tricks=("soft_labels", "noisy_labels")),
         Remedy(tricks=("diffaugment",)),
     )
     ends = True

@@ -7,10 +7,11 @@ import math
 import numpy as np
 
 from ganrun.diagnosis.history import History
-from ganrun.diagnosis.remedy import USUAL_RATES, Remedy
+from ganrun.diagnosis.remedy import D_RATE, G_RATE, USUAL_RATES, Remedy
 from ganrun.diagnosis.rule import About, Evidence, Rule
 from ganrun.diagnosis.rules.balance import WINDOW, compared, fooled
 
+HIGH = 2e-3  # a learning rate under which quality may worsen again: ten times the usual one
 LATE = 0.2  # share of the run before which samples are not judged by these
 
 
@@ -155,7 +156,11 @@ class Peaked(Rule):
 
     name = "peaked"
     meaning = "Quality was best some time ago and has worsened since: the best checkpoint is better than the last."
-    remedies = (Remedy(tricks=("lr_decay",)), Remedy(scales={"optim.generator.lr": 0.5, "optim.discriminator.lr": 0.5}))
+    remedies = (
+        Remedy(sets=USUAL_RATES.sets, outside={G_RATE: (0.0, HIGH), D_RATE: (0.0, HIGH)}),
+        Remedy(tricks=("lr_decay",)),
+        Remedy(scales={G_RATE: 0.5, D_RATE: 0.5}),
+    )
     times = 1.5  # the best quality
     more = 10.0  # than the best, at least: quality is a multiple of what chance gives
     farther = 0.1  # likewise, of `distance`
