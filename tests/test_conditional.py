@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -236,6 +237,27 @@ def test_a_conditional_dcgan_is_a_dcgan_whose_first_layers_read_labels_too() -> 
         assert {name for name in before if before[name].shape != after[name].shape} == reader
         (name,) = reader
         assert after[name].shape[1] == before[name].shape[1] + 10
+
+
+@pytest.mark.parametrize("classes", [0, 1])
+def test_without_classes_to_tell_apart_it_is_a_dcgan(classes: int) -> None:
+    """Of data without labels, or of one class. Both networks have the layers of DCGAN, and take no labels."""
+    sizes = ["generator.width=4", "discriminator.width=4"]
+    none = [f"{role}.classes={classes}" for role in ("generator", "discriminator")]
+    for plain, found in zip(build("dcgan", 1, 16, *sizes), build("cdcgan", 1, 16, *none, *sizes), strict=True):
+        assert {name: t.shape for name, t in plain.state_dict().items()} == {
+            name: t.shape for name, t in found.state_dict().items()
+        }
+        assert found.classes == 0
+    assert found(torch.rand(3, 1, 16, 16)).score.shape == plain(torch.rand(3, 1, 16, 16)).score.shape
+
+
+def test_the_default_model_takes_data_without_labels(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (20, 16, 16), dtype=np.uint8))
+    where = ("dataset=array", f"dataset.path={tmp_path / 'images.npy'}", "dataset.held_out=0", "batch=4")
+    run = build_run(composed(*where, "engine.device=cpu", "engine.workers=0", "game.grid=4", "metrics=none"))
+    assert run.game.classes == 0 and not run.game.conditional
+    assert all(torch.isfinite(value) for _, _, metrics in play(run, 0, 2).rows for value in metrics.values())
 
 
 # The auxiliary classifier

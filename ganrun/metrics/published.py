@@ -53,10 +53,9 @@ class Published:
     def measure(self, reals: Features, fakes: Features, against: str = HELD_OUT) -> dict[str, float]:
         """The distances of samples from reals, and where there are logits the samples' inception score, by name.
 
-        `against` says which reals these are.
-
-        The Fréchet distance is that of `frechet_distance`: torch-fidelity's without its rounding. KID is the mean over
-        100 random subsets of 1,000, or of as many as there are; the score the mean over ten parts. [N, D], [M, D]
+        `against` says which reals these are. The Fréchet distance is that of `frechet_distance`: torch-fidelity's
+        without its rounding. KID is the mean over 100 random subsets of 1,000, or of as many as there are; the score
+        the mean over ten parts. [N, D], [M, D]
         """
         from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
 
