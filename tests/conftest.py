@@ -1,6 +1,7 @@
 """What every test gets: gpu tests that skip themselves, and a look for processes left behind at the end."""
 
 import os
+import signal
 import time
 import uuid
 from collections.abc import Iterator
@@ -35,6 +36,15 @@ def _no_process_left_behind() -> Iterator[None]:
     for process in left:
         process.kill()
     assert not commands, f"tests left processes behind: {commands}"
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    """A test that calls `main` in this process leaves its handlers, and Ctrl-C would no longer end the tests."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
