@@ -25,7 +25,7 @@ CONFIG_ERROR = {
     "updates.discriminaor=2": ["Try: updates.discriminator="],
     "+steps=3": ["it is there already", "without the +"],
     "+model=mlp": ["model is chosen already", "Try: model=mlp"],
-    "~model": ["a run without model", "cgan, dcgan, deep_conv", "Try: model=dcgan"],
+    "~model": ["a run without model", "cdcgan, cgan, dcgan, deep_conv", "Try: model=cdcgan"],
     "~tricks": ["Try: 'tricks=[]'"],
     "~optim.generator": ["optim.generator: not there"],
     "~optim.generator.lr": ["optim.generator.lr: None, expected a number"],
