@@ -60,7 +60,7 @@ FAILURES: dict[str, dict[str, Course]] = {
                            "diagnosis/accuracy_fake": 0.5},
     "generator_starves": {**FAR, "weight_gradient/generator/00_first": 1e-5},
     "gradient_explodes": {"weight_gradient/generator/00_first": lambda at: 1.0 if at < 0.7 else 1e4},
-    "penalty_off_target": {"tricks/gp/slope": 4.0},
+    "penalty_off_target": {"diagnosis/distance": 0.5, "tricks/gp/slope": 4.0},
     "k_saturated": {"loss/k": 1.0},
     "mode_collapse": {"diagnosis/spread": lambda at: 0.9 if at < 0.6 else 0.05},
     "mode_collapse_partial": {"metrics/precision_500": 0.9, "metrics/recall_500": 0.1},
@@ -94,6 +94,9 @@ SIMILAR: dict[str, tuple[str, dict[str, Course]]] = {  # what looks like a failu
     "a gap that does not grow": ("critic_overfits", {"metrics/generalisation_gap_500": 0.7}),
     "a gap that grows and is small": ("critic_overfits", {"metrics/generalisation_gap_500": lambda at: at / 3}),
     "quality that wavers": ("peaked", {"metrics/quality_500": lambda at: 20.0 + 3 * math.sin(at * 30)}),
+    "a distance that wavers near 0": ("peaked", {"diagnosis/distance": lambda at: 0.02 if 0.2 < at < 0.4 else 0.2}),
+    "a slope off its target, and samples near": ("penalty_off_target", {
+        "diagnosis/distance": 0.2, "tricks/gp/slope": 4.0}),
     "a young average": ("average_lags", {"diagnosis/average_distance": lambda at: 1.2 if at < 0.06 else 0.2}),
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ RIGHT = 0.85  # share of reals, and of fakes, that a D is right about that has n
 GUESSED = 0.75  # of all images: a D that is right about no more
 CHANCE = 0.95  # and whose loss is at least this share of that at chance level has learnt nothing
 FAR = 0.6  # of `distance`: samples that nobody takes for reals
+NEAR = 0.4  # likewise: samples at most so far are good, whatever else is unusual
 PROGRESS = 0.9  # a distance above this share of what it was before has not become smaller
 WINDOW = 300  # steps that are averaged
 BEFORE = 900  # steps back to which they are compared

@@ -7,7 +7,7 @@ import numpy as np
 from ganrun.diagnosis.history import History
 from ganrun.diagnosis.remedy import Remedy
 from ganrun.diagnosis.rule import About, Evidence, Rule
-from ganrun.diagnosis.rules.balance import FAR, PROGRESS, WINDOW, progress, right, right_about_all
+from ganrun.diagnosis.rules.balance import FAR, NEAR, PROGRESS, WINDOW, progress, right, right_about_all
 
 
 class Oscillation(Rule):
@@ -51,7 +51,7 @@ class SlowStart(Rule):
 
     def evidence(self, history: History, about: About) -> Evidence | None:
         now, before = progress(history, about)
-        behind = now >= FAR or (now > Healthy.near and right_about_all(history, about))
+        behind = now >= FAR or (now > NEAR and right_about_all(history, about))
         return {"distance": now, "distance before": before} if behind and now < PROGRESS * before else None
 
 
@@ -61,7 +61,6 @@ class Healthy(Rule):
     name = "healthy"
     meaning = "Samples are near the reals and as different from each other, and both players learn."
     failure = False
-    near = 0.4  # of distance
     right = 0.95  # share of reals, and of fakes, that D is not to be right about
     lasting = 300
     spread = (0.7, 1.4)
@@ -70,6 +69,6 @@ class Healthy(Rule):
         near = history.mean(about.tag("diagnosis/distance"), WINDOW)
         spread = history.mean(about.tag("diagnosis/spread"), WINDOW)
         similar = self.spread[0] <= spread <= self.spread[1]
-        if near <= self.near and similar and not min(right(history, about)) >= self.right:
+        if near <= NEAR and similar and not min(right(history, about)) >= self.right:
             return {"distance": near, "spread": spread}
         return None

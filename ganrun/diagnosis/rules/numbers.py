@@ -7,7 +7,7 @@ import numpy as np
 from ganrun.diagnosis.history import History
 from ganrun.diagnosis.remedy import USUAL_RATES, Remedy
 from ganrun.diagnosis.rule import EARLY, About, Evidence, Rule
-from ganrun.diagnosis.rules.balance import adversarial
+from ganrun.diagnosis.rules.balance import NEAR, WINDOW, adversarial
 
 PLAYERS = ("discriminator", "generator")
 WATCHED = ("loss/", "weight_gradient/")
@@ -69,7 +69,7 @@ class GradientExplodes(Rule):
 
 
 class PenaltyOffTarget(Rule):
-    """The slope of D at a penalty's points is far from the target that the penalty has."""
+    """The slope of D at a penalty's points is far from the target that the penalty has, and samples are not good."""
 
     name = "penalty_off_target"
     meaning = "The gradient penalty does not hold the slope of D near its target, so that the critic is not one."
@@ -79,11 +79,12 @@ class PenaltyOffTarget(Rule):
         Remedy(scales={"optim.discriminator.lr": 0.25}),
     )
     bounds = (0.5, 2.0)
-    window = 300  # steps
 
     def evidence(self, history: History, about: About) -> Evidence | None:
+        if history.mean(about.tag("diagnosis/distance"), WINDOW) <= NEAR:
+            return None
         for name, target in about.slopes:
-            slope = history.mean(name, self.window)
+            slope = history.mean(name, WINDOW)
             if target > 0 and (slope < self.bounds[0] * target or slope > self.bounds[1] * target):
                 return {"slope of D": slope, "target": target}
         return None

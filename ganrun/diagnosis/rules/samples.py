@@ -9,7 +9,7 @@ import numpy as np
 from ganrun.diagnosis.history import History
 from ganrun.diagnosis.remedy import D_RATE, G_RATE, USUAL_RATES, Remedy
 from ganrun.diagnosis.rule import About, Evidence, Rule
-from ganrun.diagnosis.rules.balance import WINDOW, compared, fooled
+from ganrun.diagnosis.rules.balance import NEAR, WINDOW, compared, fooled
 
 HIGH = 2e-3  # a learning rate under which quality may worsen again: ten times the usual one
 LATE = 0.2  # share of the run before which samples are not judged by these
@@ -176,7 +176,7 @@ class Peaked(Rule):
         if len(smooth) < 2:
             return None
         best = int(np.argmin(smooth))
-        worse = now > self.times * smooth[best] and now > smooth[best] + self.farther
+        worse = now > NEAR and now > self.times * smooth[best] and now > smooth[best] + self.farther
         if worse and steps[-1] - steps[best] >= self.ago * steps[-1]:
             return {"distance": now, "nearest": float(smooth[best]), "at step": float(steps[best])}
         return None
