@@ -139,6 +139,13 @@ def test_missing_modes_of_a_toy_are_found_where_samples_are_good(good: float, mo
         assert change.evidence == {"good samples": 0.9, "modes": 4.0, "reverse KL of the modes": math.log(2)}
 
 
+@pytest.mark.parametrize(("modes", "found"), [(1, True), (2, True), (3, False)])
+def test_a_toy_whose_samples_are_near_few_modes_has_collapsed(modes: int, found: bool) -> None:
+    """Good or not: samples that circle from mode to mode, as under the usual loss, are near one at a time."""
+    course = {"metrics/good_500": 0.01, "metrics/modes_500": 1.0, "metrics/reverse_kl_500": math.log(8 / modes)}
+    assert ("mode_collapse" in names(course)) is found
+
+
 def test_nothing_is_found_in_the_first_steps_and_in_a_head_start() -> None:
     lost = FAILURES["discriminator_wins"]
     watch = Watch(RULES, [About(steps=STEPS, chance=LN4, ready=1000)])

@@ -12,6 +12,7 @@ from ganrun.diagnosis.rule import About, Evidence, Rule
 from ganrun.diagnosis.rules.balance import NEAR, WINDOW, compared, fooled
 
 HIGH = 2e-3  # a learning rate under which quality may worsen again: ten times the usual one
+ROUNDING = 1e-6  # of a divergence
 LATE = 0.2  # share of the run before which samples are not judged by these
 
 
@@ -33,8 +34,12 @@ class ModeCollapse(Rule):
     full = 0.25  # of `spread`
     apart = 0.4  # of `spread`: samples that were different once
     rises = 1.1  # times what it was before: samples that begin all alike come apart
+    missing = 0.75  # of equal modes, at least
 
     def evidence(self, history: History, about: About) -> Evidence | None:
+        return self._of_spread(history, about) or _missing_modes(history, about, self.missing)
+
+    def _of_spread(self, history: History, about: About) -> Evidence | None:
         now, before = compared(history, about.tag("diagnosis/spread"))
         if not now < self.full or now > self.rises * before:
             return None
@@ -55,21 +60,12 @@ class PartialCollapse(Rule):
     missing = 0.25  # of equal modes, at least
 
     def evidence(self, history: History, about: About) -> Evidence | None:
-        if not about.first or history.steps[-1] < LATE * about.steps:
-            return None
-        return self._of_modes(history, about) or self._of_neighbours(history, about)
-
-    def _of_neighbours(self, history: History, about: About) -> Evidence | None:
+        if _latest(history, about, "good") >= self.right:
+            return _missing_modes(history, about, self.missing)
         precision, recall = (_latest(history, about, name) for name in ("precision", "recall"))
-        if precision >= self.right and recall < self.ratio * precision:
+        late = about.first and history.steps[-1] >= LATE * about.steps
+        if late and precision >= self.right and recall < self.ratio * precision:
             return {"precision": precision, "recall": recall}
-        return None
-
-    def _of_modes(self, history: History, about: About) -> Evidence | None:
-        """Of data whose modes are known. m equal modes of K have a reverse KL of log K / m."""
-        good, modes, divergence = (_latest(history, about, name) for name in ("good", "modes", "reverse_kl"))
-        if good >= self.right and divergence > -math.log(1 - self.missing):
-            return {"good samples": good, "modes": modes, "reverse KL of the modes": divergence}
         return None
 
 
@@ -198,6 +194,15 @@ def smoothed(values: np.ndarray, width: int) -> np.ndarray:
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - width, 0)
     return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def _missing_modes(history: History, about: About, share: float) -> Evidence | None:
+    """Where this share of the data's modes or more has no sample: m of K equal ones have a reverse KL of log K / m."""
+    good, modes, divergence = (_latest(history, about, name) for name in ("good", "modes", "reverse_kl"))
+    late = about.first and history.steps[-1] >= LATE * about.steps
+    if late and divergence >= -math.log(1 - share) - ROUNDING:
+        return {"good samples": good, "modes": modes, "reverse KL of the modes": divergence}
+    return None
 
 
 def _latest(history: History, about: About, name: str) -> float:
