@@ -64,17 +64,21 @@ def test_pictures_of_another_program_are_told_from_reals(nursery: Nursery, place
 
 def test_training_images_are_compared_with_where_that_is_asked_for(nursery: Nursery, place: Path) -> None:
     """As papers compute FID. The reals in the samples' place are then the held-out ones; without any there are none."""
+    evaluate(nursery, place, "run", "samples=60", "out=held_out")
     out = evaluate(nursery, place, "run", "samples=60", "reals=train", "out=trained")
     lines = out.splitlines()
     assert lines[0] == "run at step 2: 60 samples against 60 training images of Digits"
     assert lines[1].split() == ["measure", "samples", "held-out", "images", "better"]
-    one, other = (json.loads((place / name / "evaluation.json").read_text()) for name in ("trained", "first"))
+    one, other = (json.loads((place / name / "evaluation.json").read_text()) for name in ("trained", "held_out"))
     assert one["reals"] == 60 and one["of_reals"] and one["metrics"]["quality"] != other["metrics"]["quality"]
     assert one["metrics"]["copying"] == other["metrics"]["copying"] and one["classes"] == other["classes"]
+    judged = ("accepted", "confidence", "fid_classifier")  # by images that the classifier has not learnt from
+    assert [one["metrics"][name] for name in judged] == [other["metrics"][name] for name in judged]
     where = ("against=digits", "dataset.held_out=0", "dataset.resolution=16", "dataset.classes=[3,7]", "reals=train")
     evaluate(nursery, place, "reals.npy", *where, "samples=100", "out=none_held_out")
     found = json.loads((place / "none_held_out" / "evaluation.json").read_text())
-    assert found["of_reals"] == {} and "copying" not in found["metrics"] and found["reals"] == 100
+    assert found["of_reals"] == {} and found["reals"] == 100
+    assert not {"copying", *judged} & set(found["metrics"]) and found["classes"]
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,8 @@ class Reference:
         labelled = labels is not None and self.are_images
         self.net = self._classifier() if labelled and not data.stacked else None
         self.stacked = self._stacked_modes() if labelled and data.stacked else None
-        self._judged = None if self.net is None else classify(self.net, self.reals.images)
+        judged = self.net is not None and self.held_out is not None  # images that the classifier has not learnt from
+        self._judged = classify(self.net, self.held_out.images) if judged else None  # type: ignore[arg-type, union-attr]
         self.seen = Seen(published, self.reals.images, device, TRAIN if train else HELD_OUT)
 
     @property
@@ -119,7 +120,7 @@ class Reference:
         return min(self.reals.images.shape[2:]) >= LEAST
 
     def evaluate(self, samples: SampleSet, against: str) -> Evaluation:
-        """Measure samples, and training images in their place. Raises ConfigError for images of another shape."""
+        """Measure samples, and other reals in their place. Raises ConfigError for images of another shape."""
         count = len(samples.images)
         classes: dict[str, float] = {}
         if (found := self._classified(samples.images)) is not None:
@@ -146,14 +147,13 @@ class Reference:
         found = self.comparison.measure(_spaces(samples.images[:COMPARED]), wanted)
         found |= self.stacked.measure(samples.images) if self.stacked is not None else {}
         judged = self._classified(samples.images)
-        if judged is None or self._judged is None:
-            return found
-        found |= {
-            "accepted": accepted(self._judged, judged),
-            "confidence": judged.confidence.median().item(),
-            "fid_classifier": frechet_distance(self._judged.features, judged.features),
-        }
-        if samples.wanted is not None:
+        if judged is not None and self._judged is not None:
+            found |= {
+                "accepted": accepted(self._judged, judged),
+                "confidence": judged.confidence.median().item(),
+                "fid_classifier": frechet_distance(self._judged.features, judged.features),
+            }
+        if judged is not None and samples.wanted is not None:
             found["asked_class_seen"] = (judged.classes == samples.wanted).double().mean().item()
         return found
 
