@@ -434,12 +434,14 @@ def warm() -> None:
 
     import ganrun
     from ganrun.config.compose import compose
+    from ganrun.data.datasets.mnist_5k import read_mnist_5k
 
     torch.set_num_threads(1)
     for module in pkgutil.walk_packages(ganrun.__path__, "ganrun."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     compose(["model=mlp", "tricks=[ema,r1]", "tricks.ema.decay=0.9", "optim.generator.betas=[0.5,0.9]", "name='a b'"])
+    read_mnist_5k()
     gc.freeze()
 
 

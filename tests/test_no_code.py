@@ -232,7 +232,10 @@ def test_a_single_run_is_composed_once_and_as_hydra_would_compose_it(monkeypatch
 
     monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", counted)
     monkeypatch.setattr(GatedLoader, "load_configuration", compared)
-    hydra_run(["steps=3", "model=mlp"], lambda cfg: None)
-    assert made == [["steps=3", "model=mlp"]]
-    (_, _), (ours, hydras) = answers
-    assert "mode: RUN" in ours and ours == hydras
+    for typed in (["steps=3", "model=mlp"], ["steps=3", "hydra.mode=RUN"]):  # the second as `explain` and `check` do
+        hydra_run(typed, lambda cfg: None)
+        assert made == [typed]
+        (_, _), (ours, hydras) = answers
+        assert "mode: RUN" in ours and ours == hydras
+        made.clear()
+        answers.clear()

@@ -68,7 +68,8 @@ class GatedLoader(ConfigLoaderImpl):
         except ValueError as error:
             raise _below_a_list(error, overrides) from error
         check_hydra(cfg, overrides)
-        self._composed = ((config_name, *overrides, SINGLE), cfg) if first else None
+        single = overrides if SINGLE in overrides else [*overrides, SINGLE]
+        self._composed = ((config_name, *single), cfg) if first else None
         return cfg
 
 
@@ -76,7 +77,8 @@ def _single(cfg: DictConfig) -> DictConfig:
     """The configuration as it is composed once Hydra has added that it is a single run."""
     with open_dict(cfg.hydra):
         cfg.hydra.mode = RunMode.RUN
-        cfg.hydra.overrides.hydra.append(SINGLE)
+        if SINGLE not in cfg.hydra.overrides.hydra:
+            cfg.hydra.overrides.hydra.append(SINGLE)
     return cfg
 
 
