@@ -217,6 +217,7 @@ def test_the_payloads_are_payloads(place: Path) -> None:
 
 def test_a_single_run_is_composed_once_and_as_hydra_would_compose_it(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GANRUN_TAG", "")
     composing, gate = ConfigLoaderImpl.load_configuration, GatedLoader.load_configuration
     made: list[list[str]] = []
     answers: list[tuple[str, str]] = []

@@ -54,7 +54,7 @@ def read_mnist_5k() -> tuple[Tensor, Tensor]:
 
 @lru_cache(maxsize=1)
 def _parsed(raw: bytes) -> Tensor:
-    """784 pixels and the digit in each row [5000, 785] uint8; kept, as parsing takes longer than all else that opens."""
+    """784 pixels and the digit in each row [5000, 785] uint8; kept: parsing takes longer than all else here."""
     return torch.from_numpy(np.loadtxt(BytesIO(gzip.decompress(raw)), np.uint8, delimiter=","))
 
 
