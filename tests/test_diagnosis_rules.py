@@ -64,6 +64,7 @@ FAILURES: dict[str, dict[str, Course]] = {
     "k_saturated": {"loss/k": 1.0},
     "mode_collapse": {"diagnosis/spread": lambda at: 0.9 if at < 0.6 else 0.05},
     "mode_collapse_partial": {"metrics/precision_500": 0.9, "metrics/recall_500": 0.1},
+    "copies": {"metrics/memorised_500": 0.5},
     "critic_overfits": {"metrics/generalisation_gap_500": lambda at: at},
     "labels_ignored": {"diagnosis/label_effect": 0.01},
     "oscillation": {"probability/fake": lambda at: 0.5 + 0.4 * math.sin(at * 60)},
@@ -91,6 +92,7 @@ SIMILAR: dict[str, tuple[str, dict[str, Course]]] = {  # what looks like a failu
     "noise in the scores": ("oscillation", {"probability/fake": lambda at: 0.5 + 0.3 * math.sin(at * 6e6)}),
     "a swing that fades": ("oscillation", {
         "probability/fake": lambda at: 0.5 + 0.4 * math.sin(at * 60) * math.exp(-4 * at)}),
+    "copies at one measurement alone": ("copies", {"metrics/memorised_500": lambda at: 0.5 if at == 1 else 0.05}),
     "a gap that does not grow": ("critic_overfits", {"metrics/generalisation_gap_500": 0.7}),
     "a gap that grows and is small": ("critic_overfits", {"metrics/generalisation_gap_500": lambda at: at / 3}),
     "quality that wavers": ("peaked", {"metrics/quality_500": lambda at: 20.0 + 3 * math.sin(at * 30)}),

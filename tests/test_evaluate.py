@@ -59,7 +59,8 @@ def test_pictures_of_another_program_are_told_from_reals(nursery: Nursery, place
         figures[name] = json.loads((place / f"of_{name}" / "evaluation.json").read_text())["metrics"]
     assert figures["reals"]["quality"] < 2 and figures["noise"]["quality"] > 20
     assert figures["reals"]["accepted"] > 0.85 > 0.5 > figures["noise"]["accepted"]
-    assert figures["reals"]["copying"] < -3  # they are training images
+    assert figures["reals"]["copying"] < -3 and figures["reals"]["memorised"] == 1  # they are training images
+    assert figures["noise"]["memorised"] == 0
 
 
 def test_training_images_are_compared_with_where_that_is_asked_for(nursery: Nursery, place: Path) -> None:
@@ -78,7 +79,7 @@ def test_training_images_are_compared_with_where_that_is_asked_for(nursery: Nurs
     evaluate(nursery, place, "reals.npy", *where, "samples=100", "out=none_held_out")
     found = json.loads((place / "none_held_out" / "evaluation.json").read_text())
     assert found["of_reals"] == {} and found["reals"] == 100
-    assert not {"copying", *judged} & set(found["metrics"]) and found["classes"]
+    assert not {"copying", "memorised", *judged} & set(found["metrics"]) and found["classes"]
 
 
 @pytest.mark.parametrize(

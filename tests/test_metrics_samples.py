@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ganrun.core.errors import ConfigError
 from ganrun.core.seeding import generator
-from ganrun.metrics.copying import cell_centres, copying, mann_whitney
+from ganrun.metrics.copying import Memorised, cell_centres, copying, mann_whitney, relative
 from ganrun.metrics.features import CLIP, ROUNDING, SPACES, features, pixels, spectrum, standardised
 from ganrun.metrics.frechet import frechet_distance
 from ganrun.metrics.mmd import TwoSample, kid, rbf_gram, squared_mmd, two_sample
@@ -295,6 +295,25 @@ def test_copying_needs_enough_fakes() -> None:
         copying(points(0, 50), points(1, 50), points(2, 19), cells=1)
     with pytest.raises(ConfigError, match=r"^cells: 51, expected 1 to 50"):
         copying(points(0, 50), points(1, 50), points(2, 50), cells=51)
+
+
+def test_memorised_are_those_nearer_to_one_training_image_than_new_reals_are() -> None:
+    """Blurred samples are near to all training images and so are no copies, though C_T takes them for such."""
+    train, test, new = (points(i, 300, 20) for i in range(3))
+    memory = Memorised(train, test)
+    reach = NearestNeighbors(n_neighbors=50).fit(train).kneighbors(test)[0]
+    np.testing.assert_allclose(relative(test, train), reach[:, 0] / reach.mean(1))
+    assert memory.bound == pytest.approx(np.quantile(reach[:, 0] / reach.mean(1), 0.01))
+    copies, blurred = train[:150] + 0.1 * points(3, 150, 20), new / 2
+    assert memory.share(new) < 0.05 and memory.share(blurred) < 0.05 and memory.share(copies) == 1
+    assert memory.share(torch.cat([copies, blurred])) == pytest.approx((150 + 300 * memory.share(blurred)) / 450)
+    assert copying(train, test, blurred, cells=1) < -5
+
+
+def test_of_few_training_images_half_are_around_a_fake() -> None:
+    train = torch.tensor([[0.0], [1.0], [3.0], [7.0], [20.0]], dtype=torch.float64)
+    assert relative(train[:1] + 0.1, train).tolist() == pytest.approx([0.1 / ((0.1 + 0.9 + 2.9) / 3)])
+    assert relative(train[:1], train).tolist() == [0.0]
 
 
 # Together -------------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from ganrun.data.datasets.base import Dataset, DataSets
 from ganrun.data.transforms.value_range import to_units
 from ganrun.metrics.classifier import Classified, accepted, classifier, classify, resized, train
 from ganrun.metrics.comparison import Comparison, joined, spaces
-from ganrun.metrics.copying import copying
+from ganrun.metrics.copying import Memorised, copying
 from ganrun.metrics.features import LEAST, pixels
 from ganrun.metrics.frechet import frechet_distance
 from ganrun.metrics.published import HELD_OUT, TRAIN
@@ -161,12 +161,12 @@ class Reference:
         return None if self.net is None else classify(self.net, images)
 
     def _copies(self, images: Tensor) -> dict[str, float]:
-        """The three-sample test in pixels; nothing for points, without held-out images, and for too few."""
+        """The share of copies and the three-sample test in pixels; nothing for points, or without enough images."""
         if self.held_out is None or not self.are_images or min(len(images), len(self.trained.images)) < 20 * CELLS:
             return {}
         sets = (self.trained.images, self.held_out.images, images[:COMPARED])
         train, test, fakes = (pixels(some.float()) for some in sets)
-        return {"copying": copying(train, test, fakes, cells=CELLS)}
+        return {"memorised": Memorised(train, test).share(fakes), "copying": copying(train, test, fakes, cells=CELLS)}
 
     def _stacked_modes(self) -> StackedModes:
         """The modes of stacked images, by a classifier of the channels of training images."""

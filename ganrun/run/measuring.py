@@ -17,16 +17,21 @@ from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.game import Game
 from ganrun.core.pair import Pair
-from ganrun.core.seeding import reseed
+from ganrun.core.seeding import generator, reseed
 from ganrun.core.traits import Traits
 from ganrun.data.sources.source import Source
 from ganrun.metrics.comparison import QUALITY, Comparison, check_count, joined, spaces, tag
+from ganrun.metrics.copying import Memorised
+from ganrun.metrics.features import pixels
 from ganrun.metrics.generalisation import GAP, generalisation_gap
 from ganrun.metrics.published import Published
 from ganrun.record.recorder import Recorder
 from ganrun.run.published import KINDS, Seen, networks
 
 CHUNK = 100  # samples that are drawn at once
+COPIED = 2_000  # training images that samples may be copies of
+PIXELS = "pixels"  # the space in which they are compared
+COPIES = "memorised"  # the share of samples that are
 
 
 class Measuring(Callback):
@@ -58,6 +63,14 @@ class Measuring(Callback):
     def comparison(self) -> Comparison:
         """What samples are compared with."""
         return _comparison(self.run, self.held_out)
+
+    @cached_property
+    def memorised(self) -> Memorised:
+        """Training images, at most 2,000, that samples may be copies of: the same selection in every run."""
+        source = _target(self.run)
+        rows = torch.randperm(len(source.dataset), generator=generator(0, "copied images"))[:COPIED]
+        train = [pixels(source.pick(some).images.float()).double() for some in rows.split(CHUNK)]
+        return Memorised(torch.cat(train), self.comparison.reals[PIXELS])
 
     @cached_property
     def seen(self) -> Seen:
@@ -100,8 +113,9 @@ class Measuring(Callback):
         images = list(drawn(self.run.game, self.samples, condition))
         found = {QUALITY: float("inf")}
         if all(bool(some.isfinite().all()) for some in images):
-            labels = condition.labels
-            found = self.comparison.measure(joined(map(spaces, images)), repeated(labels, self.samples))
+            labels, features = condition.labels, joined(map(spaces, images))
+            found = self.comparison.measure(features, repeated(labels, self.samples))
+            found |= {COPIES: self.memorised.share(features[PIXELS])} if PIXELS in features else {}
             found |= self._gap(torch.cat(images), repeated(labels, self.samples)) if scores(self.run.game) else {}
             found |= self.seen.measure(torch.cat(images)) if self.published else {}
         return {tag(name, self.samples): value for name, value in found.items()}
@@ -146,6 +160,7 @@ def measured_tags(run: Run) -> list[str]:
     samples = run.settings["metrics"]["samples"]
     comparison = _comparison(run, held_out_images(run, samples))
     names = [*comparison.measure(comparison.reals, comparison.labels)]
+    names += [COPIES] if PIXELS in comparison.reals else []
     names += [GAP] if scores(run.game) else []
     names += [name for network in published(run) for name in network.names()]
     return [tag(name, samples) for name in names]

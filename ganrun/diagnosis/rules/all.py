@@ -9,6 +9,7 @@ from ganrun.diagnosis.rules.numbers import GradientExplodes, NotFinite, PenaltyO
 from ganrun.diagnosis.rules.samples import (
     AverageLags,
     Checkerboard,
+    Copies,
     CriticOverfits,
     LabelsIgnored,
     ModeCollapse,
@@ -18,6 +19,6 @@ from ganrun.diagnosis.rules.samples import (
 
 RULES: tuple[Rule, ...] = (
     NotFinite(), GradientExplodes(), PenaltyOffTarget(), Saturated(), DiscriminatorIdle(), GeneratorStarves(),
-    DiscriminatorWins(), ModeCollapse(), PartialCollapse(), CriticOverfits(), LabelsIgnored(), Oscillation(), Peaked(),
-    AverageLags(), Checkerboard(), SlowStart(), Healthy(),
+    DiscriminatorWins(), ModeCollapse(), PartialCollapse(), Copies(), CriticOverfits(), LabelsIgnored(), Oscillation(),
+    Peaked(), AverageLags(), Checkerboard(), SlowStart(), Healthy(),
 )  # fmt: skip

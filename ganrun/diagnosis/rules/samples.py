@@ -92,6 +92,23 @@ class CriticOverfits(Rule):
         return {"gap": float(latest[-1]), "before": float(latest[0])} if grows and latest[-1] > self.least else None
 
 
+class Copies(Rule):
+    """Samples are far nearer to single training images than held-out reals are, at two measurements in a row."""
+
+    name = "copies"
+    meaning = "Samples are copies of training images: G repeats what it was shown."
+    remedies = CriticOverfits.remedies
+    least = 0.25  # of samples; of new reals 0.01 are as near
+
+    def evidence(self, history: History, about: About) -> Evidence | None:
+        if not about.first or about.quality is None:
+            return None
+        _, values = history.points(about.quality.replace("quality", "memorised"))
+        if len(values) < 2 or values[-2:].min() < self.least:
+            return None
+        return {"samples that are copies": float(values[-1])}
+
+
 class LabelsIgnored(Rule):
     """Samples of the same noise and of different classes are the same."""
 
