@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from commands import TINY, Nursery, config, refusal, same_state
 
+from ganrun.config.groups import Choices
+
 CODE = """
 import torch
 from ganrun.core.trick import Trick
@@ -107,3 +109,14 @@ def test_a_search_path_of_hydra_serves_as_well(nursery: Nursery, place: Path):
     search = f"hydra.searchpath=[file://{place}/my_conf]"
     ended = nursery.run("steps=1", *TINY, search, *USE[2:], folder=place)
     assert ended.code == 0, ended
+
+
+def test_a_folder_of_very_many_files_beside_groups_is_no_group(place: Path) -> None:
+    photos = place / "my_conf" / "photos"
+    photos.mkdir()
+    (photos / "a.yaml").write_text("a: 1\n")
+    assert "photos" in Choices([place / "my_conf"]).groups
+    for number in range(10_000):
+        (photos / f"{number}.png").touch()
+    choices = Choices([place / "my_conf"])
+    assert "photos" not in choices.groups and "my_trick" in choices.options("tricks")

@@ -21,6 +21,7 @@ CONF = conf_folder()
 # Commands for what training left; each is the module of its name in ganrun/cli.
 AFTER_TRAINING: tuple[str, ...] = ("sample", "walk", "export", "evaluate", "report", "diagnose", "rescue")
 COMMANDS = ("train", "resume", "explain", "check", "list", "help", *AFTER_TRAINING)
+MOST = 10_000  # files and folders of a group; in a folder with more, none is looked for
 HOME = re.compile(r"^~(?=/|$)|(?<=^file://)~(?=/)")  # where a value is a path below the user's own folder
 
 
@@ -37,6 +38,21 @@ def own_folder(name: str) -> Path:
         remedy = f"--config-dir {for_shell(str(folder.parent / close))}" if close else "leaving --config-dir out"
         raise ConfigError("--config-dir", found, "a folder that holds YAML files in groups", remedy)
     return folder
+
+
+def _yaml_files(folder: Path, group: str) -> list[str]:
+    """The YAML files of a group in this folder, relative to the group and without their ending.
+
+    None of a folder that holds so much that it is no group, such as one of images beside groups.
+    """
+    looked, found = 0, []
+    for place, inside, files in os.walk(folder / group):  # leaves out what cannot be read
+        looked += len(inside) + len(files)
+        if looked > MOST:
+            return []
+        names = [os.path.relpath(os.path.join(place, file), folder / group) for file in files if file.endswith(".yaml")]
+        found += [name.removesuffix(".yaml") for name in names]
+    return found
 
 
 def _folders(place: Path) -> list[str]:
@@ -56,8 +72,7 @@ class Choices:
 
     def options(self, group: str) -> list[str]:
         """The names that may be chosen in this group."""
-        files = [(folder / group, path) for folder in self.folders for path in (folder / group).rglob("*.yaml")]
-        return sorted({path.relative_to(place).with_suffix("").as_posix() for place, path in files})
+        return sorted({name for folder in self.folders for name in _yaml_files(folder, group)})
 
     def default(self, group: str) -> str:
         """The default of this group; in a group of the user's own, its first option."""

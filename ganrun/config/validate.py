@@ -117,7 +117,7 @@ def _values(settings: Mapping[str, Any], resolved: bool) -> Iterator[ConfigError
     for key, hint in SETTINGS.items():
         value, place = find(settings, key), key.rpartition(".")[0]
         if (not resolved and isinstance(value, str) and "${" in value) or (
-            place in PARTS and not find(settings, place)
+            place in PARTS and not isinstance(find(settings, place), Mapping)
         ):
             continue  # it refers to another key, or `_parts` tells of the part
         if not fits(value, hint):
