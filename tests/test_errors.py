@@ -114,6 +114,9 @@ CONFIG_ERROR = {
     "plugins=[no_such_module]": ["no_such_module cannot be imported", "PYTHONPATH"],
     # parts that do not fit
     "model.generator.norm=foo": ["expected one of batch, instance, layer, group, none"],
+    "model=keep_calm model.discriminator.norm_eps=-0.0": [
+        "model.discriminator.norm_eps: -0.0, expected a number above 0"
+    ],
     "model.generator.width=abc": ["model.generator.width: 'abc', expected a whole number"],
     "model.generator.init=3": ["model.generator.init: 3, expected settings"],
     "model.generator=null": ["model.generator: not there"],

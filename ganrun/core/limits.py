@@ -30,6 +30,13 @@ def number(where: str, value: object, low: float, below: float = float("inf")) -
         raise ConfigError(where, str(value), f"a number of {span}")
 
 
+def positive(where: str, value: object) -> None:
+    """Refuse what is not a finite number above 0."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value < float("inf"):  # type: ignore[operator]
+        raise ConfigError(where, str(value), "a number above 0")
+
+
 def classes(where: str, value: object, low: int = 1) -> None:
     """Refuse a number of classes that a conditional network cannot have: 0 is what unlabelled data have."""
     if isinstance(value, int) and 0 <= value < low:

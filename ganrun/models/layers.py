@@ -145,7 +145,7 @@ class After:
         limits.number(".slope", self.slope, 0)
         limits.number(".dropout", self.dropout, 0, 1)
         limits.number(".norm_momentum", self.momentum, 0)
-        limits.number(".norm_eps", self.eps, 0)
+        limits.positive(".norm_eps", self.eps)
 
     @property
     def bias(self) -> bool:
