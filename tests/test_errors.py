@@ -117,6 +117,9 @@ CONFIG_ERROR = {
     "model=keep_calm model.discriminator.norm_eps=-0.0": [
         "model.discriminator.norm_eps: -0.0, expected a number above 0"
     ],
+    "tricks=[spectral_norm] tricks.spectral_norm.warm_up=1000000000": ["a whole number from 0 to 1000"],
+    "tricks=[checkpoint_swap] tricks.checkpoint_swap.keep=1000000000": ["a whole number from 1 to 100"],
+    "model=r3gan model.generator.blocks=1000000000": ["a whole number from 1 to 100"],
     "model.generator.width=abc": ["model.generator.width: 'abc', expected a whole number"],
     "model.generator.init=3": ["model.generator.init: 3, expected settings"],
     "model.generator=null": ["model.generator: not there"],

@@ -5,6 +5,8 @@ from typing import Any
 
 from ganrun.core.errors import ConfigError, nearest
 
+LAYERS = 100  # of one kind in a row, or copies of a network: more take minutes to make
+
 
 def choice(where: str, value: object, known: Iterable[str]) -> None:
     """Refuse a name that is not among those known, and offer the one most like it."""

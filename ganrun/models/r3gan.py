@@ -175,7 +175,7 @@ class _Residuals:
     """The residual blocks of one scale, by name, for maps of any width."""
 
     def __init__(self, widths: list[int], blocks: int, expansion: int, group: int, slope: float):
-        limits.whole(".blocks", blocks, 1)
+        limits.whole(".blocks", blocks, 1, limits.LAYERS)
         limits.whole(".expansion", expansion, 1)
         limits.whole(".group", group, 1)
         limits.number(".slope", slope, 0)

@@ -178,7 +178,7 @@ def _end(depth: int, outputs: int, epilogue: Epilogue | None, slope: float) -> I
 
 def _check_mapping(classes: int, layers: int, rate: float) -> None:
     limits.whole(".classes", classes, 0)
-    limits.whole(".mapping_layers", layers, 1)
+    limits.whole(".mapping_layers", layers, 1, limits.LAYERS)
     limits.number(".mapping_rate", rate, 1e-6)
 
 

@@ -46,7 +46,7 @@ class Generator(nn.Module):
         limits.whole(".channels", channels, 1)
         limits.whole(".width", width, 1)
         limits.whole(".halvings", halvings, 0, MOST_HALVINGS)
-        limits.whole(".blocks", blocks, 0)
+        limits.whole(".blocks", blocks, 0, limits.LAYERS)
         limits.number(".scale", scale, 0)
         _check_size(resolution, halvings)
         self.channels, self.resolution, self.range = channels, resolution, (-1.0, 1.0)

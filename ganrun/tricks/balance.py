@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ganrun.core import limits
 from ganrun.core.context import Context, PairView, Role
 from ganrun.core.decision import margin
 from ganrun.core.errors import ConfigError
@@ -100,12 +101,11 @@ class CheckpointSwap(Trick):
     swapped = False  # whether a copy replaces its weights now
 
     def __init__(self, *, interval: int, keep: int, p: float):
-        """Raises ConfigError for an interval below 2 steps, less than one copy, and a probability outside (0, 1)."""
+        """Raises ConfigError for an interval below 2, less than 1 or more than 100 copies, and p outside (0, 1)."""
         super().__init__()
         if interval < 2:
             raise ConfigError(".interval", f"{interval}", "at least 2 steps", ".interval=1000")
-        if keep < 1:
-            raise ConfigError(".keep", f"{keep}", "at least 1 copy", ".keep=3")
+        limits.whole(".keep", keep, 1, limits.LAYERS)
         if not 0 < p < 1:
             raise ConfigError(".p", f"{p}", "0 < p < 1", ".p=0.05")
         self.interval, self.keep, self.p = interval, keep, p

@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrizations, parametrize
 
+from ganrun.core import limits
 from ganrun.core.context import BatchShape, Role
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
@@ -24,6 +25,7 @@ from ganrun.tricks.norms import VirtualNorm
 from ganrun.tricks.roles import roles
 
 INITIALISATION = "the initial weights"
+MOST_ITERATIONS = 1000  # of power iteration: a fraction of a second for each layer
 NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm, VirtualNorm)
 
 
@@ -156,12 +158,10 @@ class SpectralNorm(Reparametrisation):
     divides = True
 
     def __init__(self, *, role: str, iterations: int, warm_up: int, eps: float):
-        """Raises ConfigError for an unknown role, less than one iteration, and a negative warm-up."""
+        """Raises ConfigError for an unknown role, and for counts of iterations below 1 or above 1,000."""
         super().__init__(role=role)
-        if iterations < 1:
-            raise ConfigError(".iterations", f"{iterations}", "at least 1", ".iterations=1")
-        if warm_up < 0:
-            raise ConfigError(".warm_up", f"{warm_up}", "at least 0", ".warm_up=15")
+        limits.whole(".iterations", iterations, 1, MOST_ITERATIONS)
+        limits.whole(".warm_up", warm_up, 0, MOST_ITERATIONS)
         self.iterations, self.warm_up, self.eps = iterations, warm_up, eps
         bounds = "discriminator" in self.roles
         self.traits = Traits(
