@@ -573,7 +573,7 @@ def test_spectral_norm_with_other_parts():
     assert not make("self_attention,spectral_norm", "model.discriminator.norm=none").diagnostics
     with pytest.raises(ConfigError, match=r"tricks.spectral_norm and tricks.weight_norm: each sets the form"):
         make("spectral_norm,weight_norm")
-    with pytest.raises(ConfigError, match=r"tricks.spectral_norm.iterations: 0, expected a whole number from 1 to 1000"):
+    with pytest.raises(ConfigError, match=r"tricks.spectral_norm.iterations: 0, expected a whole number"):
         make("spectral_norm", "tricks.spectral_norm.iterations=0")
 
 
