@@ -40,6 +40,7 @@ CONFIG_ERROR = {
     "name=é": ["Try: 'name=\"é\"'"],
     "--helpp": ["unrecognized arguments: --helpp", "ganrun --help"],
     "--cfg": ["expected one argument"],
+    "steps=abc --": ["steps: 'abc', expected a whole number"],
     "--config-dir=nowhere": ["no folder nowhere"],
     f"hydra.searchpath={'x' * 5000}": ["hydra.searchpath: 'xxx", "Try: --config-dir FOLDER"],
     "--config-name=nowhere": ["nowhere: there is no such file"],
