@@ -43,7 +43,9 @@ def whole(nursery: Nursery, tmp_path_factory) -> Path:
 def test_it_measures_at_its_steps_and_the_names_say_how_many_samples(whole: Path) -> None:
     found = measured(whole)
     assert list(found) == [2, 4, 6]
-    assert {"metrics/quality_50", "metrics/mmd_spectrum_50", "metrics/coverage_50"} <= found[2].keys()
+    assert {"metrics/quality_50", "metrics/mmd_spectrum_50", "metrics/coverage_50", "metrics/memorised_50"} <= found[
+        2
+    ].keys()
 
 
 def test_not_one_bit_of_training_changes(nursery: Nursery, whole: Path) -> None:

@@ -314,6 +314,7 @@ def test_of_few_training_images_half_are_around_a_fake() -> None:
     train = torch.tensor([[0.0], [1.0], [3.0], [7.0], [20.0]], dtype=torch.float64)
     assert relative(train[:1] + 0.1, train).tolist() == pytest.approx([0.1 / ((0.1 + 0.9 + 2.9) / 3)])
     assert relative(train[:1], train).tolist() == [0.0]
+    assert Memorised(train[:1], train[1:]).share(train[:2]) == 0.5  # of a single image too, which one of two repeats
 
 
 # Together -------------------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def hydras_order(arguments: Sequence[str], typed: Sequence[str], overrides: Sequ
 
     Not first: an option that may have a value, such as `--info`, would take an override for it.
     """
-    options = [word for word in arguments if word != "--"]  # it ends the options, for who read them before
+    options = [word for word in arguments if word != "--"]  # Hydra refuses it as the last argument
     for override in typed:
         options.remove(override)
     return [*overrides, *map(_home_expanded, options)]

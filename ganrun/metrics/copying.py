@@ -33,12 +33,12 @@ class Memorised:
 
     def __init__(self, train: Tensor, test: Tensor):
         """Features of the training set [N, D] and of held-out reals [M, D]. Raises ConfigError for others."""
-        check_features(train, test)
+        check_features(train, test, least=1)
         self.train, self.bound = train, float(relative(test, train).quantile(RARE))
 
     def share(self, fakes: Tensor) -> float:
         """The share of these fakes [K, D] that are memorised, in [0, 1]. Raises ConfigError for other features."""
-        check_features(self.train, fakes)
+        check_features(self.train, fakes, least=1)
         return float((relative(fakes, self.train) < self.bound).double().mean())
 
 

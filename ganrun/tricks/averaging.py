@@ -7,6 +7,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from ganrun.core import limits
 from ganrun.core.context import Context, PairView, Role
 from ganrun.core.errors import ConfigError
 from ganrun.core.found import Found, buffers, parameters
@@ -82,8 +83,7 @@ class HistoricalAveraging(Trick):
     def __init__(self, *, weight: float, decay: float | None):
         """Raises ConfigError for a weight that is not above 0, and for a decay outside [0, 1)."""
         super().__init__()
-        if weight <= 0:
-            raise ConfigError(".weight", f"{weight}", "a number above 0")
+        limits.positive(".weight", weight)
         if decay is not None and not 0 <= decay < 1:
             raise ConfigError(".decay", f"{decay}", "null, or 0 <= decay < 1", ".decay=null")
         self.weight, self.decay = weight, decay

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ganrun.core import limits
 from ganrun.core.context import Context, PairView
 from ganrun.core.decision import features, hard_targets
 from ganrun.core.errors import ConfigError
@@ -16,8 +17,7 @@ from ganrun.core.trick import Trick
 
 
 def _weight(weight: float) -> float:
-    if weight <= 0:
-        raise ConfigError(".weight", f"{weight}", "a number above 0")
+    limits.positive(".weight", weight)
     return weight
 
 

@@ -158,7 +158,7 @@ class SpectralNorm(Reparametrisation):
     divides = True
 
     def __init__(self, *, role: str, iterations: int, warm_up: int, eps: float):
-        """Raises ConfigError for an unknown role, and for counts of iterations below 1 or above 1,000."""
+        """Raises ConfigError for an unknown role, iterations outside 1 to 1,000, and a warm-up outside 0 to 1,000."""
         super().__init__(role=role)
         limits.whole(".iterations", iterations, 1, MOST_ITERATIONS)
         limits.whole(".warm_up", warm_up, 0, MOST_ITERATIONS)
