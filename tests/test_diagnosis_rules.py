@@ -92,7 +92,6 @@ SIMILAR: dict[str, tuple[str, dict[str, Course]]] = {  # what looks like a failu
     "noise in the scores": ("oscillation", {"probability/fake": lambda at: 0.5 + 0.3 * math.sin(at * 6e6)}),
     "a swing that fades": ("oscillation", {
         "probability/fake": lambda at: 0.5 + 0.4 * math.sin(at * 60) * math.exp(-4 * at)}),
-    "copies at one measurement alone": ("copies", {"metrics/memorised_500": lambda at: 0.5 if at == 1 else 0.05}),
     "a gap that does not grow": ("critic_overfits", {"metrics/generalisation_gap_500": 0.7}),
     "a gap that grows and is small": ("critic_overfits", {"metrics/generalisation_gap_500": lambda at: at / 3}),
     "quality that wavers": ("peaked", {"metrics/quality_500": lambda at: 20.0 + 3 * math.sin(at * 30)}),
@@ -146,6 +145,16 @@ def test_a_toy_whose_samples_are_near_few_modes_has_collapsed(modes: int, found:
     """Good or not: samples that circle from mode to mode, as under the usual loss, are near one at a time."""
     course = {"metrics/good_500": 0.01, "metrics/modes_500": 1.0, "metrics/reverse_kl_500": math.log(8 / modes)}
     assert ("mode_collapse" in names(course)) is found
+
+
+@pytest.mark.parametrize(("measured", "found"), [([0.5], False), ([0.05, 0.5], False), ([0.5, 0.5], True)])
+def test_copies_are_found_after_two_measurements_that_show_them(measured: list[float], found: bool) -> None:
+    """Samples are measured at few logs, and what was measured stands until the next time."""
+    watch = Watch(RULES, [About(steps=STEPS, chance=LN4, quality="metrics/quality_500")])
+    for step in range(EVERY, STEPS + 1, EVERY):
+        at = {1000 * (n + 1): {"metrics/memorised_500": share} for n, share in enumerate(measured)}
+        watch.feed(step, row(WELL, step) | at.get(step, {}))
+    assert ("copies" in [change.rule.name for change in watch.found]) is found
 
 
 def test_nothing_is_found_in_the_first_steps_and_in_a_head_start() -> None:
