@@ -21,7 +21,7 @@ class Phase(NamedTuple):
 
 
 class Growth(nn.Module):
-    """The phase that a network is in, full-grown at first. A game turns it between updates, in copies of the network too.
+    """The phase that a network is in, full-grown at first. A game turns it between updates, in copies too.
 
     The resolution decides which layers run, so it is a plain number; the weight is a device buffer, which an update
     reads without asking the host. Checkpoints hold both.
