@@ -28,7 +28,8 @@ from ganrun.run.draw import latents
 
 CONDITIONAL = ("cgan", "cdcgan", "acgan", "projection", "biggan")
 WITH_CLASSES = {name: () for name in CONDITIONAL} | {
-    name: ("model.generator.classes=10", "model.discriminator.classes=10") for name in ("resnet", "r3gan", "stylegan2")
+    name: ("model.generator.classes=10", "model.discriminator.classes=10")
+    for name in ("resnet", "r3gan", "stylegan2", "progan")
 }
 
 

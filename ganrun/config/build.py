@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -102,11 +103,11 @@ def _build(cfg: DictConfig, rank: Rank) -> Run:
     parts = assemble(settings, make)
     check_streams(parts.game, dataset)
     check_agreement(parts.game, dataset)
-    check_memory(parts.game.shape, dataset)
+    check_memory(max(parts.game.shapes), dataset)
     data = _streams(settings, dataset, device, rank)
     game = placed_on(parts.game, device)
     reseed(settings["seed"], "bind")
-    game.bind(data.examples(settings["batch"]))
+    game.bind(data.examples(game.shape.images))
     game.on_data(data.sources)
     autocast = computes_in_bf16(settings["engine"]["precision"], device, dataset.resolution)
     return Run(
@@ -192,7 +193,7 @@ def placed_on(game: Game, device: torch.device) -> Game:
 def blank_batches(settings: Mapping[str, Any], game: Game, device: torch.device) -> dict[str, Batch]:
     """Grey images with label 0, shaped as the data of a recorded run: tricks allocate their state from them."""
     data = settings["dataset"]
-    shape = (settings["batch"], data["channels"], data["resolution"], data["resolution"])
+    shape = (game.shape.images, data["channels"], data["resolution"], data["resolution"])
     images = torch.full(shape, GREY, device=device)  # [B, C, H, W]
     labels = torch.zeros(len(images), dtype=torch.int64, device=device) if data.get("class_count") else None
     return {name: Batch(images, Condition(labels=labels)) for name in game.streams()}
@@ -250,7 +251,7 @@ def _diagnostics(game: Game, settings: Mapping[str, Any]) -> list[Diagnostic]:
     found: list[Diagnostic] = []
     for pair in game.named_pairs().values():
         parts = game.parts(pair) | {"optim.discriminator": Momentum(settings["optim"]["discriminator"])}
-        found += [*diagnostics(parts), *between(pair, settings), *_own(pair, game.shape)]
+        found += [*diagnostics(parts), *between(pair, settings), *_own(pair, game.shapes)]
     found = list(dict.fromkeys(found))  # pairs with the same tricks say the same
     refused = [f for f in found if f.level is Level.ERROR and f.id not in settings["force"]]
     if refused:
@@ -258,13 +259,11 @@ def _diagnostics(game: Game, settings: Mapping[str, Any]) -> list[Diagnostic]:
     return found
 
 
-def _own(pair: Pair, shape: BatchShape) -> list[Diagnostic]:
+def _own(pair: Pair, shapes: Sequence[BatchShape]) -> Iterator[Diagnostic]:
     """What networks, their layers and tricks say about themselves, with their places in the configuration."""
-    found = []
-    for name, module in pair.named_modules():
+    for shape, (name, module) in product(shapes, pair.named_modules()):
         for diagnostic in getattr(module, "diagnostics", lambda shape: ())(shape):
-            found.append(diagnostic.at(_place(name)))
-    return found
+            yield diagnostic.at(_place(name))
 
 
 def _place(module: str) -> str:

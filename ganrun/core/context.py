@@ -111,6 +111,7 @@ class BatchShape(NamedTuple):
 
     images: int  # batch size
     resolution: int  # height and width, in pixels
+    fading: bool = False  # whether images are a blend of two resolutions, as while a network grows
 
 
 class Progress(NamedTuple):

@@ -64,4 +64,5 @@ class Fact(StrEnum):
     UNLABELLED = ("game.unlabelled", "C24", "a game without class labels")
     LABELLED = ("game.labelled", "C24", "a game in which fakes have class labels")
     CLASS_HEAD = ("discriminator.class_head", "C24", "a discriminator that also names the class of an image")
+    SAME_SIZE = ("game.same_size", "C52", "images of the same size from the first step to the last")
     SINGLE_SCALE = ("game.single_scale", "C51", "images of one resolution, not a pyramid of several")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch.nn.functional as F
 from torch import Tensor
 
 Images = Tensor | tuple[Tensor, ...]  # [B, C, H, W], or one such tensor for each scale
@@ -22,3 +23,12 @@ def detached(images: Images, *, differentiable: bool = False) -> Images:
 def largest(images: Images) -> Tensor:
     """The images at their largest scale. [B, C, H, W]"""
     return images[-1] if isinstance(images, tuple) else images
+
+
+def at_resolution(images: Tensor, resolution: int) -> Tensor:
+    """The images at another resolution: pixels averaged, or repeated. [B, C, H, W] -> [B, C, R, R]"""
+    if images.shape[-1] == resolution:
+        return images
+    if images.shape[-1] > resolution:
+        return F.adaptive_avg_pool2d(images, resolution)
+    return F.interpolate(images, size=(resolution, resolution), mode="nearest")

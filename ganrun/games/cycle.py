@@ -56,7 +56,7 @@ class CycleGame(Game):
     @property
     def traits(self) -> Traits:  # type: ignore[override]
         """Fakes are made from images, not from noise, and have no labels."""
-        return Traits(provides=facts(Fact.CURRENT, Fact.SINGLE_SCALE, Fact.UNLABELLED))
+        return Traits(provides=facts(Fact.CURRENT, Fact.SINGLE_SCALE, Fact.SAME_SIZE, Fact.UNLABELLED))
 
     def networks(self, player: str) -> Mapping[str, nn.Module]:
         return {name: getattr(pair, player) for name, pair in self.named_pairs().items()}

@@ -98,7 +98,7 @@ class LatentGame(FromNoise):
     @property
     def traits(self) -> Traits:  # type: ignore[override]
         """Fakes are made from noise; they have labels when the networks read them."""
-        given = facts(Fact.LATENT, Fact.CURRENT, Fact.SINGLE_SCALE)
+        given = facts(Fact.LATENT, Fact.CURRENT, Fact.SINGLE_SCALE, Fact.SAME_SIZE)
         if self.classes:
             return Traits(provides=given | {Fact.LABELLED}, invalidates=facts(Fact.UNLABELLED))
         return Traits(provides=given | {Fact.UNLABELLED})

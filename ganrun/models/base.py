@@ -15,9 +15,10 @@ from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts
 from ganrun.models.conditional import Beside, block, passed
 from ganrun.models.epilogues import Epilogue
-from ganrun.models.layers import WEIGHTED, Fold, Layer, as_output, dropout, is_output
+from ganrun.models.layers import WEIGHTED, Fold, Layer, W, as_output, dropout, fan_in, is_output
 
 RANGES = {"tanh": (-1.0, 1.0), "linear": (-math.inf, math.inf)}
+GAIN = math.sqrt(2)  # of layers before a ReLU
 OUTPUTS = ("linear", "sigmoid")
 OFFERS = (Fact.FEATURES, Fact.FREE_WEIGHTS, Fact.SCORE, Fact.PER_SAMPLE, Fact.ALONE, Fact.STEADY)
 
@@ -122,6 +123,19 @@ def head(
     return block(epilogue=epilogue, fold=fold, dropout=dropout(drops), label=label, score=score)
 
 
+def he(layer: W, gain: float | None = None) -> W:
+    """The layer with weights N(0, gain^2 / fan in), biases 0; the gain is sqrt(2) unless given. He et al. 2015.
+
+    A gain that is given stays with the layer: the trick `equalized_lr` then keeps to it.
+    """
+    nn.init.normal_(layer.weight, 0.0, (GAIN if gain is None else gain) / math.sqrt(fan_in(layer)))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    if gain is not None:
+        layer.gain = gain  # type: ignore[assignment]
+    return layer
+
+
 # What tricks that work inside networks use ----------------------------------------------------------------------------
 
 
@@ -130,6 +144,12 @@ def weighted(net: nn.Module) -> Iterator[tuple[str, Layer]]:
     for name, layer in net.named_modules():
         if isinstance(layer, WEIGHTED):
             yield name, layer
+
+
+def gain_of(layer: nn.Module, usual: float) -> float:
+    """The gain of a layer's weights: its own, where its network gave it one."""
+    own = getattr(layer, "gain", usual)
+    return own if isinstance(own, float) else usual
 
 
 def output_layer(net: nn.Module, role: str) -> Layer:

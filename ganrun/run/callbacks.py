@@ -51,14 +51,13 @@ class Record(Callback):
         """Write the window that ends here; returns its means."""
         clock = time.monotonic()
         speed = (now.images - self.since.images) / max(clock - self.clock, 1e-9)  # images a second
-        before = Progress(now.step - 1, now.images - self.run.game.shape.images)  # of the last update
         players = self.run.engine.players
-        rates = {f"training/learning_rate/{name}": player.rate(*before) for name, player in players.items()}
+        rates = {f"training/learning_rate/{name}": player.learning_rate for name, player in players.items()}
         seen = sum(self.run.data.seen.values())
         progress = {SPEED: speed, "training/images": seen}
         extra = progress | rates | self.run.game.log_metrics()
         means = self.recorder.flush(now.step, extra)
-        self.display.update(now.step, means, speed)
+        self.display.update(now.step, means, speed, self.run.game.moment)
         self.since, self.clock = now, time.monotonic()
         return means
 
@@ -101,7 +100,8 @@ class Grids(Callback):
         return self._drawn[1]
 
     def _write(self, path: Path, name: str, step: int, picture: np.ndarray, shown: bool) -> None:
-        save_png(path, picture)
+        moment = self.run.game.moment
+        save_png(path, picture, **({"moment": moment} if moment else {}))
         if shown:
             self.recorder.image(name, step, picture)
 

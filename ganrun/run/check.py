@@ -127,7 +127,7 @@ def _networks(run: Run) -> Iterator[Section]:
     """Each pair of networks, on a copy of the game."""
     game = deepcopy(run.game)
     game.begin(Progress())
-    batches = run.data.examples(game.shape.images)
+    batches = game.prepared(run.data.examples(game.shape.images), game.shape)
     for name, pair in game.named_pairs().items():
         facts = networks.probe(pair, _given(run, game, name, batches))
         yield _titled("networks", name, len(game.pairs)), networks.described(facts), networks.findings(pair, facts)

@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ganrun.core.context import Batch, BatchShape, Condition
+from ganrun.core.images import at_resolution
 from ganrun.core.ranks import ALONE, Rank
 from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Dataset
@@ -61,7 +61,7 @@ class Source(ABC):
         assert 0 < shape.resolution <= self.dataset.resolution, f"{shape} of {self.dataset.resolution} pixel data"
         images, labels = self._next(shape.images)
         self._seen += shape.images * self.rank.world
-        return _batch(_reduced(to_units(images), shape.resolution), labels)
+        return _batch(at_resolution(to_units(images), shape.resolution), labels)
 
     def _share(self, images: int) -> int:
         """The position of the next batch of this process: the processes take `images` each, in turn."""
@@ -145,11 +145,6 @@ class Resident(Source):
     def _rows(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
         images = self._images.index_select(0, indices).permute(0, 3, 1, 2)
         return images, None if self._labels is None else self._labels.index_select(0, indices)
-
-
-def _reduced(images: Tensor, resolution: int) -> Tensor:
-    """The images at a smaller resolution, by averaging pixels. [B, C, R, R], channels last"""
-    return images if images.shape[-1] == resolution else F.adaptive_avg_pool2d(images, resolution)
 
 
 def _batch(images: Tensor, labels: Tensor | None) -> Batch:
