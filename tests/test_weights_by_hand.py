@@ -37,11 +37,16 @@ LAST = {  # the layer that makes the image, and the one that makes the score, wh
     "cgan": ("to_image.dense", "head.score"),
     "ebgan": ("to_image.conv", "decoder.0.conv"),
     "mlp": ("to_image.dense", "head.score"),
+    "msggan": ("to_image.2", "head.score"),
     "projection": ("to_image.conv", "head.score.psi"),
     "stylegan2": ("synthesis.scales.2.to_image", "head.score"),
 }
 # Forms that a model refuses: it has its own, or begins with weights of 0, which have no length to divide by.
-REFUSED = {"stylegan2": {"equalized_lr", "weight_norm"}, "r3gan": {"spectral_norm", "weight_norm"}}
+REFUSED = {
+    "msggan": {"equalized_lr", "weight_norm"},
+    "r3gan": {"spectral_norm", "weight_norm"},
+    "stylegan2": {"equalized_lr", "weight_norm"},
+}
 
 
 @cache
