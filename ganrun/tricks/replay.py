@@ -52,7 +52,7 @@ class Replay(Trick):
         place = torch.where(fills, order, torch.randint(self.size, (count,), device=device))
         stays = fills | swaps  # these go into the pool
         drawn, after = self._drawn(place, stays), self._after(place, stays)
-        pools = tuple(self.get_buffer(name) for name in self._pools)
+        pools = [getattr(self, name) for name in self._pools]
         shown = [self._exchanged(*one, swaps, drawn, after) for one in zip(scales(fake), pools, strict=True)]
         self.seen.add_(count)
         return tuple(shown) if isinstance(fake, tuple) else shown[0]
