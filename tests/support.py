@@ -62,6 +62,7 @@ SIZES = {  # networks of the usual shape, small
     "ebgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "r3gan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "progan": ("generator.width=4", "discriminator.width=4", "generator.latent=8"),
+    "msggan": ("generator.width=4", "discriminator.width=4", "generator.latent=8"),
     "resnet": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "biggan": ("generator.width=8", "discriminator.width=8", "generator.latent=12", "generator.embed=4"),
     "cgan": ("generator.hidden=[16,16]", "discriminator.hidden=[16,16]", "generator.latent=8"),
@@ -85,6 +86,7 @@ MATES = {  # what a model cannot do without
         "game.fade=0.008",
         "game.repeats=1",
     ),  # two steps
+    "msggan": ("game=pyramid",),
     "translation": ("game=cycle", "dataset=digits_to_negatives", "loss=least_squares"),
 }
 HOMES = ("dcgan", "ebgan")  # models on which losses are tried, in this order

@@ -38,12 +38,17 @@ LAST = {  # the layer that makes the image, and the one that makes the score, wh
     "ebgan": ("to_image.conv", "decoder.0.conv"),
     "mlp": ("to_image.dense", "head.score"),
     "progan": ("to_image.2.conv", "head.score"),
+    "msggan": ("to_image.2", "head.score"),
     "projection": ("to_image.conv", "head.score.psi"),
     "stylegan2": ("synthesis.scales.2.to_image", "head.score"),
 }
 OWN_GAINS = {"progan": {"to_image.0.conv": 1.0, "to_image.1.conv": 1.0}}  # they make the smaller images
 # Forms that a model refuses: it has its own, or begins with weights of 0, which have no length to divide by.
-REFUSED = {"stylegan2": {"equalized_lr", "weight_norm"}, "r3gan": {"spectral_norm", "weight_norm"}}
+REFUSED = {
+    "msggan": {"equalized_lr", "weight_norm"},
+    "r3gan": {"spectral_norm", "weight_norm"},
+    "stylegan2": {"equalized_lr", "weight_norm"},
+}
 
 
 @cache

@@ -61,6 +61,7 @@ class LatentGame(FromNoise):
     """
 
     shares_fakes: ClassVar[bool] = True
+    pyramids: ClassVar[bool] = False  # whether an image has several scales
     grid: Tensor  # [N, Z] the noise of every sample grid
     grid_labels: Tensor | None  # [N] a class for each row of it
 
@@ -80,6 +81,7 @@ class LatentGame(FromNoise):
         if not hasattr(self.pair.generator, "latent"):
             found, remedy = "it makes images from images", "game=cycle, or a model that makes them from noise"
             raise ConfigError("model.generator", found, "a generator that makes them from noise", remedy)
+        self._check_scales()
         self.classes = check_classes(self.pair)
         self.conditional = bool(self.classes) or getattr(self.pair.generator, "conditional", False)
         noise = self.prior(grid, self.pair.generator.latent)
@@ -87,6 +89,15 @@ class LatentGame(FromNoise):
         self.register_buffer("grid_labels", None)
         if self.classes:
             self._arrange(grid)
+
+    def _check_scales(self) -> None:
+        made = getattr(self.pair.generator, "scales", 1)
+        if made > 1 and not self.pyramids:
+            found = f"it makes images of {made} sizes at once"
+            raise ConfigError("model.generator", found, "a generator that makes one", "game=pyramid")
+        if made == 1 and self.pyramids:
+            found, expected = "it makes images of one size", "a generator that makes several at once"
+            raise ConfigError("model.generator", found, expected, "model=msggan, or game=latent")
 
     def _arrange(self, images: int) -> None:
         """A row for each class, the first classes where all have no room; the noise of a column is one."""
@@ -102,6 +113,10 @@ class LatentGame(FromNoise):
         if self.classes:
             return Traits(provides=given | {Fact.LABELLED}, invalidates=facts(Fact.UNLABELLED))
         return Traits(provides=given | {Fact.UNLABELLED})
+
+    def shown(self, real: Tensor) -> Images:
+        """Reals as the discriminator is given them. [B, C, H, W]"""
+        return real
 
     @property
     def pair(self) -> Pair:
@@ -126,14 +141,15 @@ class LatentGame(FromNoise):
         batch = batches["images"]
         with torch.set_grad_enabled(update.share_fakes):
             latent, fake = self._fakes(update.shape, batch.condition)
-        outcome = self.pair.discriminator_outcome(update, batch.images, fake, condition=batch.condition, latent=latent)
-        shared = {"main": Fakes(fake, latent, batch.images)} if update.share_fakes else {}
+        real = self.shown(batch.images)
+        outcome = self.pair.discriminator_outcome(update, real, fake, condition=batch.condition, latent=latent)
+        shared = {"main": Fakes(fake, latent, real)} if update.share_fakes else {}
         return replace(self.merged({"main": outcome}), fakes=shared)
 
     def generator(self, update: Update, batches: Batches, fakes: Mapping[str, Fakes]) -> Outcome:
         """The generator's objective, on the fakes it is given or on fakes of its own."""
         batch = batches.get("images")
-        real: Images | None = batch.images if batch else None
+        real = self.shown(batch.images) if batch else None
         if fakes:
             fake, latent, seen = fakes["main"]
             assert latent is not None
@@ -147,8 +163,8 @@ class LatentGame(FromNoise):
     @torch.no_grad()
     def bind(self, batches: Batches) -> None:
         batch = batches["images"]
-        with torch.autocast(largest(batch.images).device.type, enabled=False):
-            self.pair.bind(batch.images, self._fakes(self.shape, batch.condition)[1], batch.condition)
+        with torch.autocast(batch.images.device.type, enabled=False):
+            self.pair.bind(self.shown(batch.images), self._fakes(self.shape, batch.condition)[1], batch.condition)
         self._scheduled = None
 
     @torch.no_grad()
