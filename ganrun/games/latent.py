@@ -207,8 +207,7 @@ class LatentGame(FromNoise):
         """As `FromNoise` has it, of noise [B, Z]: labels that are asked for and not given are drawn, all as likely."""
         if self.classes and condition.labels is None:
             condition = Condition(labels=torch.randint(self.classes, (len(noise),), device=noise.device))
-        given = Condition(*(None if tensor is None else tensor.to(noise.device) for tensor in condition))
-        return self._left_by_tricks(noise, given)
+        return self._left_by_tricks(noise, condition.each(lambda given: given.to(noise.device)))
 
     def traversals(self, noise: Tensor) -> Mapping[str, Tensor]:
         """As `FromNoise` has it. [N, Z] -> [rows, columns, Z] each"""

@@ -67,5 +67,4 @@ def latents(
 
 def first_of(latent: Latent, count: int) -> Latent:
     """The first latents of a batch. [count, Z]"""
-    condition = Condition(*(None if given is None else given[:count] for given in latent.condition))
-    return Latent(latent.noise[:count], condition)
+    return Latent(latent.noise[:count], latent.condition.each(lambda given: given[:count]))

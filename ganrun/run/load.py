@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from ganrun.config.build import Run, assemble, blank_batches, build, load_plugins, placed_on
+from ganrun.config.blank import blank_batches
+from ganrun.config.build import Run, assemble, build, load_plugins, placed_on
 from ganrun.config.instantiate import Maker
 from ganrun.config.resume import reopen
 from ganrun.config.types import Called

@@ -81,7 +81,7 @@ class Walk:
         stops = self.game.traversals(latent.noise)[code]  # [R, V, Z]
         frames = self.frames or (LOOP if self.loops else stops.shape[1])
         there_and_back = torch.cat([stops, stops[:, 1:-1].flip(1)], 1) if self.loops else stops
-        condition = Condition(*(None if given is None else given[: len(stops)] for given in latent.condition))
+        condition = latent.condition.each(lambda given: given[: len(stops)])
         walked = path(there_and_back, frames, loops=self.loops, way="lerp")
         return [Latent(noise, condition) for noise in walked.unbind(1)]
 

@@ -71,7 +71,7 @@ class Shapes(Dataset):
         return torch.from_numpy(images), self.labels
 
     @property
-    def captions(self) -> list[str]:
+    def captions(self) -> list[str]:  # type: ignore[override]
         """The caption of each image."""
         return [self.caption(index) for index in range(len(self))]
 
