@@ -20,6 +20,7 @@ from ganrun.config.held_out import without_held_out
 from ganrun.config.instantiate import Maker
 from ganrun.config.players import Momentum, make_players
 from ganrun.config.rules import check_force
+from ganrun.config.stages import add_first_stage
 from ganrun.config.text import measure_text, take_text
 from ganrun.config.validate import check_settings, find, resolve, unresolved, value_of
 from ganrun.core.context import BatchShape, Role
@@ -97,6 +98,7 @@ def _build(cfg: DictConfig, rank: Rank) -> Run:
     dataset = open_data(cfg, make)
     settings = resolve(cfg)
     check_settings(settings)
+    add_first_stage(settings)
     check_force(settings["force"])
     check_sizes(settings["model"], dataset)
     parts = assemble(settings, make)

@@ -70,6 +70,10 @@ class Examples(Protocol):
     """What a trick may see of the data before the run starts: images by their index."""
 
     @property
+    def condition(self) -> Condition:
+        """What belongs to every image, on the host: labels [N], captions [N, L] or [N, E]."""
+
+    @property
     def labels(self) -> Tensor | None:
         """The label of every image, on the host. [N] int64"""
 
@@ -100,12 +104,20 @@ class Latent(NamedTuple):
         return self.condition.labels
 
 
+ALONE = "unconditional"  # the head of a score that no condition is read for; the loss applies to it too
+
+
 class DiscriminatorOutput(NamedTuple):
     """What a discriminator computes of a batch of images."""
 
     score: Tensor  # [B], or [B, 1, h, w] of patches: logits, values or energies; the loss says which
     features: tuple[Tensor, ...] = ()  # hidden activations, shallow first
     heads: Mapping[str, Tensor] = NO_TENSORS  # auxiliary outputs, e.g. "class" [B, K]
+
+    @property
+    def alone(self) -> Tensor | None:
+        """A score of the image alone, in float32, beside that of image and condition; None where there is none. [B]"""
+        return self.heads[ALONE].float() if ALONE in self.heads else None
 
     def float(self) -> DiscriminatorOutput:
         """The same output with the score in float32, whatever precision the network ran in."""

@@ -55,7 +55,7 @@ class Vocabulary:
         return rows
 
     def read(self, sentences: Sequence[str], where: str) -> Tensor:
-        """As `encode`, [N, L]. Raises ConfigError for an unknown word, for no word, and for a sentence that is too long."""
+        """As `encode`, [N, L]. Raises ConfigError for unknown words, for no word, and for a sentence too long."""
         for sentence in sentences:
             self._check(sentence, where)
         return self.encode(sentences)
