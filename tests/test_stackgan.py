@@ -20,9 +20,10 @@ from ganrun.losses.targets import LeastSquares, NonSaturating
 from ganrun.models import stackgan
 from ganrun.models.text import TextEncoder
 
-SMALL = ("batch=4", "steps=4", "game.grid=8", "engine.device=cpu", "engine.precision=fp32", "metrics=none", "diagnosis=none",
-         "dataset.size=60", "model.text.embed=4", "model.text.units=6", "model.generator.noise=4", "model.generator.code=4",
-         "model.generator.width=4", "model.discriminator.width=4", "model.discriminator.code=4")  # fmt: skip
+SMALL = ("batch=4", "steps=4", "game.grid=8", "engine.device=cpu", "engine.precision=fp32", "metrics=none",
+         "diagnosis=none", "dataset.size=60", "model.text.embed=4", "model.text.units=6", "model.generator.noise=4",
+         "model.generator.code=4", "model.generator.width=4", "model.discriminator.width=4",
+         "model.discriminator.code=4")  # fmt: skip
 FIRST = ("experiment=stackgan_stage1", "dataset.resolution=16", *SMALL)
 SECOND = ("experiment=stackgan_stage2", "dataset.resolution=32", "model.generator.residuals=1", *SMALL)
 INIT = {"kind": "normal", "scale": 0.02, "gain_scale": 0.02}
