@@ -1,8 +1,12 @@
 """StackGAN: losses and encoders by hand, the authors' parameter counts, stage II on a frozen stage I, exact resume."""
 
+import io
+import re
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import properties
 import pytest
 import torch
@@ -11,6 +15,7 @@ from support import built, composed, loop, pair_of, play, update_of
 from torch import Tensor, nn
 
 import ganrun
+from ganrun.cli.main import main
 from ganrun.config.build import Run, build
 from ganrun.core.context import ALONE, BatchShape, Condition, DiscriminatorOutput, Update
 from ganrun.core.errors import ConfigError
@@ -19,6 +24,8 @@ from ganrun.losses.relativistic import Relativistic
 from ganrun.losses.targets import LeastSquares, NonSaturating
 from ganrun.models import stackgan
 from ganrun.models.text import TextEncoder
+from ganrun.record.grid import to_pixels
+from ganrun.run.draw import draw
 
 SMALL = ("batch=4", "steps=4", "game.grid=8", "engine.device=cpu", "engine.precision=fp32", "metrics=none",
          "diagnosis=none", "dataset.size=60", "model.text.embed=4", "model.text.units=6", "model.generator.noise=4",
@@ -194,14 +201,55 @@ def test_samples_without_a_sentence_have_captions_of_the_data() -> None:
 
 @pytest.mark.parametrize("kind", ["bag", "given"])
 def test_other_encoders_train(kind: str, tmp_path: Path) -> None:
-    import numpy as np
-
     np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(60, 7)))
     more = [f"dataset.text={tmp_path / 'rows.npy'}"] if kind == "given" else []
     run = build(composed(*FIRST, f"model.text.kind={kind}", *more))
     rows = play(run, 0, 2).rows
     assert all(value.isfinite() for _, _, metrics in rows for value in metrics.values())
     assert run.game.sample().shape == (8, 3, 16, 16)
+
+
+# Sentences at sampling
+
+
+def asked(command: str, *words: str) -> str:
+    """The line that a command prints."""
+    with redirect_stdout(io.StringIO()) as out:
+        assert main([command, *words]) == 0
+    return out.getvalue()
+
+
+def test_samples_are_drawn_for_sentences(stage1: Path, tmp_path: Path) -> None:
+    out = tmp_path / "one.png"
+    asked("sample", str(stage1), "text=a small red star", "count=4", f"out={out}", "device=cpu")
+    assert out.is_file() and out.with_suffix(".txt").read_text().splitlines()[3] == "3\ta small red star"
+    asked("sample", str(stage1), "text=[a small star,a large star]", "count=6", "format=npz", f"out={tmp_path}/two.npz")
+    both = np.load(tmp_path / "two.npz")["images"]
+    loaded = ganrun.load(stage1, device="cpu")
+    assert loaded.vocabulary is not None
+    text = loaded.vocabulary.encode(["a small star"] * 3 + ["a large star"] * 3)
+    assert np.array_equal(to_pixels(draw(loaded.game, 6, seed=0, condition=Condition(text=text))), both)
+    assert both.shape == (6, 16, 16, 3) and not np.array_equal(both[:3], both[3:])
+    assert (stage1 / "samples" / "captions.txt").read_text().startswith("row 1: a ")
+
+
+def test_a_walk_goes_from_sentence_to_sentence(stage1: Path, tmp_path: Path) -> None:
+    words = ["text=[a small red star,a large blue square]", "rows=2", "frames=3", f"out={tmp_path}/walk.png"]
+    assert "between 2 sentences" in asked("walk", str(stage1), *words) and (tmp_path / "walk.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["sample", "text=a smal star"], "text: 'smal' is in no caption, .*Try: 'text=a small star'"),
+        (["walk", "text=[a star]"], "text: one sentence, expected two or more"),
+        (["sample", "text=a star", "reject=true"], "reject: set, with text"),
+    ],
+)
+def test_sentences_that_cannot_be_drawn_are_refused(stage1: Path, words: list[str], line: str) -> None:
+    with redirect_stderr(io.StringIO()) as error:
+        code = main([words[0], str(stage1), *words[1:]])
+    assert code == 2 and re.search(line, error.getvalue()), error.getvalue()
 
 
 # Networks of the paper's size: counted from the layers of StackGAN-Pytorch/code/model.py with text of 1024 numbers

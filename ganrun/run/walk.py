@@ -74,6 +74,13 @@ class Walk:
         given = walked if self.game.mixes_labels else walked.argmax(1)
         return [self._latent(noise, Condition(labels=one.expand(self.rows, *one.shape))) for one in given.unbind(0)]
 
+    def between_sentences(self, vectors: Tensor) -> list[Latent]:
+        """Latents [rows, Z] of each frame, from sentence to sentence as vectors [S, E], of one noise in each row."""
+        self._reseed("noise")
+        noise = self.drawing.noise(self.rows)
+        (walked,) = path(vectors[None], self._frames(len(vectors)), loops=self.loops, way="lerp")
+        return [self._latent(noise, Condition(embedding=one.expand(self.rows, -1))) for one in walked.unbind(0)]
+
     def along_code(self, code: str) -> list[Latent]:
         """Latents [rows, Z] of each frame, along a code, there and back again where the walk loops."""
         self._reseed("noise")

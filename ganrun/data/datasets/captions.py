@@ -44,18 +44,24 @@ def give_text(data: DataSets, setting: str) -> Vocabulary | None:
 
 
 def read_embeddings(path: str, images: int) -> Tensor:
-    """The rows of a .npy file, [N, E] float32. Raises ConfigError for another array, and for values not finite."""
+    """The rows of a .npy file, [N, E] float32, one an image. Raises ConfigError as `read_rows`, and for other data."""
     if not path.endswith(".npy"):
         raise ConfigError(".text", printable(path), f"{WORDS}, or a FILE.npy of numbers [N, E]", f".text={WORDS}")
+    rows = read_rows(path, ".text")
+    if len(rows) != images:
+        raise ConfigError(".text", f"{printable(path)} has {len(rows):,} rows", f"{images:,}, one for each image")
+    return rows
+
+
+def read_rows(path: str, where: str) -> Tensor:
+    """The rows of a .npy file, [N, E] float32. Raises ConfigError for another array, and for values not finite."""
     values = open_npy(Path(path).expanduser())
     if values.ndim != 2 or values.dtype.kind not in "fiu" or not values.size:
         found = f"{printable(path)} has {list(values.shape)} values of {values.dtype}"
-        raise ConfigError(".text", found, "[N, E] numbers", f".text={WORDS}")
-    if len(values) != images:
-        raise ConfigError(".text", f"{printable(path)} has {len(values):,} rows", f"{images:,}, one for each image")
+        raise ConfigError(where, found, "[N, E] numbers", f"{where}={WORDS}" if where == ".text" else "")
     rows = torch.from_numpy(np.array(values, dtype=np.float32))
     if not bool(rows.isfinite().all()):
-        raise ConfigError(".text", f"{printable(path)} has values that are not finite", "finite numbers")
+        raise ConfigError(where, f"{printable(path)} has values that are not finite", "finite numbers")
     return rows
 
 
