@@ -2,6 +2,7 @@
 
 import io
 import re
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -377,3 +378,13 @@ def test_models_and_games_that_do_not_fit_are_refused() -> None:
         built("game=text")
     with pytest.raises(ConfigError, match=r"^model.generator.text.length: 0, as no captions are read"):
         build(composed(*FIRST, "dataset.text=null"))
+
+
+def test_sentences_and_pictures_are_compared_by_classifiers(stage1: Path) -> None:
+    """Of a run that has learnt nothing, so that all but the numbers of the real images are near chance."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+    from judge_shapes import evaluate
+
+    found = evaluate(stage1, samples=1, seed=0, reals=200, others=60)
+    assert found["samples"] == 3 * 7 * 5 and {"colour", "shape", "size", "all_three", "size_by_chance"} <= found.keys()
+    assert found["colour_of_reals"] > found["colour_by_chance"] and found["all_three"] < 0.5  # type: ignore[operator]

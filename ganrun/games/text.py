@@ -95,11 +95,12 @@ class TextGame(LatentGame):
         """Keep captions of the data, for samples without a sentence, and the sentences of the grid."""
         whole = told(examples["images"].condition).tensor
         assert whole is not None
-        rows = torch.arange(KEPT) * len(whole) // KEPT if len(whole) > KEPT else torch.arange(KEPT) % len(whole)
-        kept = whole[rows]
+        spread = torch.arange(KEPT) * len(whole) // KEPT if len(whole) > KEPT else torch.arange(KEPT) % len(whole)
+        kept = whole[spread]
         self.captions.copy_(kept)
         different = torch.unique(kept, dim=0)
-        chosen = different[torch.arange(self.rows) * len(different) // self.rows]  # type: ignore[operator]
+        rows = self.rows or 1
+        chosen = different[torch.arange(rows) * len(different) // rows]
         self.grid_text.copy_(chosen.repeat_interleave(len(self.grid) // len(chosen), 0))
         super().on_data(examples)
 
@@ -119,7 +120,7 @@ class TextGame(LatentGame):
             told_of = sentence(self.captions.index_select(0, drawn))
         return super().latent(noise, told_of)
 
-    def _fakes(self, shape: BatchShape, condition: Condition) -> tuple[Latent, Tensor]:  # type: ignore[override]
+    def _fakes(self, shape: BatchShape, condition: Condition) -> tuple[Latent, Tensor]:
         latent, fake = super()._fakes(shape, told(condition))
         assert isinstance(fake, Tensor)
         return latent, fake

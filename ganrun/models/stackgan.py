@@ -184,7 +184,7 @@ class SecondGenerator(TextGenerator):
     def forward(self, noise: Tensor, text: Tensor | None = None) -> Tensor:
         """Latents of stage I with eps of this stage [B, Z + C] and sentences [B, L] or [B, E] to [B, C, H, W]."""
         assert text is not None, "a network that reads sentences was given none"
-        split = self.first.net.latent  # type: ignore[union-attr]
+        split = self.first.net.latent
         maps = self.encoder(self.first(noise[:, :split], text))
         code = self.augmentation(self.text(text), noise[:, split:])
         image: Tensor = self.squash(self.to_image(self.blocks(_beside(maps, code))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ def batches(
 ) -> Iterator[Tensor]:
     """The samples of `draw`, a batch at a time, on the CPU. [B, C, H, W]"""
     for number, first in enumerate(range(0, count, BATCH)):
-        given = condition.each(lambda rows, first=first: rows[first : first + BATCH])
+        given = condition.each(partial(_rows, first=first))
         latent = first_of(latents(game, drawing, number, seed=seed, condition=given), count - first)
         yield drawing.images(latent).cpu()
 
@@ -69,6 +70,11 @@ def latents(
     noise = drawing.noise(BATCH)
     rows = torch.arange(BATCH)
     return game.latent(noise, condition.each(lambda given: given[rows.clamp(max=len(given) - 1).to(given.device)]))
+
+
+def _rows(given: Tensor, first: int) -> Tensor:
+    """The rows of one batch. [N, ...] -> [B, ...]"""
+    return given[first : first + BATCH]
 
 
 def first_of(latent: Latent, count: int) -> Latent:
