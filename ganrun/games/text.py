@@ -70,7 +70,7 @@ class TextGame(LatentGame):
 
     def given(self, batch: Batch) -> Condition:
         """The captions of a batch, and those of other images."""
-        return told(batch.condition, mismatch=True)
+        return caption_of(batch.condition, mismatch=True)
 
     def generator(self, update: Update, batches: Batches, fakes: Mapping[str, Fakes]) -> Outcome:
         """The generator's objective, with the divergence of the codes."""
@@ -84,7 +84,7 @@ class TextGame(LatentGame):
 
     @torch.no_grad()
     def bind(self, batches: Batches) -> None:
-        captions = told(batches["images"].condition).tensor
+        captions = caption_of(batches["images"].condition).tensor
         assert captions is not None, "text to image was given images without captions"
         for name, count in (("captions", KEPT), ("grid_text", len(self.grid))):
             self.register_buffer(name, captions.new_zeros(count, captions.shape[1]))
@@ -93,7 +93,7 @@ class TextGame(LatentGame):
     @torch.no_grad()
     def on_data(self, examples: Mapping[str, Examples]) -> None:
         """Keep captions of the data, for samples without a sentence, and the sentences of the grid."""
-        whole = told(examples["images"].condition).tensor
+        whole = caption_of(examples["images"].condition).tensor
         assert whole is not None
         spread = torch.arange(KEPT) * len(whole) // KEPT if len(whole) > KEPT else torch.arange(KEPT) % len(whole)
         kept = whole[spread]
@@ -110,18 +110,18 @@ class TextGame(LatentGame):
 
     def condition_of(self, batches: Batches) -> Condition:
         """The captions of the reals. [B, L] or [B, E]"""
-        return told(batches["images"].condition)
+        return caption_of(batches["images"].condition)
 
     def latent(self, noise: Tensor, condition: Condition = UNCONDITIONAL) -> Latent:
         """As `FromNoise` has it, of noise [B, Z]: sentences that are not given are captions of the data."""
-        told_of = told(condition)
-        if told_of.tensor is None:
+        captions = caption_of(condition)
+        if captions.tensor is None:
             drawn = torch.randint(KEPT, (len(noise),), device=noise.device)
-            told_of = sentence(self.captions.index_select(0, drawn))
-        return super().latent(noise, told_of)
+            captions = sentence(self.captions.index_select(0, drawn))
+        return super().latent(noise, captions)
 
     def _fakes(self, shape: BatchShape, condition: Condition) -> tuple[Latent, Tensor]:
-        latent, fake = super()._fakes(shape, told(condition))
+        latent, fake = super()._fakes(shape, caption_of(condition))
         assert isinstance(fake, Tensor)
         return latent, fake
 
@@ -131,7 +131,7 @@ def sentence(text: Tensor) -> Condition:
     return Condition(embedding=text) if text.is_floating_point() else Condition(text=text)
 
 
-def told(condition: Condition, *, mismatch: bool = False) -> Condition:
+def caption_of(condition: Condition, *, mismatch: bool = False) -> Condition:
     """The sentences of a condition alone; with `mismatch`, beside those of other images. [B, L] or [B, E]"""
     alone = Condition(text=condition.text, embedding=condition.embedding)
     if not mismatch or alone.tensor is None:

@@ -134,7 +134,7 @@ class Frozen(nn.Module):
         self.net = net.requires_grad_(False).eval()
 
     def named_modules(self, memo: Any = None, prefix: str = "", remove_duplicate: bool = True) -> Any:
-        """This module alone."""
+        """The module alone, so that what is inside is neither found nor changed."""
         yield prefix, self
 
     def train(self, mode: bool = True) -> Self:

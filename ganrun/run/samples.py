@@ -91,7 +91,7 @@ class Samples:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         save_png(self.path, picture)
         if self.sentences is not None:
-            write_atomically(self.path.with_suffix(".txt"), self.sentences.told(self.count))
+            write_atomically(self.path.with_suffix(".txt"), self.sentences.listing(self.count))
 
     def _pngs(self, samples: Iterator[Tensor]) -> None:
         """A folder with a file for each; its name ends in the class where there are classes."""

@@ -28,7 +28,7 @@ class Sentences:
         chosen = self.rows[self._shares(count)]
         return Condition(embedding=chosen) if chosen.is_floating_point() else Condition(text=chosen)
 
-    def told(self, count: int) -> str:
+    def listing(self, count: int) -> str:
         """A line for each of this many samples: its number and its sentence."""
         return "".join(f"{n}\t{self.lines[row]}\n" for n, row in enumerate(self._shares(count).tolist()))
 
