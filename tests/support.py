@@ -44,6 +44,14 @@ TINY = (
     "engine.precision=fp32",
     "engine.workers=0",
 )
+TEXT = (
+    "text.embed=4",
+    "text.units=6",
+    "generator.noise=8",
+    "generator.code=4",
+    "generator.width=4",
+    "discriminator.width=4",
+)
 SIZES = {  # networks of the usual shape, small
     "dcgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "keep_calm": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
@@ -69,6 +77,8 @@ SIZES = {  # networks of the usual shape, small
     "cdcgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "acgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "projection": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "stackgan": TEXT,
+    "stackgan_stage2": (*TEXT, "generator.residuals=1"),
     "translation": (
         "generator.width=2",
         "generator.halvings=1",
@@ -77,7 +87,22 @@ SIZES = {  # networks of the usual shape, small
         "discriminator.halvings=1",
     ),
 }
+CAPTIONS = (
+    "game=text",
+    "dataset=shapes",
+    "dataset.size=60",
+    "dataset.held_out=0",
+    "dataset.resolution=16",
+    "dataset.text=words",
+)
+FIRST = (
+    "{_target_: ganrun.models.stackgan.Generator, text: '${model.text}', code: 4, augmentation: none, "
+    "noise: '${model.generator.noise}', channels: 3, resolution: 8, width: 2, norm: batch, output: tanh, "
+    "init: {kind: normal, scale: 0.02, gain_scale: 0.02}}"
+)
 MATES = {  # what a model cannot do without
+    "stackgan": CAPTIONS,
+    "stackgan_stage2": (*CAPTIONS, f"model.generator.first={FIRST}"),  # of a stage I that nobody trained
     "began": ("loss=began",),
     "ebgan": ("loss=ebgan",),
     "progan": (

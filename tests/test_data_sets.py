@@ -16,6 +16,7 @@ import pytest
 import torch
 from data_formats import (
     images,
+    write_captions,
     write_celeba,
     write_cifar,
     write_emoji,
@@ -73,6 +74,7 @@ def known(tmp_path: Path) -> dict[str, dict]:
         write_lsun(tmp_path, "tower_train", "bridge_train")
     emoji = write_emoji(tmp_path / "emoji.tgz")
     paths = {"array": tmp_path / "x.npy", "folder": tmp_path / "pictures", "emoji": emoji}
+    paths["captions"] = write_captions(tmp_path / "captioned")
     found = {name: {"root": str(tmp_path)} for name in NODES if name not in SHIPPED}
     return found | {name: {"path": str(path)} for name, path in paths.items()} | {name: {} for name in SHIPPED}
 
@@ -80,7 +82,7 @@ def known(tmp_path: Path) -> dict[str, dict]:
 def test_there_are_all_the_sets():
     assert set(NODES) == {
         "digits", "mnist_5k", "photos", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "celeba",
-        "folder", "array", "emoji", "ring", "grid", "swiss_roll",
+        "folder", "captions", "array", "emoji", "ring", "grid", "swiss_roll",
         "lsun", "shapes", "stacked_digits", "stacked_mnist", "stl10",
     }  # fmt: skip
 

@@ -83,7 +83,10 @@ def test_the_first_of_many_samples_are_those_of_few(runs) -> None:
 def test_the_noise_of_a_sample_does_not_depend_on_its_class() -> None:
     one = game("cgan")
     with one.drawing() as drawing:
-        drawn = [latents(one, drawing, 3, seed=1, labels=given).noise for given in (None, torch.tensor([4, 5]))]
+        drawn = [
+            latents(one, drawing, 3, seed=1, condition=given).noise
+            for given in (Condition(), Condition(labels=torch.tensor([4, 5])))
+        ]
     assert torch.equal(*drawn)
 
 

@@ -13,6 +13,7 @@ import torch
 from omegaconf import OmegaConf
 from support import (
     CONF,
+    FIRST,
     PLAIN,
     built,
     command_of,
@@ -179,6 +180,10 @@ def trial(experiment: str) -> list[str]:
     cfg = composed(f"experiment={experiment}")
     if "download" in cfg.dataset:
         overrides += ["dataset=digits", *(["dataset.classes=[3]"] if cfg.dataset.classes else [])]
+    if "text" in cfg.model:
+        overrides += ["dataset.size=60", "dataset.held_out=0"]
+    if "first" in cfg.model.generator:
+        overrides.append(f"model.generator.first={FIRST}")
     if "width" in cfg.model.generator:
         overrides += [f"model.{role}.width=8" for role in ("generator", "discriminator")]
     return overrides
@@ -302,6 +307,11 @@ def test_what_an_experiment_tells_to_type_is_accepted(name: str, which: str) -> 
     overrides = command_of(name, which)
     cfg = composed(*overrides)
     cfg.dataset.class_count, cfg.dataset.channels = 10, cfg.dataset.channels or 3  # as measured of data that are here
+    if cfg.dataset.text is not None:
+        cfg.dataset.text_size, cfg.dataset.word_count = 1024, 50 if cfg.dataset.text == "words" else 0
+    if "first" in cfg.model.generator:
+        cfg.model.generator.first = OmegaConf.create(FIRST)
+        cfg.model.generator.first.resolution = cfg.dataset.resolution // 4
     assert overrides[0].startswith("experiment=")
     settings = resolve(cfg)
     for net in ("generator", "discriminator"):

@@ -29,7 +29,13 @@ def test_everything_is_here() -> None:
     """Every model, loss, trick and experiment, and with them every game."""
     assert len(EVERYTHING) == sum(len(family(group)) for group in ("tricks", "loss", "model", "experiment")) > 100
     assert {"-".join(one) for one in EVERYTHING} >= FEW
-    models = {name for kind, name in EVERYTHING if kind == "model"} & {"dcgan", "msggan", "progan", "translation"}
+    models = {name for kind, name in EVERYTHING if kind == "model"} & {
+        "dcgan",
+        "msggan",
+        "progan",
+        "stackgan",
+        "translation",
+    }
     assert len({composed(*tiny(model=name)).game._target_ for name in models}) == len(family("game"))
 
 

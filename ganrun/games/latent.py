@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganrun.core.context import UNCONDITIONAL, Batches, BatchShape, Condition, Fakes, Latent, Outcome, Update
+from ganrun.core.context import UNCONDITIONAL, Batch, Batches, BatchShape, Condition, Fakes, Latent, Outcome, Update
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.from_noise import Drawing, FromNoise
@@ -142,7 +142,7 @@ class LatentGame(FromNoise):
         with torch.set_grad_enabled(update.share_fakes):
             latent, fake = self._fakes(update.shape, batch.condition)
         real = self.shown(batch.images)
-        outcome = self.pair.discriminator_outcome(update, real, fake, condition=batch.condition, latent=latent)
+        outcome = self.pair.discriminator_outcome(update, real, fake, condition=self.given(batch), latent=latent)
         shared = {"main": Fakes(fake, latent, real)} if update.share_fakes else {}
         return replace(self.merged({"main": outcome}), fakes=shared)
 
@@ -164,13 +164,13 @@ class LatentGame(FromNoise):
     def bind(self, batches: Batches) -> None:
         batch = batches["images"]
         with torch.autocast(batch.images.device.type, enabled=False):
-            self.pair.bind(self.shown(batch.images), self._fakes(self.shape, batch.condition)[1], batch.condition)
+            self.pair.bind(self.shown(batch.images), self._fakes(self.shape, batch.condition)[1], self.given(batch))
         self._scheduled = None
 
     @torch.no_grad()
     def sample(self, condition: Condition = UNCONDITIONAL) -> Tensor:
         # Layers may draw at sampling too: generator_dropout does. A grid shows what training changed, and nothing else.
-        given = self.grid_labels if condition.tensor is None else condition.tensor
+        given = self.grid_condition() if condition.tensor is None else condition.tensor
         with self.pair.sampler() as generator, the_same_each_time(self.grid.device):
             return largest(generator(self.grid, given)).float()
 
@@ -187,9 +187,18 @@ class LatentGame(FromNoise):
     def _traversed(self, generator: nn.Module, latents: Tensor) -> Tensor:
         """Images of latent traversals. [R, V, Z] -> [R, V, C, H, W]"""
         rows, values = latents.shape[:2]
-        labels = None if self.grid_labels is None else self.grid_labels[:rows].repeat_interleave(values)
-        images = largest(generator(latents.flatten(0, 1), labels)).float()
+        given = self.grid_condition()
+        given = None if given is None else given[:rows].repeat_interleave(values, 0)
+        images = largest(generator(latents.flatten(0, 1), given)).float()
         return images.unflatten(0, (rows, values))
+
+    def given(self, batch: Batch) -> Condition:
+        """What the discriminator is given beside reals."""
+        return batch.condition
+
+    def grid_condition(self) -> Tensor | None:
+        """What each image of the grid is made for: labels [N]; None where fakes are made for nothing."""
+        return self.grid_labels
 
     def condition_of(self, batches: Batches) -> Condition:
         """The labels of the reals, where fakes are made for labels. [B, C, H, W]"""
@@ -223,8 +232,7 @@ class LatentGame(FromNoise):
         """As `FromNoise` has it, of noise [B, Z]: labels that are asked for and not given are drawn, all as likely."""
         if self.classes and condition.labels is None:
             condition = Condition(labels=torch.randint(self.classes, (len(noise),), device=noise.device))
-        given = Condition(*(None if tensor is None else tensor.to(noise.device) for tensor in condition))
-        return self._left_by_tricks(noise, given)
+        return self._left_by_tricks(noise, condition.each(lambda given: given.to(noise.device)))
 
     def traversals(self, noise: Tensor) -> Mapping[str, Tensor]:
         """As `FromNoise` has it. [N, Z] -> [rows, columns, Z] each"""

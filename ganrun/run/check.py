@@ -235,6 +235,10 @@ def _batches(drawn: Mapping[str, Batch], game: Game, update: Update, number: int
         whole = drawn[stream]
         rows = (torch.arange(shape.images) + number * game.shape.images) % len(whole.images)
         rows = rows.to(whole.images.device)
-        condition = whole.condition._replace(labels=None if whole.labels is None else whole.labels[rows])
-        found[stream] = Batch(whole.images[rows], condition)
+        found[stream] = _picked(whole, rows)
     return found
+
+
+def _picked(batch: Batch, rows: Tensor) -> Batch:
+    """These images [M] of a batch, with their conditions."""
+    return Batch(batch.images[rows], batch.condition.each(lambda given: given[rows]))

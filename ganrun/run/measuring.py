@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -113,18 +113,18 @@ class Measuring(Callback):
         images = list(drawn(self.run.game, self.samples, condition))
         found = {QUALITY: float("inf")}
         if all(bool(some.isfinite().all()) for some in images):
-            labels, features = condition.labels, joined(map(spaces, images))
-            found = self.comparison.measure(features, repeated(labels, self.samples))
+            features, given = joined(map(spaces, images)), condition.each(lambda rows: _rows(rows, 0, self.samples))
+            found = self.comparison.measure(features, given.labels)
             found |= {COPIES: self.memorised.share(features[PIXELS])} if PIXELS in features else {}
-            found |= self._gap(torch.cat(images), repeated(labels, self.samples)) if scores(self.run.game) else {}
+            found |= self._gap(torch.cat(images), given) if scores(self.run.game) else {}
             found |= self.seen.measure(torch.cat(images)) if self.published else {}
         return {tag(name, self.samples): value for name, value in found.items()}
 
-    def _gap(self, fakes: Tensor, labels: Tensor | None) -> dict[str, float]:
-        """D's generalisation gap, of equally many of each kind; nothing while D scores all alike. [N, C, H, W], [N]"""
+    def _gap(self, fakes: Tensor, condition: Condition) -> dict[str, float]:
+        """D's generalisation gap, of equally many of each kind; nothing while D scores all alike. [N, C, H, W]"""
         held_out = self.held_out[self.run.game.target]
         trained, pair = _target(self.run).examples(len(held_out.images)), target_pair(self.run.game)
-        sets = (trained, held_out, Batch(fakes, Condition(labels=labels)))
+        sets = (trained, held_out, Batch(fakes, condition))
         gap = generalisation_gap(pair, *(_first(one, min(len(held_out.images), len(fakes))) for one in sets))
         return {} if gap is None else {GAP: gap}
 
@@ -201,12 +201,7 @@ def drawn(game: Game, count: int, condition: Condition, chunk: int = CHUNK) -> I
     """
     for start in range(0, count, chunk):
         size = min(chunk, count - start)
-        yield game.draw(size, Condition(*(_rows(one, start, size) for one in condition)))
-
-
-def repeated(rows: Tensor | None, count: int) -> Tensor | None:
-    """The first rows [M, ...], again and again until there are `count`."""
-    return None if rows is None else _rows(rows, 0, count)
+        yield game.draw(size, condition.each(partial(_rows, start=start, size=size)))
 
 
 def measures(run: Run) -> bool:
@@ -221,16 +216,13 @@ def held_out_images(run: Run, most: int) -> dict[str, Batch]:
     return {name: batch for name, batch in found.items() if batch is not None}
 
 
-def _rows(tensor: Tensor | None, start: int, size: int) -> Tensor | None:
-    if tensor is None:
-        return None
+def _rows(tensor: Tensor, start: int, size: int) -> Tensor:
     return tensor[torch.arange(start, start + size, device=tensor.device) % len(tensor)]
 
 
 def _first(batch: Batch, count: int) -> Batch:
     """The first images of a batch, with their conditions. [N, C, H, W]"""
-    given = (None if one is None else one[:count] for one in batch.condition)
-    return Batch(batch.images[:count], Condition(*given))
+    return Batch(batch.images[:count], batch.condition.each(lambda given: given[:count]))
 
 
 def _target(run: Run) -> Source:

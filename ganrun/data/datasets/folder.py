@@ -97,6 +97,7 @@ class Folder(ImageFiles):
         check_fit(fit)
         self.root, self.fit, self.may_lack = open_root(path), fit, skip_bad
         listing = _some_images(self.root)
+        self._read_beside(listing)
         numbers, names, notes = _labels(self.root, listing, labels)
         indices, numbers, self.classes = select_classes(classes, names, numbers)
         kept = listing.names if indices is None else [listing.names[index] for index in indices.tolist()]
@@ -107,6 +108,9 @@ class Folder(ImageFiles):
         self.resolution = resolution or one_size(headers.seen, [kept[index] for index in headers.good])
         self._measured = self._measure(headers.seen, range)
         self.notes = [self._summary(headers.seen), *notes, *self._changes(headers), *listing.notes()]
+
+    def _read_beside(self, listing: Listing) -> None:
+        """Read what belongs to the images and lies beside them; with images alone, nothing does."""
 
     def value_range(self) -> ValueRange:
         """Least, greatest and mean value of the images that were measured, in [-1, 1]."""

@@ -16,6 +16,8 @@ from ganrun.data.datasets.base import Dataset
 from ganrun.data.sources.order import Order
 from ganrun.data.transforms.value_range import to_units
 
+Rows = tuple[Tensor, Condition]  # images as stored [B, C, H, W], and what belongs to them
+
 
 class Source(ABC):
     """Endless batches of real images. The position is the number of images drawn so far, by all processes together."""
@@ -59,9 +61,9 @@ class Source(ABC):
     def draw(self, shape: BatchShape) -> Batch:
         """The next images of this process, [B, C, H, W] float32 on the device. Advances the position."""
         assert 0 < shape.resolution <= self.dataset.resolution, f"{shape} of {self.dataset.resolution} pixel data"
-        images, labels = self._next(shape.images)
+        images, condition = self._next(shape.images)
         self._seen += shape.images * self.rank.world
-        return _batch(at_resolution(to_units(images), shape.resolution), labels)
+        return Batch(at_resolution(to_units(images), shape.resolution), condition)
 
     def _share(self, images: int) -> int:
         """The position of the next batch of this process: the processes take `images` each, in turn."""
@@ -73,14 +75,19 @@ class Source(ABC):
         return self.dataset.labels
 
     @property
+    def condition(self) -> Condition:
+        """What belongs to every image, on the host: labels [N], captions [N, L] or [N, E]."""
+        return self.dataset.condition
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, by label."""
         return self.dataset.classes
 
     def pick(self, indices: Tensor) -> Batch:
         """The images at these indices [B]: [B, C, H, W]. Does not change the position."""
-        images, labels = self._fetch(indices)
-        return _batch(to_units(images), labels)
+        images, condition = self._fetch(indices)
+        return Batch(to_units(images), condition)
 
     def held_out(self, most: int | None = None) -> Batch | None:
         """The held-out images, [N, C, H, W] on the device; None when the data set has none.
@@ -92,8 +99,8 @@ class Source(ABC):
             return None
         if most is not None and most < len(test):
             test = test.part(torch.randperm(len(test), generator=generator(0, "held-out images"))[:most])
-        images, labels = test.bulk()
-        return _batch(to_units(images).to(self.device), None if labels is None else labels.to(self.device))
+        images, _ = test.bulk()
+        return Batch(to_units(images).to(self.device), test.condition.each(self._put))
 
     def examples(self, count: int) -> Batch:
         """A fixed selection, a function of the seed only; repeats when there are too few. [count, C, H, W]
@@ -101,20 +108,24 @@ class Source(ABC):
         The same in all processes. Does not change the position.
         """
         order = torch.randperm(len(self.dataset), generator=generator(self.seed, "examples"))
-        images, labels = self._fetch(order.repeat(-(-count // len(order)))[:count])
-        return _batch(to_units(images), labels)
+        images, condition = self._fetch(order.repeat(-(-count // len(order)))[:count])
+        return Batch(to_units(images), condition)
+
+    def _put(self, tensor: Tensor) -> Tensor:
+        """A tensor of the host's on the device."""
+        return tensor.to(self.device, non_blocking=True)
 
     def close(self) -> None:
         """End worker processes. May be repeated; drawing starts them again."""
         self._stop()
 
     @abstractmethod
-    def _next(self, images: int) -> tuple[Tensor, Tensor | None]:
-        """The next images as stored, on the device, and their labels."""
+    def _next(self, images: int) -> Rows:
+        """The next images as stored, on the device, and their conditions."""
 
     @abstractmethod
-    def _fetch(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The images at these indices [B] as stored, on the device, and their labels."""
+    def _fetch(self, indices: Tensor) -> Rows:
+        """The images at these indices [B] as stored, on the device, and their conditions."""
 
     @abstractmethod
     def _stop(self) -> None:
@@ -125,28 +136,23 @@ class Resident(Source):
     """All images on the device, indexed there without waiting for the host."""
 
     def _open(self) -> None:
-        images, labels = self.dataset.bulk()
+        images, _ = self.dataset.bulk()
         # rows of channels last, so that picking rows gives batches in that format without another copy
         self._images = images.permute(0, 2, 3, 1).contiguous().to(self.device)  # [N, H, W, C]
-        self._labels = None if labels is None else labels.to(self.device)
+        self._conditions = self.dataset.condition.each(self._put)
 
     def _order_device(self) -> torch.device:
         return self.device
 
-    def _next(self, images: int) -> tuple[Tensor, Tensor | None]:
+    def _next(self, images: int) -> Rows:
         return self._rows(self._order.take(self._share(images), images))
 
-    def _fetch(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _fetch(self, indices: Tensor) -> Rows:
         return self._rows(indices.to(self.device))
 
     def _stop(self) -> None:
         """Nothing is read ahead."""
 
-    def _rows(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _rows(self, indices: Tensor) -> Rows:
         images = self._images.index_select(0, indices).permute(0, 3, 1, 2)
-        return images, None if self._labels is None else self._labels.index_select(0, indices)
-
-
-def _batch(images: Tensor, labels: Tensor | None) -> Batch:
-    """Images [B, C, H, W] with their labels [B] as the condition."""
-    return Batch(images, Condition(labels=labels))
+        return images, self._conditions.each(lambda given: given.index_select(0, indices))

@@ -17,17 +17,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ganrun.core.context import Condition
 from ganrun.core.errors import ConfigError, EnvironmentFailed, WaitInterrupted
 from ganrun.core.ranks import ALONE, Rank
 from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Dataset
 from ganrun.data.sources.order import Chunks
-from ganrun.data.sources.source import Source
+from ganrun.data.sources.source import Rows, Source
 from ganrun.data.sources.workers import child_handler_kept, prepare_worker, signals_blocked
 
 TICK = 0.1  # seconds between two looks at what may have ended a wait
 PATIENCE = 600.0  # seconds without an image after which a source is given up
-Rows = tuple[Tensor, Tensor | None]
 
 
 class Streamed(Source):
@@ -93,7 +93,7 @@ class Streamed(Source):
     def _placed(self, rows: Rows) -> Rows:
         layout = torch.channels_last if rows[0].shape[-1] > 1 else torch.contiguous_format
         images = rows[0].to(self.device, non_blocking=True, memory_format=layout)
-        return images, None if rows[1] is None else rows[1].to(self.device, non_blocking=True)
+        return images, rows[1].each(self._put)
 
     def _next_read(self, images: int) -> Rows:
         """The next list that was read ahead. Raises EnvironmentFailed, and WaitInterrupted while there is none yet."""
@@ -227,7 +227,7 @@ def _ending(code: int | None) -> str:
 
 
 class IndexedReader:
-    """Reads lists of indices in a worker. Images and labels, or the message of a ConfigError."""
+    """Reads lists of indices in a worker. Images and what belongs to them, or the message of a ConfigError."""
 
     def __init__(self, dataset: Dataset, place: str = "dataset"):
         """`place` is that of the data in the configuration, for messages."""
@@ -237,10 +237,9 @@ class IndexedReader:
         return len(self.dataset)
 
     def rows(self, indices: list[int]) -> Rows:
-        """The images [B, C, H, W] at these indices, as stored, and their labels [B]."""
-        images = torch.stack([self.dataset.image(index) for index in indices])
-        labels = self.dataset.labels
-        return images, None if labels is None else labels[torch.tensor(indices)]
+        """The images [B, C, H, W] at these indices, as stored, and their labels [B] and captions."""
+        images, chosen = torch.stack([self.dataset.image(index) for index in indices]), torch.tensor(indices)
+        return images, self.dataset.condition.each(lambda given: given[chosen])
 
     def __getitems__(self, indices: list[int]) -> Rows | str:
         try:
@@ -254,9 +253,10 @@ def _identity(read: Any) -> Any:
 
 
 def _cut(rows: Rows, start: int, stop: int | None) -> Rows:
-    return rows[0][start:stop], None if rows[1] is None else rows[1][start:stop]
+    return rows[0][start:stop], rows[1].each(lambda given: given[start:stop])
 
 
 def _joined(pieces: list[Rows]) -> Rows:
-    labels = [piece[1] for piece in pieces if piece[1] is not None]
-    return torch.cat([piece[0] for piece in pieces]), torch.cat(labels) if labels else None
+    conditions = zip(*(piece[1] for piece in pieces), strict=True)  # each kind of all pieces
+    joined = (None if given[0] is None else torch.cat(given) for given in conditions)
+    return torch.cat([piece[0] for piece in pieces]), Condition(*joined)
