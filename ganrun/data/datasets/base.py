@@ -61,6 +61,8 @@ class Dataset(DataSets):
     """
 
     test: Dataset | None = None  # held-out images, or the data's own test split: no run trains on them
+    inputs: Dataset | None = None  # of pairs: its image i is what image i is made from, and both are drawn together
+    truth: Dataset | None = None  # its image i is image i in the other domain, where that is known; never drawn
     _fingerprint: str | None = None
 
     @property
@@ -71,6 +73,11 @@ class Dataset(DataSets):
     def with_streams(self, streams: Mapping[str, Dataset]) -> DataSets:
         """The only stream."""
         return streams["images"]
+
+    @property
+    def content(self) -> Tensor | None:
+        """The class of what each image shows, also of data whose classes no network is told. [N] int64"""
+        return self.labels
 
     @property
     def kind(self) -> str:
