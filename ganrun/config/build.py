@@ -183,9 +183,8 @@ def assemble(settings: Mapping[str, Any], make: Maker) -> Parts:
 def placed_on(game: Game, device: torch.device) -> Game:
     """The game on this device, its networks in the memory format that convolutions are quickest in."""
     game.to(device=device)
-    for player in game.players:
-        for net in game.networks(player).values():
-            net.to(memory_format=torch.channels_last)
+    for net in (net for player in game.players for net in game.networks(player).values()):
+        net.to(memory_format=torch.channels_last)
     return game
 
 
@@ -195,7 +194,8 @@ def blank_batches(settings: Mapping[str, Any], game: Game, device: torch.device)
     shape = (settings["batch"], data["channels"], data["resolution"], data["resolution"])
     images = torch.full(shape, GREY, device=device)  # [B, C, H, W]
     labels = torch.zeros(len(images), dtype=torch.int64, device=device) if data.get("class_count") else None
-    return {name: Batch(images, Condition(labels=labels)) for name in game.streams()}
+    batch = Batch(images, Condition(labels=labels, image=images if game.needs_inputs else None))
+    return dict.fromkeys(game.streams(), batch)
 
 
 def _tricks(settings: Mapping[str, Any], make: Maker) -> dict[str, Trick]:

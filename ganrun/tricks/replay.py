@@ -19,7 +19,7 @@ class Replay(Trick):
     probability `p` D sees a random fake of the pool, which the new one replaces there; otherwise the new one.
     """
 
-    traits = Traits(needs=facts(Fact.UNLABELLED, Fact.SINGLE_SCALE), invalidates=facts(Fact.CURRENT))
+    traits = Traits(needs=facts(Fact.UNLABELLED, Fact.SINGLE_SCALE, Fact.IMAGE_ALONE), invalidates=facts(Fact.CURRENT))
     pool: Tensor  # [N, C, H, W]
     seen: Tensor  # [] int64, the number of fakes so far
 
