@@ -15,6 +15,7 @@ from ganrun.core.callbacks import Callback
 from ganrun.core.context import Batch, Condition, Progress, UpdateResult
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
+from ganrun.core.from_images import FromImages
 from ganrun.core.game import Game
 from ganrun.core.pair import Pair
 from ganrun.core.seeding import reseed
@@ -25,6 +26,7 @@ from ganrun.metrics.generalisation import GAP, generalisation_gap
 from ganrun.metrics.published import Published
 from ganrun.record.recorder import Recorder
 from ganrun.run.published import KINDS, Seen, networks
+from ganrun.run.translating import Translating
 
 CHUNK = 100  # samples that are drawn at once
 
@@ -65,6 +67,11 @@ class Measuring(Callback):
         return Seen(self.published, self.held_out[self.run.game.target].images, self.run.device)
 
     @cached_property
+    def translating(self) -> Translating | None:
+        """Measures of translations; None where images are made from noise."""
+        return Translating(self.run) if isinstance(self.run.game, FromImages) else None
+
+    @cached_property
     def reals(self) -> float:
         """The quality of reals that the run trains on, as if they were samples."""
         return self.comparison.measure(joined(map(spaces, self._trained().split(CHUNK))))[QUALITY]
@@ -100,18 +107,20 @@ class Measuring(Callback):
         images = list(drawn(self.run.game, self.samples, condition))
         found = {QUALITY: float("inf")}
         if all(bool(some.isfinite().all()) for some in images):
-            labels = condition.labels
-            found = self.comparison.measure(joined(map(spaces, images)), repeated(labels, self.samples))
-            found |= self._gap(torch.cat(images), repeated(labels, self.samples)) if scores(self.run.game) else {}
+            condition = Condition(*(repeated(one, self.samples) for one in condition))
+            found = self.comparison.measure(joined(map(spaces, images)), condition.labels)
+            found |= self._gap(Batch(torch.cat(images), condition)) if scores(self.run.game) else {}
             found |= self.seen.measure(torch.cat(images)) if self.published else {}
+            further = self.translating.measure() if self.translating is not None else {}
+            return {tag(name, self.samples): value for name, value in found.items()} | further
         return {tag(name, self.samples): value for name, value in found.items()}
 
-    def _gap(self, fakes: Tensor, labels: Tensor | None) -> dict[str, float]:
-        """D's generalisation gap, of equally many of each kind; nothing while D scores all alike. [N, C, H, W], [N]"""
+    def _gap(self, fakes: Batch) -> dict[str, float]:
+        """D's generalisation gap, of equally many of each kind; nothing while D scores all alike."""
         held_out = self.held_out[self.run.game.target]
         trained, pair = _target(self.run).examples(len(held_out.images)), target_pair(self.run.game)
-        sets = (trained, held_out, Batch(fakes, Condition(labels=labels)))
-        gap = generalisation_gap(pair, *(_first(one, min(len(held_out.images), len(fakes))) for one in sets))
+        least = min(len(held_out.images), len(fakes.images))
+        gap = generalisation_gap(pair, *(_first(one, least) for one in (trained, held_out, fakes)))
         return {} if gap is None else {GAP: gap}
 
     def summary(self) -> dict[str, Any] | None:
@@ -148,7 +157,8 @@ def measured_tags(run: Run) -> list[str]:
     names = [*comparison.measure(comparison.reals, comparison.labels)]
     names += [GAP] if scores(run.game) else []
     names += [name for network in published(run) for name in network.names()]
-    return [tag(name, samples) for name in names]
+    further = Translating(run).names() if isinstance(run.game, FromImages) else []
+    return [*(tag(name, samples) for name in names), *further]
 
 
 def published(run: Run) -> list[Published]:
