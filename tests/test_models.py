@@ -19,7 +19,14 @@ from ganrun.models.layers import Fold, Maxout, Unfold
 CONF = Path(__file__).parents[1] / "conf" / "model"
 ALL = sorted(path.stem for path in CONF.rglob("*.yaml"))
 CONDITIONAL = [name for name in ALL if "classes: ${dataset" in (CONF / f"{name}.yaml").read_text()]
-ELSEWHERE = ["began", "ebgan", "r3gan", "stylegan2", "translation"]  # test_energy.py, test_cycle.py and so on
+ELSEWHERE = [
+    "began",
+    "ebgan",
+    "r3gan",
+    "stylegan2",
+    "translation",
+    "pix2pix",
+]  # in test_energy.py, test_cycle.py ...
 FAMILY = [name for name in ALL if name not in [*CONDITIONAL, *ELSEWHERE]]  # stacks of layers that read no labels
 CONVOLUTIONAL = ["dcgan", "deep_conv", "keep_calm"]
 UNNORMED = ["improved"]  # whose D has no norm to choose

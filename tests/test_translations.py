@@ -134,17 +134,17 @@ def test_a_run_measures_its_translations(model: str, monkeypatch: pytest.MonkeyP
     """The right map has no error, an unchanged image that of the data, whatever the networks are."""
     monkeypatch.setattr("ganrun.metrics.translation.STEPS", 100)
     run = built("metrics.every=1", "metrics.samples=50", "dataset.held_out=0.2", model=model)
-    measures = Translating(run)
-    found = measures.measure()
-    assert list(found) == measures.names() and set(found) < set(measured_tags(run))
+    translating = Translating(run)
+    found = translating.measure()
+    assert list(found) == translating.names() and set(found) < set(measured_tags(run))
     first = "translation/a_to_b/" if model == "translation" else "translation/"
     kept = {name.removeprefix(first): value for name, value in found.items() if name.startswith(first)}
     assert kept.keys() - {"cycle"} == {"change", "error", "error_unchanged", "content", "content_of_reals"}
     assert not falls_as_samples_get_better(f"{first}content") and falls_as_samples_get_better(f"{first}error")
     direction = next(iter(run.game.plans))
-    truth = measures._truth(direction)
+    truth = translating._truth(direction)
     run.game.translate = lambda name, images: truth if name == direction else images  # type: ignore[method-assign]
-    perfect = measures._measured(direction)
+    perfect = translating._measured(direction)
     assert perfect["error"] == 0 and perfect["change"] == pytest.approx(kept["error_unchanged"])
     if model == "translation":  # of pix2pix, 32 images for five classes are too few
         assert min(perfect["content"], kept["content_of_reals"]) > 0.5 > kept["content"]
