@@ -86,6 +86,12 @@ SIZES = {  # networks of the usual shape, small
         "discriminator.width=2",
         "discriminator.halvings=1",
     ),
+    "pix2pix": (
+        "generator.width=2",
+        "generator.halvings=4",
+        "discriminator.width=2",
+        "discriminator.halvings=1",
+    ),
 }
 CAPTIONS = (
     "game=text",
@@ -113,6 +119,7 @@ MATES = {  # what a model cannot do without
     ),  # two steps
     "msggan": ("game=pyramid",),
     "translation": ("game=cycle", "dataset=digits_to_negatives", "loss=least_squares"),
+    "pix2pix": ("game=paired", "dataset=paired_shapes", "dataset.resolution=16", "dataset.input.size=40"),
 }
 HOMES = ("dcgan", "ebgan")  # models on which losses are tried, in this order
 MODELS = {  # of tricks that need what the usual one has not

@@ -38,7 +38,11 @@ from ganrun.data.datasets.benchmarks import Mnist
 from ganrun.data.transforms.resize import convert_channels
 
 CONF = Path(__file__).parents[1] / "conf" / "dataset"
-NODES = sorted({path.stem for path in CONF.glob("*.yaml")} - {"unpaired", "digits_to_negatives"})
+COMPOSED = {  # of other data sets: see test_data_unpaired.py and test_data_paired.py
+    "unpaired", "digits_to_negatives", "outlines_to_shapes", "emoji_to_grey", "china_to_flower",
+    "paired", "paired_shapes", "paired_emoji", "side_by_side",
+}  # fmt: skip
+NODES = sorted({path.stem for path in CONF.glob("*.yaml")} - COMPOSED)
 SHIPPED = ["digits", "mnist_5k", "photos", "ring", "grid", "swiss_roll", "shapes", "stacked_digits"]
 
 

@@ -259,7 +259,8 @@ def test_what_cannot_be_written_is_refused_before_anything_is_drawn(runs, tmp_pa
     assert "is there already" in refused("sample", run, "format=png", f"out={tmp_path / 'full'}")
     assert "for a file that ends in .npz" in refused("sample", run, "format=npz", f"out={tmp_path / 'a.png'}")
     assert "expected 10,000 at most" in refused("sample", run, "count=10001")
-    assert "no noise to draw from" in refused("sample", str(runs["cycle"]))
+    assert refused("sample", str(runs["cycle"])).startswith("images: not set, and this run makes images from images")
+    assert "no noise to draw from" in refused("walk", str(runs["cycle"]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]
 
 

@@ -262,7 +262,7 @@ def test_each_direction_of_a_translation(saved: Callable[..., Path], tmp_path: P
         export(path, form="safetensors", out=str(tmp_path / pair), pair=pair).file for pair in ("a_to_b", "b_to_a")
     ]
     one, other = (open_network(file.parent) for file in files)
-    images = torch.rand(2, 1, 16, 16) * 2 - 1
+    images = torch.rand(2, 3, 16, 16) * 2 - 1
     assert not torch.equal(one(images), other(images))
     run = ganrun.load(path, device="cpu")
     with run.game.named_pairs()["b_to_a"].sampler() as net, torch.no_grad():

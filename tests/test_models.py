@@ -19,8 +19,18 @@ from ganrun.models.layers import Fold, Maxout, Unfold
 CONF = Path(__file__).parents[1] / "conf" / "model"
 ALL = sorted(path.stem for path in CONF.rglob("*.yaml"))
 CONDITIONAL = [name for name in ALL if "classes: ${dataset" in (CONF / f"{name}.yaml").read_text()]
-# test_energy.py, test_cycle.py and so on
-ELSEWHERE = ["began", "ebgan", "msggan", "progan", "r3gan", "stackgan", "stackgan_stage2", "stylegan2", "translation"]
+ELSEWHERE = (
+    "began",
+    "ebgan",
+    "msggan",
+    "pix2pix",
+    "progan",
+    "r3gan",
+    "stackgan",
+    "stackgan_stage2",
+    "stylegan2",
+    "translation",
+)  # in test_energy.py, test_cycle.py and so on
 FAMILY = [name for name in ALL if name not in [*CONDITIONAL, *ELSEWHERE]]  # stacks of layers that read no labels
 CONVOLUTIONAL = ["dcgan", "deep_conv", "keep_calm"]
 UNNORMED = ["improved"]  # whose D has no norm to choose

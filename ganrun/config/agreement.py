@@ -25,6 +25,10 @@ def check_streams(game: Game, data: DataSets) -> None:
     if set(wanted) - set(found):
         remedy = "dataset=digits" if wanted == ("images",) else "game=latent, which draws from one data set"
         raise ConfigError("dataset", f"streams {', '.join(found)}", f"{', '.join(wanted)} for this game", remedy)
+    for name in wanted if game.needs_inputs else ():
+        if data.streams[name].inputs is None:
+            found_, expected = f"images of {data.streams[name].kind} alone", "each with the image that it is made from"
+            raise ConfigError("dataset", found_, expected, "dataset=paired_shapes")
 
 
 def check_sizes(model: Mapping[str, Any], data: DataSets) -> None:

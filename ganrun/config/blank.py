@@ -17,8 +17,10 @@ def blank_batches(settings: Mapping[str, Any], game: Game, device: torch.device)
     """Grey images [B, C, H, W] with label 0 and empty captions, where the data of the run have any."""
     data = settings["dataset"]
     shape = (game.shape.images, data["channels"], data["resolution"], data["resolution"])
-    images, condition = torch.full(shape, GREY, device=device), _condition(data, game.shape.images)
-    return {name: Batch(images, condition.each(lambda given: given.to(device))) for name in game.streams()}
+    images = torch.full(shape, GREY, device=device)
+    condition = _condition(data, game.shape.images).each(lambda given: given.to(device))
+    batch = Batch(images, condition._replace(image=images if game.needs_inputs else None))
+    return dict.fromkeys(game.streams(), batch)
 
 
 def _condition(data: Mapping[str, Any], count: int) -> Condition:

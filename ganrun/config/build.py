@@ -188,9 +188,8 @@ def assemble(settings: Mapping[str, Any], make: Maker) -> Parts:
 def placed_on(game: Game, device: torch.device) -> Game:
     """The game on this device, its networks in the memory format that convolutions are quickest in."""
     game.to(device=device)
-    for player in game.players:
-        for net in game.networks(player).values():
-            net.to(memory_format=torch.channels_last)
+    for net in (net for player in game.players for net in game.networks(player).values()):
+        net.to(memory_format=torch.channels_last)
     return game
 
 

@@ -46,6 +46,7 @@ REMEDIES: dict[Fact, str] = {
     Fact.LABELLED: "model=acgan or model=cdcgan",
     Fact.CLASS_HEAD: "model=acgan",
     Fact.SAME_SIZE: "game.start=${dataset.resolution}, which does not grow",
+    Fact.IMAGE_ALONE: "model.discriminator.conditional=false",
     Fact.SINGLE_SCALE: "a model whose generator makes one image",
 }
 

@@ -64,6 +64,7 @@ RULES: dict[str, Rule] = {
     "C50": Rule("E", "Tricks on styles need a generator that maps noise to a style for each of its layers.", False),
     "C51": Rule("E", "Tricks on images of one size cannot act on a pyramid of several.", False),
     "C52": Rule("E", "A trick that keeps images needs images that do not grow in the course of a run.", False),
+    "C55": Rule("E", "What moves or exchanges images alone would part them from the inputs that D sees beside them."),
 }
 
 

@@ -186,6 +186,7 @@ class Fakes(NamedTuple):
     images: Images  # [B, C, H, W]
     latent: Latent | None = None  # what they were made from; None when that was not noise
     real: Images | None = None  # [B, C, H, W] the reals whose conditions they have
+    condition: Condition = UNCONDITIONAL  # what they were made for, where they have no latent that says so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,4 +65,9 @@ class Fact(StrEnum):
     LABELLED = ("game.labelled", "C24", "a game in which fakes have class labels")
     CLASS_HEAD = ("discriminator.class_head", "C24", "a discriminator that also names the class of an image")
     SAME_SIZE = ("game.same_size", "C52", "images of the same size from the first step to the last")
+    IMAGE_ALONE = (
+        "game.image_alone",
+        "C55",
+        "a discriminator that sees each image alone, not beside the one that it was made from",
+    )
     SINGLE_SCALE = ("game.single_scale", "C51", "images of one resolution, not a pyramid of several")

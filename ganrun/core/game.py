@@ -51,6 +51,7 @@ class Game(nn.Module, ABC):
     players: ClassVar[Mapping[str, Role]] = {"discriminator": "discriminator", "generator": "generator"}
     plans: ClassVar[Mapping[str, PairPlan]] = {"main": PairPlan()}
     shares_fakes: ClassVar[bool] = False  # whether a generator's update can train on the fakes of a discriminator's
+    needs_inputs: ClassVar[bool] = False  # whether reals must come with the images that they are to be made from
 
     traits: Traits = Traits()
     pairs: nn.ModuleDict  # name -> Pair

@@ -109,7 +109,7 @@ class LatentGame(FromNoise):
     @property
     def traits(self) -> Traits:  # type: ignore[override]
         """Fakes are made from noise; they have labels when the networks read them."""
-        given = facts(Fact.LATENT, Fact.CURRENT, Fact.SINGLE_SCALE, Fact.SAME_SIZE)
+        given = facts(Fact.LATENT, Fact.CURRENT, Fact.SINGLE_SCALE, Fact.SAME_SIZE, Fact.IMAGE_ALONE)
         if self.classes:
             return Traits(provides=given | {Fact.LABELLED}, invalidates=facts(Fact.UNLABELLED))
         return Traits(provides=given | {Fact.UNLABELLED})
@@ -151,9 +151,10 @@ class LatentGame(FromNoise):
         batch = batches.get("images")
         real = self.shown(batch.images) if batch else None
         if fakes:
-            fake, latent, seen = fakes["main"]
+            shared = fakes["main"]
+            fake, latent = shared.images, shared.latent
             assert latent is not None
-            real = seen if self.conditional else real  # of the fakes' conditions
+            real = shared.real if self.conditional else real  # of the fakes' conditions
         else:
             latent, fake = self._fakes(update.shape, batch.condition if batch else UNCONDITIONAL)
         real = real if self.pair.paired(update) else None

@@ -66,7 +66,8 @@ class TextGame(LatentGame):
     @property
     def traits(self) -> Traits:  # type: ignore[override]
         """Fakes are made from noise and sentences."""
-        return Traits(provides=facts(Fact.LATENT, Fact.CURRENT, Fact.SINGLE_SCALE), invalidates=facts(Fact.UNLABELLED))
+        given = facts(Fact.LATENT, Fact.CURRENT, Fact.SINGLE_SCALE, Fact.SAME_SIZE, Fact.IMAGE_ALONE)
+        return Traits(provides=given, invalidates=facts(Fact.UNLABELLED))
 
     def given(self, batch: Batch) -> Condition:
         """The captions of a batch, and those of other images."""

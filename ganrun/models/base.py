@@ -44,6 +44,10 @@ class Generator(nn.Module):
         """None of its own: what a generator is does not restrict what it is combined with."""
         return Traits()
 
+    def blank(self, count: int) -> Tensor:
+        """Labels of class 0. [count] int64"""
+        return torch.zeros(count, dtype=torch.int64)
+
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """[B, Z] -> [B, C, H, W]. Labels [B] go to the layers that read them; where there are none they are ignored."""
         return self.squash(passed(self.to_image, passed(self.blocks, noise, labels), labels))
@@ -80,6 +84,10 @@ class Discriminator(nn.Module):
         """[B, C, H, W] -> score [B] and features. Labels [B] go to the layers that read them."""
         features = self.hidden(images, labels)
         return DiscriminatorOutput(self.squash(passed(self.head, features[-1], labels)).squeeze(1), features)
+
+    def blank(self, count: int) -> Tensor:
+        """A condition of the kind that it reads, such as labels of class 0. [count] int64"""
+        return torch.zeros(count, dtype=torch.int64)
 
     def hidden(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
         """The output of each block, shallow first. [B, C, H, W], [B] -> [B, C', H', W'] or [B, N] each"""

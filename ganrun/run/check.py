@@ -15,8 +15,9 @@ from torch import Tensor
 
 from ganrun.config.accepted import accepted
 from ganrun.config.build import Run
-from ganrun.core.context import UNCONDITIONAL, Batch, Latent, Progress, Update
+from ganrun.core.context import Batch, Latent, Progress, Update
 from ganrun.core.engine import Eager, chain_of
+from ganrun.core.from_images import FromImages
 from ganrun.core.from_noise import FromNoise
 from ganrun.core.game import Game
 from ganrun.core.seeding import generator, reseed, the_same_each_time
@@ -134,19 +135,19 @@ def _networks(run: Run) -> Iterator[Section]:
 
 
 def _given(run: Run, game: Game, pair: str, batches: Mapping[str, Batch]) -> networks.Given:
-    """What this pair is probed with: noise where fakes are made from noise, else images of its own stream."""
+    """What this pair is probed with: noise where fakes are made from noise, else the images that it translates."""
     batch = batches[game.plans[pair].stream]
     player = next(name for name, role in game.players.items() if role == "discriminator")
     update = Update(player=player, role="discriminator", shape=game.shape, due=game.due(0))
     latents: list[Latent | None] = [None, None]
-    sources, condition = [batch.images, batch.images.flip(0)], UNCONDITIONAL
+    made_from = game.given(pair, batches) if isinstance(game, FromImages) else batch.images
+    sources = [made_from, made_from.flip(0)]
     if isinstance(game, FromNoise):
-        condition = batch.condition
         with game.drawing() as drawing:
             latents = [game.latent(drawing.noise(game.shape.images), batch.condition) for _ in sources]
         sources = [latent.noise for latent in latents if latent is not None]
     return networks.Given(
-        update=update, real=batch.images, condition=condition, source=sources[0], others=sources[1],
+        update=update, real=batch.images, condition=batch.condition, source=sources[0], others=sources[1],
         latent=latents[0],
     )  # fmt: skip
 

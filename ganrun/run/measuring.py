@@ -15,6 +15,7 @@ from ganrun.core.callbacks import Callback
 from ganrun.core.context import Batch, Condition, Progress, UpdateResult
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
+from ganrun.core.from_images import FromImages
 from ganrun.core.game import Game
 from ganrun.core.pair import Pair
 from ganrun.core.seeding import generator, reseed
@@ -27,6 +28,7 @@ from ganrun.metrics.generalisation import GAP, generalisation_gap
 from ganrun.metrics.published import Published
 from ganrun.record.recorder import Recorder
 from ganrun.run.published import KINDS, Seen, networks
+from ganrun.run.translating import Translating
 
 CHUNK = 100  # samples that are drawn at once
 COPIED = 2_000  # training images that samples may be copies of
@@ -78,6 +80,11 @@ class Measuring(Callback):
         return Seen(self.published, self.held_out[self.run.game.target].images, self.run.device)
 
     @cached_property
+    def translating(self) -> Translating | None:
+        """Measures of translations; None where images are made from noise."""
+        return Translating(self.run) if isinstance(self.run.game, FromImages) else None
+
+    @cached_property
     def reals(self) -> float:
         """The quality of reals that the run trains on, as if they were samples."""
         return self.comparison.measure(joined(map(spaces, self._trained().split(CHUNK))))[QUALITY]
@@ -116,16 +123,18 @@ class Measuring(Callback):
             features, given = joined(map(spaces, images)), condition.each(lambda rows: _rows(rows, 0, self.samples))
             found = self.comparison.measure(features, given.labels)
             found |= {COPIES: self.memorised.share(features[PIXELS])} if PIXELS in features else {}
-            found |= self._gap(torch.cat(images), given) if scores(self.run.game) else {}
+            found |= self._gap(Batch(torch.cat(images), given)) if scores(self.run.game) else {}
             found |= self.seen.measure(torch.cat(images)) if self.published else {}
+            further = self.translating.measure() if self.translating is not None else {}
+            return {tag(name, self.samples): value for name, value in found.items()} | further
         return {tag(name, self.samples): value for name, value in found.items()}
 
-    def _gap(self, fakes: Tensor, condition: Condition) -> dict[str, float]:
-        """D's generalisation gap, of equally many of each kind; nothing while D scores all alike. [N, C, H, W]"""
+    def _gap(self, fakes: Batch) -> dict[str, float]:
+        """D's generalisation gap, of equally many of each kind; nothing while D scores all alike."""
         held_out = self.held_out[self.run.game.target]
         trained, pair = _target(self.run).examples(len(held_out.images)), target_pair(self.run.game)
-        sets = (trained, held_out, Batch(fakes, condition))
-        gap = generalisation_gap(pair, *(_first(one, min(len(held_out.images), len(fakes))) for one in sets))
+        least = min(len(held_out.images), len(fakes.images))
+        gap = generalisation_gap(pair, *(_first(one, least) for one in (trained, held_out, fakes)))
         return {} if gap is None else {GAP: gap}
 
     def summary(self) -> dict[str, Any] | None:
@@ -163,7 +172,8 @@ def measured_tags(run: Run) -> list[str]:
     names += [COPIES] if PIXELS in comparison.reals else []
     names += [GAP] if scores(run.game) else []
     names += [name for network in published(run) for name in network.names()]
-    return [tag(name, samples) for name in names]
+    further = Translating(run).names() if isinstance(run.game, FromImages) else []
+    return [*(tag(name, samples) for name in names), *further]
 
 
 def published(run: Run) -> list[Published]:

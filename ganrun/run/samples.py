@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganrun.config.types import Within
+from ganrun.config.types import Called, Within
 from ganrun.core.context import Condition
 from ganrun.core.errors import ConfigError
 from ganrun.core.from_noise import Drawing
@@ -39,11 +39,13 @@ class SampleForm(RunForm):
     count: Annotated[int, Within(1)] | None = None
     seed: Annotated[int, Within(0)] = 0
     out: str | None = None
-    format: Literal["grid", "png", "npz"] = "grid"
+    format: Literal["grid", "png", "npz"] | None = None  # null: a grid; of translations PNG files
     classes: list[int | str] | None = None
     text: str | list[str] | None = None
     truncation: Annotated[float, Within(0)] | None = None
     reject: bool | Annotated[float, Within(1, 99)] = False
+    images: Annotated[str | None, Called("a folder or a ZIP archive")] = None
+    direction: str | None = None
 
 
 class Samples:
@@ -52,18 +54,19 @@ class Samples:
     def __init__(self, run: LoadedRun, form: SampleForm):
         """Raises ConfigError for what the run cannot do, before anything is drawn."""
         self.run, self.form, self.game = run, form, game_of(run)
+        self.format = form.format or "grid"
         kinds = labels_of(run, form.classes)
         self.sentences = None if form.text is None else sentences_of(run, form.text)
         self.count = form.count or self._usual(len(kinds) if self.sentences is None else len(self.sentences.lines))
         self.labels = _shared(kinds, self.count) if kinds else None
         self.rejection: Rejection | None = None
         self._check()
-        self.path = place(run, form.out, ENDINGS[form.format], "samples", self._words())
+        self.path = place(run, form.out, ENDINGS[self.format], "samples", self._words())
 
     def write(self) -> str:
         """Draw and write; returns a line that says what was written, and where."""
         with generators_kept(self.run.device), self.game.drawing(self.form.truncation) as drawing:
-            {"grid": self._grid, "png": self._pngs, "npz": self._npz}[self.form.format](self._drawn(drawing))
+            {"grid": self._grid, "png": self._pngs, "npz": self._npz}[self.format](self._drawn(drawing))
         line = f"{self.count:,} {'sample' if self.count == 1 else 'samples'} of step {self.run.step:,}"
         if self.rejection is not None:
             line += f", accepted by D from {self.rejection.seen:,}"
@@ -115,9 +118,13 @@ class Samples:
     def _check(self) -> None:
         """Raises ConfigError for a format that does not suit the samples, and for options that the run refuses."""
         form = self.form
-        if form.format == "png" and self._points:
+        for key in ("images", "direction"):
+            if getattr(form, key) is not None:
+                raise ConfigError(key, "set, but this run makes images from noise", "a run that translates",
+                                  f"leaving {key} out")  # fmt: skip
+        if self.format == "png" and self._points:
             raise ConfigError("format", "png, but the samples are points of the plane", "npz or grid", "format=npz")
-        if form.format == "grid" and self.count > MOST:
+        if self.format == "grid" and self.count > MOST:
             found = f"{self.count:,} for one picture"
             raise ConfigError("count", found, f"{MOST:,} at most", "format=npz or format=png")
         if form.reject is not False:

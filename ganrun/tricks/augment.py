@@ -89,7 +89,7 @@ class DiffAugment(Trick):
     `translation` of the size; `cutout`: a square of `cutout` of the size set to 0, its centre anywhere.
     """
 
-    traits = Traits(needs=facts(Fact.SINGLE_SCALE), sets=keys(AUGMENTED))
+    traits = Traits(needs=facts(Fact.SINGLE_SCALE, Fact.IMAGE_ALONE), sets=keys(AUGMENTED))
 
     def __init__(
         self,
@@ -167,6 +167,8 @@ class Mirror(Trick):
     Image by image, reals and fakes, in both players' updates. As fakes are flipped too, G does not learn the flips.
     Where an image has several scales, all of them are flipped, or none.
     """
+
+    traits = Traits(needs=facts(Fact.IMAGE_ALONE))
 
     def __init__(self, *, p: float):
         """Raises ConfigError for a probability outside (0, 1)."""

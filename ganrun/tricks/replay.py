@@ -22,7 +22,7 @@ class Replay(Trick):
     probability `p` D sees a random fake of the pool, which the new one replaces there; otherwise the new one.
     """
 
-    traits = Traits(needs=facts(Fact.UNLABELLED, Fact.SAME_SIZE), invalidates=facts(Fact.CURRENT))
+    traits = Traits(needs=facts(Fact.UNLABELLED, Fact.SAME_SIZE, Fact.IMAGE_ALONE), invalidates=facts(Fact.CURRENT))
     pool: Tensor  # [N, C, H, W], at the largest scale; smaller ones are pool_4, pool_8 and so on, by their pixels
     seen: Tensor  # [] int64, the number of fakes so far
 

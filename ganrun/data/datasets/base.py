@@ -65,6 +65,8 @@ class Dataset(DataSets):
     captions: Sequence[str] = ()  # a sentence for each image; empty where the data have none
     text: Tensor | None = None  # [N, L] int64, the words of the captions by number, where networks are to read them
     embedding: Tensor | None = None  # [N, E] float32, what another network made of the captions
+    inputs: Dataset | None = None  # of pairs: its image i is what image i is made from, and both are drawn together
+    truth: Dataset | None = None  # its image i is image i in the other domain, where that is known; never drawn
     _fingerprint: str | None = None
 
     @property
@@ -75,6 +77,11 @@ class Dataset(DataSets):
     def with_streams(self, streams: Mapping[str, Dataset]) -> DataSets:
         """The only stream."""
         return streams["images"]
+
+    @property
+    def content(self) -> Tensor | None:
+        """The class of what each image shows, also of data whose classes no network is told. [N] int64"""
+        return self.labels
 
     @property
     def kind(self) -> str:

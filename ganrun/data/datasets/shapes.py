@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganrun.core import limits
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.base import Dataset
 from ganrun.data.datasets.counter_rng import uniform
@@ -38,15 +39,19 @@ class Shapes(Dataset):
 
     def __init__(
         self, *, size: int, seed: int, scales: Sequence[float], channels: int, resolution: int,
-        classes: ClassSelection, leave_out: Sequence[str] = (),
+        classes: ClassSelection, stroke: float | None = None, leave_out: Sequence[str] = (),
     ):  # fmt: skip
         """`scales`: the least and the largest square root of a shape's area, as a fraction of the image's side.
 
+        `stroke`: the width of outlines, as a fraction of the image's side; null for filled shapes.
         `leave_out` are combinations that never occur, such as "red star": its images have the next colour in its place.
-        Raises ConfigError for scales, sizes and resolutions that cannot be drawn.
+        Raises ConfigError for scales, sizes, strokes and resolutions that cannot be drawn.
         """
         check_shape(channels, resolution)
         _check(size, scales, resolution)
+        if stroke is not None:
+            limits.number(".stroke", stroke, 1 / resolution)
+        self.stroke = stroke
         self.channels, self.resolution, self.scales = channels, resolution, (float(scales[0]), float(scales[1]))
         factors = factors_of(uniform(seed, "shapes", rows=size, columns=len(ShapeFactors._fields)), self.scales)
         factors = _without(factors, [_combination(one) for one in leave_out])
@@ -67,10 +72,10 @@ class Shapes(Dataset):
 
     def image(self, index: int) -> Tensor:
         one = self._factors.at(slice(index, index + 1))
-        return torch.from_numpy(draw(one, channels=self.channels, resolution=self.resolution))[0]
+        return torch.from_numpy(draw(one, channels=self.channels, resolution=self.resolution, stroke=self.stroke))[0]
 
     def bulk(self) -> tuple[Tensor, Tensor | None]:
-        images = draw(self._factors, channels=self.channels, resolution=self.resolution)
+        images = draw(self._factors, channels=self.channels, resolution=self.resolution, stroke=self.stroke)
         return torch.from_numpy(images), self.labels
 
     @property

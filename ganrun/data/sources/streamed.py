@@ -17,13 +17,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ganrun.core.context import Condition
 from ganrun.core.errors import ConfigError, EnvironmentFailed, WaitInterrupted
 from ganrun.core.ranks import ALONE, Rank
 from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Dataset
 from ganrun.data.sources.order import Chunks
-from ganrun.data.sources.source import Rows, Source
+from ganrun.data.sources.source import Rows, Source, joined
 from ganrun.data.sources.workers import child_handler_kept, prepare_worker, signals_blocked
 
 TICK = 0.1  # seconds between two looks at what may have ended a wait
@@ -77,23 +76,27 @@ class Streamed(Source):
         while missing > 0:
             first = self._read.pop(0)
             pieces.append(_cut(first, 0, missing))
-            if len(first[0]) > missing:
+            if len(first.images) > missing:
                 self._read.insert(0, _cut(first, missing, None))
-            missing -= len(pieces[-1][0])
+            missing -= len(pieces[-1].images)
         self._drawn += images
-        return self._placed(pieces[0] if len(pieces) == 1 else _joined(pieces))
+        return self._placed(pieces[0] if len(pieces) == 1 else joined(pieces))
 
     def _held(self) -> int:
         """Images that were read and not drawn."""
-        return sum(len(rows[0]) for rows in self._read)
+        return sum(len(rows.images) for rows in self._read)
 
     def _fetch(self, indices: Tensor) -> Rows:
         return self._placed(IndexedReader(self.dataset).rows(indices.tolist()))
 
     def _placed(self, rows: Rows) -> Rows:
-        layout = torch.channels_last if rows[0].shape[-1] > 1 else torch.contiguous_format
-        images = rows[0].to(self.device, non_blocking=True, memory_format=layout)
-        return images, rows[1].each(self._put)
+        layout = torch.channels_last if rows.images.shape[-1] > 1 else torch.contiguous_format
+
+        def placed(column: Tensor) -> Tensor:
+            kept = layout if column.dim() == 4 else torch.preserve_format
+            return column.to(self.device, non_blocking=True, memory_format=kept)
+
+        return rows.each(placed)
 
     def _next_read(self, images: int) -> Rows:
         """The next list that was read ahead. Raises EnvironmentFailed, and WaitInterrupted while there is none yet."""
@@ -237,9 +240,12 @@ class IndexedReader:
         return len(self.dataset)
 
     def rows(self, indices: list[int]) -> Rows:
-        """The images [B, C, H, W] at these indices, as stored, and their labels [B] and captions."""
-        images, chosen = torch.stack([self.dataset.image(index) for index in indices]), torch.tensor(indices)
-        return images, self.dataset.condition.each(lambda given: given[chosen])
+        """The images [B, C, H, W] at these indices, as stored, and all that belongs to them."""
+        inputs, chosen = self.dataset.inputs, torch.tensor(indices)
+        condition = self.dataset.condition.each(lambda given: given[chosen])
+        made_from = None if inputs is None else torch.stack([inputs.image(index) for index in indices])
+        images = torch.stack([self.dataset.image(index) for index in indices])
+        return Rows(images, condition._replace(image=made_from))
 
     def __getitems__(self, indices: list[int]) -> Rows | str:
         try:
@@ -253,10 +259,4 @@ def _identity(read: Any) -> Any:
 
 
 def _cut(rows: Rows, start: int, stop: int | None) -> Rows:
-    return rows[0][start:stop], rows[1].each(lambda given: given[start:stop])
-
-
-def _joined(pieces: list[Rows]) -> Rows:
-    conditions = zip(*(piece[1] for piece in pieces), strict=True)  # each kind of all pieces
-    joined = (None if given[0] is None else torch.cat(given) for given in conditions)
-    return torch.cat([piece[0] for piece in pieces]), Condition(*joined)
+    return rows.each(lambda column: column[start:stop])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.nn.utils import parametrize
 from ganrun.core.context import UNCONDITIONAL, Condition, DiscriminatorOutput, Latent, Role
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
+from ganrun.core.from_images import reads_image
 from ganrun.core.game import Game
 from ganrun.core.images import largest
 from ganrun.core.pair import Pair
@@ -129,6 +130,8 @@ def inputs_of(net: nn.Module, settings: Mapping[str, Any], role: Role) -> tuple[
     if role == "generator" and getattr(net, "conditional", False) and not classes:
         raise ConfigError("network", "this generator reads an embedding or an image", "noise and labels alone",
                           "network=discriminator")  # fmt: skip
+    if role == "discriminator" and reads_image(net):
+        return images, replace(images, name="inputs")  # what the images were made from
     labels = Port(name="labels", shape=(), kind="int64", values=f"0 to {classes - 1}")
     return (first, labels) if reads else (first,)
 
