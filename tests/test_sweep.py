@@ -97,6 +97,13 @@ def test_what_is_wrong_with_every_job_is_refused_once(nursery: Nursery, tmp_path
     assert ended.out.count("(sweeps/") == 1  # only the first was started to find out
 
 
+def test_a_reason_without_a_remedy_of_its_own_is_the_same_of_every_job(nursery: Nursery, tmp_path: Path):
+    """Each job fills the remedy in, and so does who finds out about the others."""
+    ended = nursery.run(*SWEEP, "optim.decay=-1", "seed=1,2", folder=tmp_path, patience=LONG)
+    assert ended.code == 2 and ended.err.count("optim.decay: -1, expected a number from 0 up") == 1, ended
+    assert ended.err.rstrip().endswith("Try: optim.decay=1.0")
+
+
 def children(process: Started) -> list[psutil.Process]:
     return [child for child in psutil.Process(process.pid).children(recursive=True) if child.is_running()]
 

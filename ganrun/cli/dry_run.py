@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from ganrun.cli.main import train
+from ganrun.config.remedies import remedied
 from ganrun.core.errors import ConfigError
 from ganrun.run.signals import Signals
 
@@ -24,11 +25,11 @@ def main() -> None:
 
 
 def refusal(arguments: list[str]) -> str | None:
-    """The error with which a run with these arguments would be refused; None when it would train."""
+    """The error with which a run with these arguments would be refused, as it says it; None when it would train."""
     try:
         train(arguments, Signals(), play=_build)
     except ConfigError as error:
-        return "\n".join(error.lines)
+        return "\n".join(remedied(error, arguments).lines)
     return None
 
 
