@@ -54,6 +54,16 @@ def hosted(kind: str, name: str) -> tuple[str, ...]:
 
 PARTS = [(kind, name) for kind, names in (("tricks", TRICKS), ("loss", LOSSES), ("model", MODELS)) for name in names]
 every_part = pytest.mark.parametrize(("kind", "name"), PARTS, ids=["-".join(part) for part in PARTS])
+# Tricks have state of their own; of losses and models a few stand for all by default.
+STATEFUL = {"loss-began", "loss-wasserstein", "model-cdcgan", "model-stylegan2", "model-translation", "model-progan"}
+every_state = pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        pytest.param(*part, marks=[] if part[0] == "tricks" or "-".join(part) in STATEFUL else pytest.mark.slow)
+        for part in PARTS
+    ],
+    ids=["-".join(part) for part in PARTS],
+)
 
 
 def test_the_families_are_what_the_folders_hold() -> None:
@@ -66,12 +76,13 @@ def test_the_families_are_what_the_folders_hold() -> None:
     assert len(TRICKS) == len([*(CONF / "tricks").iterdir()]) >= 50
     assert len(LOSSES) == len([*(CONF / "loss").iterdir()]) >= 5
     assert len(MODELS) >= 3 and len(EXPERIMENTS) >= 3 and SETTINGS
+    assert {"-".join(part) for part in PARTS} > STATEFUL
 
 
 # Every part plays, and is kept by a checkpoint
 
 
-@every_part
+@every_state
 def test_resume_is_exact(kind: str, name: str) -> None:
     properties.check_resume(hosted(kind, name))
 

@@ -32,6 +32,7 @@ def test_everything_is_here() -> None:
     models = {name for kind, name in EVERYTHING if kind == "model"} & {
         "dcgan",
         "msggan",
+        "pix2pix",
         "progan",
         "stackgan",
         "translation",

@@ -380,6 +380,7 @@ def test_models_and_games_that_do_not_fit_are_refused() -> None:
         build(composed(*FIRST, "dataset.text=null"))
 
 
+@pytest.mark.slow
 def test_sentences_and_pictures_are_compared_by_classifiers(stage1: Path) -> None:
     """Of a run that has learnt nothing, so that all but the numbers of the real images are near chance."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
