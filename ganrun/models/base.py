@@ -176,12 +176,6 @@ def blocks(net: nn.Module) -> list[nn.Sequential]:
     return [block for block in getattr(net, "blocks", ()) if isinstance(block, nn.Sequential)]
 
 
-def blank(net: nn.Module, count: int) -> Tensor:
-    """Conditions that a network can read: label 0 [count], or what it says itself, such as empty sentences."""
-    made: Tensor = net.blank(count) if hasattr(net, "blank") else torch.zeros(count, dtype=torch.int64)  # type: ignore
-    return made
-
-
 def title(net: nn.Module, role: str) -> str:
     """A network as messages name it."""
     return f"model.{role} ({type(net).__module__.rpartition('.')[2]})"
@@ -196,5 +190,5 @@ def shapes(net: Generator | Discriminator) -> list[torch.Size]:
     for layer in copy.blocks:
         layer.register_forward_hook(lambda _, given, made: found.append(made.shape[1:]))
     with torch.random.fork_rng(devices=()):  # some layers draw
-        copy(torch.zeros(2, *given), blank(net, 2))
+        copy(torch.zeros(2, *given), net.blank(2))
     return found
