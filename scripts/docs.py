@@ -23,6 +23,7 @@ from ganrun.cli.explain import HOOKS
 from ganrun.config.compatibility import SEVERITY, CompatibilityChecker, mark, rule_number, settings_of
 from ganrun.config.instantiate import Maker
 from ganrun.config.rules import RULES
+from ganrun.core.facts import Fact
 from ganrun.core.traits import Diagnostic, Level, Traits
 from ganrun.core.trick import Setting, Trick
 
@@ -145,6 +146,8 @@ class Docs:
         tables = [
             *self._losses(),
             "",
+            *self._scales(),
+            "",
             "## Tricks with tricks",
             "",
             *self._matrix(),
@@ -171,6 +174,14 @@ class Docs:
         yield from table(["", *self.checker.losses],
                          [[name, *(mark(self.checker.loss_cell(name, loss)) for loss in self.checker.losses)]
                           for name in self.checker.tricks])  # fmt: skip
+
+    def _scales(self) -> Iterator[str]:
+        """Which tricks cannot act on images of several scales."""
+        lost = [f"`{entry.name}`" for entry in self.entries if Fact.SINGLE_SCALE in self.part(entry).traits.needs]
+        yield from ("## Tricks with `game=pyramid`", "")
+        rule = link(Fact.SINGLE_SCALE.id).replace("compatibility.md", "")
+        yield f"An image has several scales there, and these tricks act on one ({rule}): {', '.join(lost) or 'none'}."
+        yield "Every other trick that acts on images acts on all of their scales, and none on the largest alone."
 
     def _matrix(self) -> Iterator[str]:
         names = self.checker.tricks

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from ganrun.core.context import Condition
 from ganrun.record.grid import grid
 from ganrun.run.draw import draw
 from ganrun.run.load import load_run
@@ -28,7 +29,9 @@ def panel(path: Path, seed: int) -> Image.Image:
     run, _ = load_run(path)
     classes = run.game.classes
     labels = torch.arange(COLUMNS).repeat(ROWS) % classes if classes else None
-    samples = Image.fromarray(grid(draw(run.game, COLUMNS * ROWS, seed=seed, labels=labels), ROWS).squeeze())
+    samples = Image.fromarray(
+        grid(draw(run.game, COLUMNS * ROWS, seed=seed, condition=Condition(labels=labels)), ROWS).squeeze()
+    )
     run.data.close()
     picture = Image.new("RGB", (samples.width // 2, samples.height // 2 + TITLE), "white")
     picture.paste(samples.reduce(2), (0, TITLE))

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ganrun.core.context import Condition
 from ganrun.core.seeding import generator
 from ganrun.data.sources.source import Source
 from ganrun.metrics.classifier import accepted, classify, predict, resized, train
@@ -35,7 +36,7 @@ def evaluate(path: Path, samples: int, seed: int) -> dict[str, object]:
     net = train(images, labels, seed)
     held = classify(net, others)
     wanted = torch.arange(samples) % run.game.classes if run.game.classes else None
-    found = classify(net, draw(run.game, samples, seed=seed, labels=wanted))
+    found = classify(net, draw(run.game, samples, seed=seed, condition=Condition(labels=wanted)))
     noise = torch.rand(500, *images.shape[1:], generator=generator(seed, "noise")) * 2 - 1
     run.data.close()
     return {

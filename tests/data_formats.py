@@ -198,3 +198,12 @@ def _emoji(value: int, side: int = 64) -> bytes:
     pixels[16:-16, 16:-16] = (200, 10 * value, 0, 255)
     Image.fromarray(pixels).save(file := io.BytesIO(), "PNG")
     return file.getvalue()
+
+
+def write_captions(root: Path, *, count: int = 4) -> Path:
+    """Images with a table of captions."""
+    for number in range(count):
+        write_image(root / f"{number}.png", size=(8, 8), seed=number)
+    rows = [f"{number}.png,a picture of {number}" for number in range(count)]
+    (root / "captions.csv").write_text("\n".join(["file,caption", *rows]) + "\n")
+    return root

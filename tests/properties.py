@@ -71,7 +71,7 @@ def check_state_is_kept(overrides: Sequence[str]) -> None:
         for name, pair in game.named_pairs().items()
         for start in ("generator.", "discriminator.", "loss.", *(f"tricks.{trick}." for trick in pair.tricks))
     ]
-    grids = ("grid", "grid_labels", "grid_a", "grid_b")
+    grids = ("grid", "grid_labels", "grid_text", "captions", "grid_a", "grid_b", "grid_input", "grid_target")
     assert all(key in grids or key.startswith(tuple(places)) for key in game.state_dict())
 
 

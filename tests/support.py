@@ -44,6 +44,14 @@ TINY = (
     "engine.precision=fp32",
     "engine.workers=0",
 )
+TEXT = (
+    "text.embed=4",
+    "text.units=6",
+    "generator.noise=8",
+    "generator.code=4",
+    "generator.width=4",
+    "discriminator.width=4",
+)
 SIZES = {  # networks of the usual shape, small
     "dcgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "keep_calm": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
@@ -61,12 +69,16 @@ SIZES = {  # networks of the usual shape, small
     "began": ("generator.width=4", "discriminator.width=4", "generator.latent=8", "discriminator.code=8"),
     "ebgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "r3gan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "progan": ("generator.width=4", "discriminator.width=4", "generator.latent=8"),
+    "msggan": ("generator.width=4", "discriminator.width=4", "generator.latent=8"),
     "resnet": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "biggan": ("generator.width=8", "discriminator.width=8", "generator.latent=12", "generator.embed=4"),
     "cgan": ("generator.hidden=[16,16]", "discriminator.hidden=[16,16]", "generator.latent=8"),
     "cdcgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "acgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "projection": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
+    "stackgan": TEXT,
+    "stackgan_stage2": (*TEXT, "generator.residuals=1"),
     "translation": (
         "generator.width=2",
         "generator.halvings=1",
@@ -74,11 +86,40 @@ SIZES = {  # networks of the usual shape, small
         "discriminator.width=2",
         "discriminator.halvings=1",
     ),
+    "pix2pix": (
+        "generator.width=2",
+        "generator.halvings=4",
+        "discriminator.width=2",
+        "discriminator.halvings=1",
+    ),
 }
+CAPTIONS = (
+    "game=text",
+    "dataset=shapes",
+    "dataset.size=60",
+    "dataset.held_out=0",
+    "dataset.resolution=16",
+    "dataset.text=words",
+)
+FIRST = (
+    "{_target_: ganrun.models.stackgan.Generator, text: '${model.text}', code: 4, augmentation: none, "
+    "noise: '${model.generator.noise}', channels: 3, resolution: 8, width: 2, norm: batch, output: tanh, "
+    "init: {kind: normal, scale: 0.02, gain_scale: 0.02}}"
+)
 MATES = {  # what a model cannot do without
+    "stackgan": CAPTIONS,
+    "stackgan_stage2": (*CAPTIONS, f"model.generator.first={FIRST}"),  # of a stage I that nobody trained
     "began": ("loss=began",),
     "ebgan": ("loss=ebgan",),
+    "progan": (
+        "game=growing",
+        "game.stabilise=0.008",
+        "game.fade=0.008",
+        "game.repeats=1",
+    ),  # two steps
+    "msggan": ("game=pyramid",),
     "translation": ("game=cycle", "dataset=digits_to_negatives", "loss=least_squares"),
+    "pix2pix": ("game=paired", "dataset=paired_shapes", "dataset.resolution=16", "dataset.input.size=40"),
 }
 HOMES = ("dcgan", "ebgan")  # models on which losses are tried, in this order
 MODELS = {  # of tricks that need what the usual one has not

@@ -556,8 +556,12 @@ def test_a_run_records_how_many_images_each_class_has(tmp_path: Path) -> None:
     assert "images of each class: 0 178, 1 182" in log and "a row for each class, 10 of 10" in log
     run, _ = load_run(folder)
     wanted = torch.arange(6)
-    assert torch.equal(draw(run.game, 6, seed=1, labels=wanted), draw(run.game, 6, seed=1, labels=wanted))
-    assert not torch.equal(draw(run.game, 6, seed=1, labels=wanted), draw(run.game, 6, seed=1, labels=wanted.flip(0)))
+    asked = Condition(labels=wanted)
+    assert torch.equal(draw(run.game, 6, seed=1, condition=asked), draw(run.game, 6, seed=1, condition=asked))
+    assert not torch.equal(
+        draw(run.game, 6, seed=1, condition=asked),
+        draw(run.game, 6, seed=1, condition=Condition(labels=wanted.flip(0))),
+    )
 
 
 def test_features_behind_blocks_of_labels_are_known_to_tricks() -> None:

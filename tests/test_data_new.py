@@ -203,6 +203,20 @@ def test_grey_shapes_are_the_same_in_white_without_a_colour():
     assert all(not set(COLOURS) & set(caption.replace(",", "").split()) for caption in grey.captions)
 
 
+def test_combinations_that_are_left_out_never_occur_and_change_no_other_image():
+    full, some = (
+        build("shapes", size=300),
+        build("shapes", size=300, leave_out=["red star", "green star", "blue cross"]),
+    )
+    gone = [i for i, caption in enumerate(full.captions) if re.search(r"(red|green) star|blue cross", caption)]
+    assert len(gone) > 10 and not any(re.search(r"(red|green) star|blue cross", one) for one in some.captions)
+    assert [i for i in range(300) if full.captions[i] != some.captions[i]] == gone
+    assert torch.equal(full.factors[:, [0, 2, 3, 4, 5]], some.factors[:, [0, 2, 3, 4, 5]])
+    assert "Try: 'dataset.leave_out=[red star]'" in refusal("shapes", leave_out=["star"])
+    every = [f"{colour} star" for colour in COLOURS]
+    assert "star in every colour" in refusal("shapes", leave_out=every)
+
+
 def test_shapes_keep_classes_with_their_factors():
     full, some = build("shapes", size=300), build("shapes", size=300, classes=["star", "square"])
     assert some.classes == ("star", "square") and set(some.labels.tolist()) == {0, 1}

@@ -16,6 +16,7 @@ import pytest
 import torch
 from data_formats import (
     images,
+    write_captions,
     write_celeba,
     write_cifar,
     write_emoji,
@@ -37,7 +38,11 @@ from ganrun.data.datasets.benchmarks import Mnist
 from ganrun.data.transforms.resize import convert_channels
 
 CONF = Path(__file__).parents[1] / "conf" / "dataset"
-NODES = sorted({path.stem for path in CONF.glob("*.yaml")} - {"unpaired", "digits_to_negatives"})
+COMPOSED = {  # of other data sets: see test_data_unpaired.py and test_data_paired.py
+    "unpaired", "digits_to_negatives", "outlines_to_shapes", "emoji_to_grey", "china_to_flower",
+    "paired", "paired_shapes", "paired_emoji", "side_by_side",
+}  # fmt: skip
+NODES = sorted({path.stem for path in CONF.glob("*.yaml")} - COMPOSED)
 SHIPPED = ["digits", "mnist_5k", "photos", "ring", "grid", "swiss_roll", "shapes", "stacked_digits"]
 
 
@@ -73,6 +78,7 @@ def known(tmp_path: Path) -> dict[str, dict]:
         write_lsun(tmp_path, "tower_train", "bridge_train")
     emoji = write_emoji(tmp_path / "emoji.tgz")
     paths = {"array": tmp_path / "x.npy", "folder": tmp_path / "pictures", "emoji": emoji}
+    paths["captions"] = write_captions(tmp_path / "captioned")
     found = {name: {"root": str(tmp_path)} for name in NODES if name not in SHIPPED}
     return found | {name: {"path": str(path)} for name, path in paths.items()} | {name: {} for name in SHIPPED}
 
@@ -80,7 +86,7 @@ def known(tmp_path: Path) -> dict[str, dict]:
 def test_there_are_all_the_sets():
     assert set(NODES) == {
         "digits", "mnist_5k", "photos", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "celeba",
-        "folder", "array", "emoji", "ring", "grid", "swiss_roll",
+        "folder", "captions", "array", "emoji", "ring", "grid", "swiss_roll",
         "lsun", "shapes", "stacked_digits", "stacked_mnist", "stl10",
     }  # fmt: skip
 

@@ -17,7 +17,7 @@ from ganrun.cli.explain import explain
 from ganrun.core.context import BatchShape
 from ganrun.core.errors import ConfigError, EnvironmentFailed
 from ganrun.data.datasets.base import InMemory
-from ganrun.data.datasets.negative import Negative
+from ganrun.data.datasets.mapped import Negative
 from ganrun.data.datasets.unpaired import Unpaired
 from ganrun.data.sources.open import open_source
 from ganrun.run.session import Session

@@ -7,7 +7,6 @@ import pytest
 import torch
 from data_formats import write_image
 from omegaconf import OmegaConf
-from test_data_sets import refusal
 
 from ganrun.config.build import open_data
 from ganrun.config.instantiate import Maker
@@ -16,7 +15,7 @@ from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Dataset, InMemory
 from ganrun.data.datasets.bundled import Digits
 from ganrun.data.datasets.held_out import hold_out
-from ganrun.data.datasets.negative import Negative
+from ganrun.data.datasets.mapped import Grey, Negative, Tinted
 from ganrun.data.datasets.toys import Ring
 from ganrun.data.datasets.unpaired import Unpaired
 
@@ -159,19 +158,41 @@ def test_negatives_of_points_are_points_on_the_other_side():
     assert torch.equal(Negative(dataset=ring).image(3), -ring.image(3))
 
 
+@pytest.mark.parametrize("floats", [False, True])
+def test_tints_and_greys(floats):
+    data = noise(channels=3, floats=floats)
+    tinted, grey = Tinted(dataset=data, colour=[255, 102, 0]), Grey(dataset=data)
+    before = data.images if floats else data.images.float()
+    black = -1 if floats else 0
+    expected = (before - black) * torch.tensor([1.0, 0.4, 0.0]).view(3, 1, 1) + black
+    assert (tinted.bulk()[0].float() - expected).abs().max() <= (1e-6 if floats else 0.5)
+    luma = 0.299 * before[:, 0] + 0.587 * before[:, 1] + 0.114 * before[:, 2]
+    for channel in grey.bulk()[0].unbind(1):
+        assert (channel.float() - luma).abs().max() <= (1e-5 if floats else 0.5001)
+    assert torch.equal(grey.image(2), grey.bulk()[0][2]) and grey.image(2).dtype == data.images.dtype
+    assert torch.equal(Tinted(dataset=noise(), colour=[0, 0, 255]).image(0), (noise().images[0] / 3).round().byte())
+    with pytest.raises(ConfigError, match=r"^\.colour: \[1, 2\], expected red, green and blue"):
+        Tinted(dataset=data, colour=[1, 2])
+
+
 # ---- digits and their negatives
 
 
-def test_the_halves_of_the_digits_are_all_of_them_once():
-    whole, first, second = (Digits(channels=1, resolution=8, classes=None, half=h) for h in (None, "first", "second"))
-    assert (len(first), len(second)) == (899, 898)
-    assert torch.equal(torch.cat([first.images, second.images]), whole.images)
-    assert torch.equal(torch.cat([first.labels, second.labels]), whole.labels)
-    for half in (first, second):
-        assert torch.bincount(half.labels).min() > 80  # every digit, about evenly
-    assert "dataset.half: 'third', expected first, second or null. Try: dataset.half=first" in refusal(
-        "digits", half="third"
-    )
+def test_halves_are_all_images_once_each_with_what_it_is_in_the_other_domain():
+    one, other = noise(9), noise(9, seed=1)
+    both = Unpaired(a=one, b=other, halves=True)
+    assert torch.equal(both.a.bulk()[0], one.images[:5]) and torch.equal(both.b.bulk()[0], other.images[5:])
+    assert torch.equal(both.a.truth.bulk()[0], other.images[:5])
+    assert torch.equal(both.b.truth.bulk()[0], one.images[5:])
+    kept = hold_out(both, 2)
+    for data, own, true in ((kept.a, one, other), (kept.b, other, one)):
+        for part in (data, data.test):
+            for i in range(len(part)):
+                (row,) = [n for n in range(9) if torch.equal(part.image(i), own.images[n])]
+                assert torch.equal(part.truth.image(i), true.images[row]) and part.label(i) == row % 2
+    with pytest.raises(ConfigError, match=r"^\.: 8 images \(InMemory\) for 9 \(InMemory\), expected as many of both"):
+        Unpaired(a=one, b=noise(8), halves=True)
+    assert all(data.truth is None for data in Unpaired(a=one, b=other).streams.values())
 
 
 def test_images_of_both_domains_are_held_out():
@@ -184,11 +205,12 @@ def test_images_of_both_domains_are_held_out():
 def test_digits_and_negatives_have_no_image_in_common():
     both = build_pair()
     a, b = both.a.bulk()[0], 255 - both.b.bulk()[0]
-    assert a.shape == (899, 1, 16, 16) and b.shape == (898, 1, 16, 16) and both.labels is None
+    assert a.shape == (899, 3, 16, 16) and b.shape == (898, 3, 16, 16) and both.labels is None
+    assert torch.equal(both.a.truth.bulk()[0], 255 - a) and torch.bincount(both.a.labels).min() > 80
     pixels = {image.numpy().tobytes() for image in a}
     assert len([image for image in b if image.numpy().tobytes() in pixels]) < 5  # two writers' digits may be equal
-    assert build_pair(resolution=32).b.image(0).shape == (1, 32, 32)
-    assert build_pair(channels=3).channels == 3
+    assert build_pair(resolution=32).b.image(0).shape == (3, 32, 32)
+    assert build_pair(channels=1).channels == 1
 
 
 def build_pair(**settings: int) -> Unpaired:

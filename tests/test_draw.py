@@ -28,7 +28,8 @@ from ganrun.run.draw import latents
 
 CONDITIONAL = ("cgan", "cdcgan", "acgan", "projection", "biggan")
 WITH_CLASSES = {name: () for name in CONDITIONAL} | {
-    name: ("model.generator.classes=10", "model.discriminator.classes=10") for name in ("resnet", "r3gan", "stylegan2")
+    name: ("model.generator.classes=10", "model.discriminator.classes=10")
+    for name in ("resnet", "r3gan", "stylegan2", "progan")
 }
 
 
@@ -82,7 +83,10 @@ def test_the_first_of_many_samples_are_those_of_few(runs) -> None:
 def test_the_noise_of_a_sample_does_not_depend_on_its_class() -> None:
     one = game("cgan")
     with one.drawing() as drawing:
-        drawn = [latents(one, drawing, 3, seed=1, labels=given).noise for given in (None, torch.tensor([4, 5]))]
+        drawn = [
+            latents(one, drawing, 3, seed=1, condition=given).noise
+            for given in (Condition(), Condition(labels=torch.tensor([4, 5])))
+        ]
     assert torch.equal(*drawn)
 
 
@@ -255,7 +259,8 @@ def test_what_cannot_be_written_is_refused_before_anything_is_drawn(runs, tmp_pa
     assert "is there already" in refused("sample", run, "format=png", f"out={tmp_path / 'full'}")
     assert "for a file that ends in .npz" in refused("sample", run, "format=npz", f"out={tmp_path / 'a.png'}")
     assert "expected 10,000 at most" in refused("sample", run, "count=10001")
-    assert "no noise to draw from" in refused("sample", str(runs["cycle"]))
+    assert refused("sample", str(runs["cycle"])).startswith("images: not set, and this run makes images from images")
+    assert "no noise to draw from" in refused("walk", str(runs["cycle"]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]
 
 

@@ -26,6 +26,7 @@ from ganrun.cli.main import main
 from ganrun.config.build import build
 from ganrun.core.context import DiscriminatorOutput
 from ganrun.core.errors import ConfigError, EnvironmentFailed
+from ganrun.core.from_images import reads_image
 from ganrun.core.images import largest
 from ganrun.core.modes import evaluating
 from ganrun.games import latent
@@ -35,7 +36,7 @@ from ganrun.run.export import folder as folders
 from ganrun.run.export.card import PRIORS
 from ganrun.run.export.folder import TOLERANCE, export
 from ganrun.run.export.formats import FORMATS
-from ganrun.run.export.network import plain
+from ganrun.run.export.network import blank, plain
 from ganrun.run.export.rebuild import open_network
 from ganrun.run.load import LoadedRun
 from ganrun.run.signals import Interrupted
@@ -99,6 +100,10 @@ def given_to(run: LoadedRun, role: str, count: int) -> tuple[Tensor, ...]:
     data = run.settings["dataset"]
     images = torch.rand(count, data["channels"], data["resolution"], data["resolution"]) * 2 - 1
     first = torch.randn(count, net.latent) if role == "generator" and hasattr(net, "latent") else images
+    if reads_image(net):
+        return first, torch.rand_like(images) * 2 - 1
+    if (text := blank(net, count)).dim() == 2:
+        return first, torch.randint(data["word_count"], text.shape)
     return (first, torch.arange(count) % run.game.classes) if run.game.classes else (first,)
 
 
@@ -262,7 +267,7 @@ def test_each_direction_of_a_translation(saved: Callable[..., Path], tmp_path: P
         export(path, form="safetensors", out=str(tmp_path / pair), pair=pair).file for pair in ("a_to_b", "b_to_a")
     ]
     one, other = (open_network(file.parent) for file in files)
-    images = torch.rand(2, 1, 16, 16) * 2 - 1
+    images = torch.rand(2, 3, 16, 16) * 2 - 1
     assert not torch.equal(one(images), other(images))
     run = ganrun.load(path, device="cpu")
     with run.game.named_pairs()["b_to_a"].sampler() as net, torch.no_grad():

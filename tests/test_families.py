@@ -13,6 +13,7 @@ import torch
 from omegaconf import OmegaConf
 from support import (
     CONF,
+    FIRST,
     PLAIN,
     built,
     command_of,
@@ -53,6 +54,16 @@ def hosted(kind: str, name: str) -> tuple[str, ...]:
 
 PARTS = [(kind, name) for kind, names in (("tricks", TRICKS), ("loss", LOSSES), ("model", MODELS)) for name in names]
 every_part = pytest.mark.parametrize(("kind", "name"), PARTS, ids=["-".join(part) for part in PARTS])
+# Tricks have state of their own; of losses and models a few stand for all by default.
+STATEFUL = {"loss-began", "loss-wasserstein", "model-cdcgan", "model-stylegan2", "model-translation", "model-progan"}
+every_state = pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        pytest.param(*part, marks=[] if part[0] == "tricks" or "-".join(part) in STATEFUL else pytest.mark.slow)
+        for part in PARTS
+    ],
+    ids=["-".join(part) for part in PARTS],
+)
 
 
 def test_the_families_are_what_the_folders_hold() -> None:
@@ -65,12 +76,13 @@ def test_the_families_are_what_the_folders_hold() -> None:
     assert len(TRICKS) == len([*(CONF / "tricks").iterdir()]) >= 50
     assert len(LOSSES) == len([*(CONF / "loss").iterdir()]) >= 5
     assert len(MODELS) >= 3 and len(EXPERIMENTS) >= 3 and SETTINGS
+    assert {"-".join(part) for part in PARTS} > STATEFUL
 
 
 # Every part plays, and is kept by a checkpoint
 
 
-@every_part
+@every_state
 def test_resume_is_exact(kind: str, name: str) -> None:
     properties.check_resume(hosted(kind, name))
 
@@ -179,6 +191,10 @@ def trial(experiment: str) -> list[str]:
     cfg = composed(f"experiment={experiment}")
     if "download" in cfg.dataset:
         overrides += ["dataset=digits", *(["dataset.classes=[3]"] if cfg.dataset.classes else [])]
+    if "text" in cfg.model:
+        overrides += ["dataset.size=60", "dataset.held_out=0"]
+    if "first" in cfg.model.generator:
+        overrides.append(f"model.generator.first={FIRST}")
     if "width" in cfg.model.generator:
         overrides += [f"model.{role}.width=8" for role in ("generator", "discriminator")]
     return overrides
@@ -302,6 +318,11 @@ def test_what_an_experiment_tells_to_type_is_accepted(name: str, which: str) -> 
     overrides = command_of(name, which)
     cfg = composed(*overrides)
     cfg.dataset.class_count, cfg.dataset.channels = 10, cfg.dataset.channels or 3  # as measured of data that are here
+    if cfg.dataset.text is not None:
+        cfg.dataset.text_size, cfg.dataset.word_count = 1024, 50 if cfg.dataset.text == "words" else 0
+    if "first" in cfg.model.generator:
+        cfg.model.generator.first = OmegaConf.create(FIRST)
+        cfg.model.generator.first.resolution = cfg.dataset.resolution // 4
     assert overrides[0].startswith("experiment=")
     settings = resolve(cfg)
     for net in ("generator", "discriminator"):

@@ -28,7 +28,8 @@ from ganrun.core.pair import Pair
 from ganrun.core.schedule import Constant
 from ganrun.core.traits import Traits, facts
 from ganrun.games.latent import LatentGame
-from ganrun.tricks.noise import InstanceNoise
+from ganrun.games.pyramid import PyramidGame
+from ganrun.tricks.noise import Dequantize, InstanceNoise
 from ganrun.tricks.replay import Replay
 
 SHAPE = BatchShape(4, 2)
@@ -207,7 +208,7 @@ class Pyramid(nn.Module):
 
     traits = Traits()
 
-    channels, resolution, latent, range = 1, 2, 4, (-1.0, 1.0)
+    channels, resolution, scales, latent, range = 1, 2, 2, 4, (-1.0, 1.0)
 
     def __init__(self) -> None:
         super().__init__()
@@ -233,19 +234,6 @@ class Scales(nn.Module):
         return DiscriminatorOutput(self.weight * torch.stack([image.mean((1, 2, 3)) for image in images]).sum(0))
 
 
-class PyramidGame(LatentGame):
-    """MSG-GAN in small: reals are pyramids too."""
-
-    @property
-    def traits(self) -> Traits:  # type: ignore[override]
-        return Traits(provides=super().traits.provides - {Fact.SINGLE_SCALE})
-
-    def discriminator(self, update: Update, batches: Batches, fakes: Mapping[str, Fakes]) -> Outcome:
-        images = batches["images"].images
-        real = images.mean((2, 3), keepdim=True), images
-        return super().discriminator(update, {"images": Batch(real)}, fakes)  # type: ignore[arg-type]
-
-
 def test_a_pyramid_trains_through_the_whole_core() -> None:
     """Every scale reaches D and teaches G; callbacks and grids see the largest."""
     game = PyramidGame(pairs={"main": pair_of(Scales(), generator=Pyramid())}, shape=SHAPE, prior="normal", grid=4)
@@ -259,10 +247,10 @@ def test_a_pyramid_trains_through_the_whole_core() -> None:
 
 
 def test_a_trick_on_images_of_one_size_is_refused_on_a_pyramid() -> None:
-    pair = pair_of(Scales(), generator=Pyramid(), noise=InstanceNoise(sigma=0.1))
+    pair = pair_of(Scales(), generator=Pyramid(), noise=Dequantize())
     game = PyramidGame(pairs={"main": pair}, shape=SHAPE, prior="normal", grid=4)
     assert "C51" in {diagnostic.id for diagnostic in diagnostics(game.parts(pair))}
-    plain = pair_of(noise=InstanceNoise(sigma=0.1))
+    plain = pair_of(noise=Dequantize())
     latent = LatentGame(pairs={"main": plain}, shape=SHAPE, prior="normal", grid=4)
     assert "C51" not in {diagnostic.id for diagnostic in diagnostics(latent.parts(plain))}
 

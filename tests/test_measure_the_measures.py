@@ -30,7 +30,7 @@ def script() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def digits() -> Tensor:
-    images = to_units(Digits(channels=1, resolution=32, classes=None, half=None).bulk()[0])
+    images = to_units(Digits(channels=1, resolution=32, classes=None).bulk()[0])
     return images[torch.randperm(len(images), generator=generator(0, "test"))]
 
 

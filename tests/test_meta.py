@@ -11,7 +11,8 @@ from test_families import EXPERIMENTS, PARTS, hosted, trial, with_trick
 
 # Parts with constants, draws, labels or state of their own: every kind of thing that could be left behind.
 FEW = {"tricks-ada", "tricks-info_codes", "tricks-replay", "tricks-semi_supervised", "tricks-virtual_batch_norm",
-       "loss-relativistic_average", "model-projection", "model-translation", "experiment-gan"}  # fmt: skip
+       "loss-relativistic_average", "model-progan", "model-projection", "model-translation",
+       "experiment-gan"}  # fmt: skip
 EVERYTHING = [*PARTS, *(("experiment", name) for name in EXPERIMENTS)]
 
 
@@ -28,7 +29,14 @@ def test_everything_is_here() -> None:
     """Every model, loss, trick and experiment, and with them every game."""
     assert len(EVERYTHING) == sum(len(family(group)) for group in ("tricks", "loss", "model", "experiment")) > 100
     assert {"-".join(one) for one in EVERYTHING} >= FEW
-    models = {name for kind, name in EVERYTHING if kind == "model"} & {"dcgan", "translation"}
+    models = {name for kind, name in EVERYTHING if kind == "model"} & {
+        "dcgan",
+        "msggan",
+        "pix2pix",
+        "progan",
+        "stackgan",
+        "translation",
+    }
     assert len({composed(*tiny(model=name)).game._target_ for name in models}) == len(family("game"))
 
 

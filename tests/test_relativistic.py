@@ -10,10 +10,12 @@ from torch import Tensor
 from ganrun.core.context import BatchShape, Targets, Update
 from ganrun.core.errors import ConfigErrors
 from ganrun.core.loss import Loss
-from ganrun.losses.relativistic import Relativistic, RelativisticAverage
+from ganrun.losses.relativistic import Relativistic, RelativisticAverage, RelativisticAverageHinge
 
 REAL, FAKE = torch.tensor([2.0, -1.0]), torch.tensor([0.5, -3.0])  # means 0.5 and -1.25
-BOTH = pytest.mark.parametrize("loss", [Relativistic(), RelativisticAverage()], ids=lambda value: type(value).__name__)
+BOTH = pytest.mark.parametrize(
+    "loss", [Relativistic(), RelativisticAverage(), RelativisticAverageHinge()], ids=lambda value: type(value).__name__
+)
 
 
 def minus_log_sigmoid(x: float) -> float:
@@ -54,6 +56,15 @@ def test_each_image_against_the_mean_of_the_others() -> None:
     assert generator(RelativisticAverage(), REAL, FAKE).item() == pytest.approx(expected)
 
 
+def test_a_hinge_of_each_image_against_the_mean_of_the_others() -> None:
+    """E max(0, 1 - a) + E max(0, 1 + b), as in BMSG-GAN's Losses.py, with the differences of the test above."""
+    a, b = (2 + 1.25, -1 + 1.25), (0.5 - 0.5, -3 - 0.5)
+    expected = sum(max(0, 1 - t) for t in a) / 2 + sum(max(0, 1 + t) for t in b) / 2
+    assert discriminator(RelativisticAverageHinge(), REAL, FAKE).item() == pytest.approx(expected) == 0.875
+    expected = sum(max(0, 1 + t) for t in a) / 2 + sum(max(0, 1 - t) for t in b) / 2
+    assert generator(RelativisticAverageHinge(), REAL, FAKE).item() == pytest.approx(expected)
+
+
 @BOTH
 def test_a_common_shift_of_all_scores_changes_nothing(loss: Loss) -> None:
     for side in (discriminator, generator):
@@ -73,8 +84,9 @@ def test_large_differences_keep_their_value_and_slope(loss: Loss, far: float) ->
     value = generator(loss, real, fake)
     value.backward()
     assert fake.grad is not None
-    terms = 2 if isinstance(loss, RelativisticAverage) else 1
-    assert value.item() == pytest.approx(terms * 2 * far)
+    terms = 1 if isinstance(loss, Relativistic) else 2
+    margin = 1 if isinstance(loss, RelativisticAverageHinge) else 0
+    assert value.item() == pytest.approx(terms * (2 * far + margin))
     assert fake.grad.sum().item() == pytest.approx(-terms)
     assert discriminator(loss, real, fake.detach()).item() == pytest.approx(0, abs=1e-6)
 
@@ -90,10 +102,11 @@ def test_reals_teach_the_generators_side_but_are_not_moved_by_it(loss: Loss) -> 
         update = Update(player="generator", role="generator", shape=BatchShape(2, 2))
         pair.generator_outcome(update, real, pair.generator(noise)).terms["adversarial"].backward()
         gradients.append(pair.generator.scale.grad.item())  # type: ignore[union-attr]
-    assert gradients[0] != gradients[1] and all(gradients)
+    assert gradients[0] != gradients[1] and gradients[1]
+    assert gradients[0] or isinstance(loss, RelativisticAverageHinge), "beyond its margin a hinge asks for nothing"
 
 
-@pytest.mark.parametrize("loss", ["relativistic", "relativistic_average"])
+@pytest.mark.parametrize("loss", ["relativistic", "relativistic_average", "relativistic_average_hinge"])
 @pytest.mark.parametrize("trick", ["soft_labels", "one_sided_smoothing", "noisy_labels", "flip"])
 def test_there_are_no_labels_to_soften(loss: str, trick: str) -> None:
     with pytest.raises(ConfigErrors, match=rf"tricks\.{trick}: needs a loss with target labels .*rule C6"):

@@ -133,9 +133,9 @@ def needs(name: str) -> bool:
 
 
 @pytest.mark.parametrize("name", TRICKS)
-def test_what_acts_on_images_needs_a_single_scale_and_is_refused_without_it(name: str) -> None:
+def test_what_acts_on_images_of_one_scale_says_so_and_is_refused_on_several(name: str) -> None:
     trick = fresh(name)
-    assert needs(name) or not acts_on_images(trick)
+    assert needs(name) or not acts_on_images(trick) or tried(name), "or it is tried on several, below"
     assert name in CODE or not needs(name), "a trick that sets layers needs nothing of the images"
     found = [one for one in diagnostics({"game": Pyramids(), f"tricks.{name}": trick}) if one.id == "C51"]
     assert len(found) == needs(name)
@@ -205,4 +205,4 @@ def test_tricks_train_on_pyramids_exactly_where_they_need_no_single_scale(name: 
 
 def test_both_kinds_are_tried_on_pyramids() -> None:
     kinds = [needs(name) for name in CODE if tried(name)]
-    assert kinds.count(True) >= 12 and kinds.count(False) >= 15
+    assert kinds.count(True) >= 7 and kinds.count(False) >= 20

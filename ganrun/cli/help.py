@@ -22,6 +22,7 @@ usage:  ganrun [GROUP=CHOICE] [KEY=VALUE] ...      train
         ganrun explain [GROUP=CHOICE] ...          what would train: networks, tricks, terms; trains nothing
         ganrun check [GROUP=CHOICE] ...            what is wrong with data, networks or rates; trains nothing
         ganrun sample RUN [count=64] ...           new samples of a run: a picture, an array, or PNG files
+        ganrun sample RUN images=FOLDER ...        these images translated, by a run of CycleGAN or pix2pix
         ganrun walk RUN [out=walk.gif] ...         a walk between noises, between classes, or along a code
         ganrun evaluate RUN|FOLDER|ARRAY ...       how far samples, or pictures of any program, are from held-out reals
         ganrun diagnose RUN                        what a run shows, what it means and what to try

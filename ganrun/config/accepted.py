@@ -16,6 +16,7 @@ from ganrun.config.compatibility import chosen, overlay
 from ganrun.config.groups import CONF, Choices
 from ganrun.config.instantiate import Maker
 from ganrun.config.overrides import read_overrides
+from ganrun.config.text import NOTHING
 from ganrun.config.validate import check_settings, resolve
 from ganrun.core.errors import ConfigError
 from ganrun.core.seeding import generators_kept
@@ -50,7 +51,7 @@ def _fits(settings: Mapping[str, Any], overrides: Sequence[Override]) -> bool:
         return False
     check_settings(changed)
     if any(one.key_or_group.startswith("dataset.") for one in overrides):  # networks follow what is measured of data
-        cfg.dataset.class_count = 0  # it is counted anew
+        cfg.dataset.update({"class_count": 0} | NOTHING)  # they are measured anew
         open_data(cfg, make)
     else:
         assemble(changed, make)

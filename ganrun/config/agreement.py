@@ -25,6 +25,10 @@ def check_streams(game: Game, data: DataSets) -> None:
     if set(wanted) - set(found):
         remedy = "dataset=digits" if wanted == ("images",) else "game=latent, which draws from one data set"
         raise ConfigError("dataset", f"streams {', '.join(found)}", f"{', '.join(wanted)} for this game", remedy)
+    for name in wanted if game.needs_inputs else ():
+        if data.streams[name].inputs is None:
+            found_, expected = f"images of {data.streams[name].kind} alone", "each with the image that it is made from"
+            raise ConfigError("dataset", found_, expected, "dataset=paired_shapes")
 
 
 def check_sizes(model: Mapping[str, Any], data: DataSets) -> None:
@@ -41,6 +45,7 @@ def check_sizes(model: Mapping[str, Any], data: DataSets) -> None:
 
 def check_agreement(game: Game, data: DataSets) -> None:
     """Raises ConfigError unless each pair's networks fit the stream that is real to it."""
+    fewest = min(shape.images for shape in game.shapes)
     for name, pair in game.named_pairs().items():
         dataset = data.streams[game.plans[name].stream]
         for role in ROLES:
@@ -48,7 +53,7 @@ def check_agreement(game: Game, data: DataSets) -> None:
             for key in SIZES:
                 _check_size(role, key, getattr(net, key), dataset)
             _check_classes(role, net, dataset)
-            if game.shape.images == 1 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules()):
+            if fewest == 1 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules()):
                 raise ConfigError("batch", f"1 image, and batch norm in model.{role}", "2 or more", "batch=2")
         _check_range(pair, dataset)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -20,8 +21,10 @@ from ganrun.config.held_out import without_held_out
 from ganrun.config.instantiate import Maker
 from ganrun.config.players import Momentum, make_players
 from ganrun.config.rules import check_force
+from ganrun.config.stages import add_first_stage
+from ganrun.config.text import measure_text, take_text
 from ganrun.config.validate import check_settings, find, resolve, unresolved, value_of
-from ganrun.core.context import Batch, BatchShape, Condition, Role
+from ganrun.core.context import BatchShape, Role
 from ganrun.core.engine import Eager
 from ganrun.core.errors import ConfigError, beyond_memory
 from ganrun.core.game import Game, PairPlan
@@ -39,7 +42,6 @@ from ganrun.data.sources.streams import Streams
 from ganrun.data.transforms.classes import check_labels
 from ganrun.machine import computes_in_bf16, find_device
 
-GREY = 1 / 255  # of an image that 8 bits can hold
 ROLES: tuple[Role, Role] = ("generator", "discriminator")  # in the order in which networks are made
 
 
@@ -97,16 +99,17 @@ def _build(cfg: DictConfig, rank: Rank) -> Run:
     dataset = open_data(cfg, make)
     settings = resolve(cfg)
     check_settings(settings)
+    add_first_stage(settings)
     check_force(settings["force"])
     check_sizes(settings["model"], dataset)
     parts = assemble(settings, make)
     check_streams(parts.game, dataset)
     check_agreement(parts.game, dataset)
-    check_memory(parts.game.shape, dataset)
+    check_memory(max(parts.game.shapes), dataset)
     data = _streams(settings, dataset, device, rank)
     game = placed_on(parts.game, device)
     reseed(settings["seed"], "bind")
-    game.bind(data.examples(settings["batch"]))
+    game.bind(data.examples(game.shape.images))
     game.on_data(data.sources)
     autocast = computes_in_bf16(settings["engine"]["precision"], device, dataset.resolution)
     return Run(
@@ -140,13 +143,15 @@ def load_plugins(plugins: list[str]) -> None:
 def open_data(cfg: DictConfig, make: Maker) -> DataSets:
     """Open the data, and write what was measured of them into the configuration. Raises ConfigError.
 
-    Channels, resolution and the number of classes are measured; the networks read them there.
+    Channels, resolution, the number of classes and what captions hold are measured; the networks read them there.
     """
     node: Any = OmegaConf.to_container(cfg.dataset, resolve=True, throw_on_missing=True)
     stated, share = node.pop("class_count", 0), node.pop("held_out", 0)  # a run of before these keys has none
+    text, measured = take_text(node)
     whole = make.a(DataSets, node, "dataset")  # type: ignore[type-abstract]
     for one in whole.streams.values():
         check_labels(one.labels, len(one), one.classes)
+    measured = measure_text(whole, text, measured)
     dataset = without_held_out(whole, share)
     count = 0 if dataset.labels is None else len(dataset.classes)
     if stated not in (0, count):
@@ -156,7 +161,7 @@ def open_data(cfg: DictConfig, make: Maker) -> DataSets:
         )
     cfg.dataset.channels, cfg.dataset.resolution = dataset.channels, dataset.resolution
     with open_dict(cfg.dataset):  # a run of before this key has none
-        cfg.dataset.class_count = count
+        cfg.dataset.update({"class_count": count} | measured)
     return dataset
 
 
@@ -183,19 +188,9 @@ def assemble(settings: Mapping[str, Any], make: Maker) -> Parts:
 def placed_on(game: Game, device: torch.device) -> Game:
     """The game on this device, its networks in the memory format that convolutions are quickest in."""
     game.to(device=device)
-    for player in game.players:
-        for net in game.networks(player).values():
-            net.to(memory_format=torch.channels_last)
+    for net in (net for player in game.players for net in game.networks(player).values()):
+        net.to(memory_format=torch.channels_last)
     return game
-
-
-def blank_batches(settings: Mapping[str, Any], game: Game, device: torch.device) -> dict[str, Batch]:
-    """Grey images with label 0, shaped as the data of a recorded run: tricks allocate their state from them."""
-    data = settings["dataset"]
-    shape = (settings["batch"], data["channels"], data["resolution"], data["resolution"])
-    images = torch.full(shape, GREY, device=device)  # [B, C, H, W]
-    labels = torch.zeros(len(images), dtype=torch.int64, device=device) if data.get("class_count") else None
-    return {name: Batch(images, Condition(labels=labels)) for name in game.streams()}
 
 
 def _tricks(settings: Mapping[str, Any], make: Maker) -> dict[str, Trick]:
@@ -250,7 +245,7 @@ def _diagnostics(game: Game, settings: Mapping[str, Any]) -> list[Diagnostic]:
     found: list[Diagnostic] = []
     for pair in game.named_pairs().values():
         parts = game.parts(pair) | {"optim.discriminator": Momentum(settings["optim"]["discriminator"])}
-        found += [*diagnostics(parts), *between(pair, settings), *_own(pair, game.shape)]
+        found += [*diagnostics(parts), *between(pair, settings), *_own(pair, game.shapes)]
     found = list(dict.fromkeys(found))  # pairs with the same tricks say the same
     refused = [f for f in found if f.level is Level.ERROR and f.id not in settings["force"]]
     if refused:
@@ -258,13 +253,11 @@ def _diagnostics(game: Game, settings: Mapping[str, Any]) -> list[Diagnostic]:
     return found
 
 
-def _own(pair: Pair, shape: BatchShape) -> list[Diagnostic]:
+def _own(pair: Pair, shapes: Sequence[BatchShape]) -> Iterator[Diagnostic]:
     """What networks, their layers and tricks say about themselves, with their places in the configuration."""
-    found = []
-    for name, module in pair.named_modules():
+    for shape, (name, module) in product(shapes, pair.named_modules()):
         for diagnostic in getattr(module, "diagnostics", lambda shape: ())(shape):
-            found.append(diagnostic.at(_place(name)))
-    return found
+            yield diagnostic.at(_place(name))
 
 
 def _place(module: str) -> str:

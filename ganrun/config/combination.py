@@ -45,6 +45,8 @@ REMEDIES: dict[Fact, str] = {
     Fact.UNLABELLED: "model=dcgan, or another model that reads no labels",
     Fact.LABELLED: "model=acgan or model=cdcgan",
     Fact.CLASS_HEAD: "model=acgan",
+    Fact.SAME_SIZE: "game.start=${dataset.resolution}, which does not grow",
+    Fact.IMAGE_ALONE: "model.discriminator.conditional=false",
     Fact.SINGLE_SCALE: "a model whose generator makes one image",
 }
 

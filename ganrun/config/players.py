@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,8 +57,23 @@ def _player(node: Mapping[str, Any], where: str, make: Maker, game: Game, player
     numbers = {key: value for key, value in settings.items() if is_scheduled(value)}
     spare_compiler(kind)
     first = {key: at(value, 0) for key, value in numbers.items()}
-    optimizer = make.a(torch.optim.Optimizer, {**node, **first, "lr": rate(0)}, where, **extra)
+    made = partial(make.a, torch.optim.Optimizer, {**node, **first, "lr": rate(0)}, where)
+    optimizer = made(**extra)
+    if game.forgets:
+        _check_begins_at_zero(partial(made, **extra), kind.__name__, where)
     return Player(networks, optimizer, rate, numbers)
+
+
+def _check_begins_at_zero(made: Callable[..., torch.optim.Optimizer], name: str, where: str) -> None:
+    """Refuse an optimiser whose state begins at other numbers than 0, which it shows after a step without a slope."""
+    still = torch.nn.Parameter(torch.zeros(1))
+    still.grad = torch.zeros(1)
+    optimizer = made(params=[still])
+    optimizer.step()
+    kept = [value for key, value in optimizer.state[still].items() if key != "step" and isinstance(value, torch.Tensor)]
+    if any(bool(value.any()) for value in kept):
+        found = f"{name}, whose state begins at other numbers than 0, in a game with .reset"
+        raise ConfigError(where, found, "one that can start anew", "game.reset=false")
 
 
 def _rate(value: Any, where: str, make: Maker) -> Schedule:

@@ -63,6 +63,8 @@ RULES: dict[str, Rule] = {
     "C46": Rule("E", "The best fakes can be chosen only where each is judged alone, not against a real of its own."),
     "C50": Rule("E", "Tricks on styles need a generator that maps noise to a style for each of its layers.", False),
     "C51": Rule("E", "Tricks on images of one size cannot act on a pyramid of several.", False),
+    "C52": Rule("E", "A trick that keeps images needs images that do not grow in the course of a run.", False),
+    "C55": Rule("E", "What moves or exchanges images alone would part them from the inputs that D sees beside them."),
 }
 
 

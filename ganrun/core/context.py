@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -16,18 +16,36 @@ Terms = dict[str, Tensor]  # what a player minimises, by name; each [] in float3
 Metrics = dict[str, Tensor]  # what an update measured, by name; each [] in float32, on the device
 
 
+READ_FIRST = ("text", "embedding", "labels", "image")  # of a condition, the first that is given is what networks read
+
+
 class Condition(NamedTuple):
     """What a fake is made for, and what the discriminator is given beside an image: one of these, or nothing."""
 
     labels: Tensor | None = None  # [B] int64
+    text: Tensor | None = None  # [B, L] int64, the words of a sentence by number, 0 after its end
     embedding: Tensor | None = None  # [B, E], such as a sentence's
     image: Tensor | None = None  # [B, C, H, W], such as the one to be translated
     mismatch: Tensor | None = None  # the conditions of other images, shaped as the one that is given
 
     @property
     def tensor(self) -> Tensor | None:
-        """The one that is given, as networks take it: [B], [B, E] or [B, C, H, W]; None when nothing is."""
-        return next((given for given in self[:3] if given is not None), None)
+        """The one that is given, as networks take it: [B], [B, L], [B, E] or [B, C, H, W]; None when nothing is.
+
+        Of images with captions and labels it is the captions: a run has them only when its networks read them.
+        """
+        return next((given for name in READ_FIRST if (given := getattr(self, name)) is not None), None)
+
+    @property
+    def mismatched(self) -> Condition:
+        """The conditions of other images in the place of each image's own."""
+        assert self.mismatch is not None, "no conditions of other images were given"
+        name = next(name for name in READ_FIRST if getattr(self, name) is not None)
+        return Condition(**{name: self.mismatch})
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Condition:
+        """The same change to every tensor that is given, [B, ...] each."""
+        return Condition(*(None if given is None else change(given) for given in self))
 
 
 UNCONDITIONAL = Condition()
@@ -50,6 +68,10 @@ Batches = Mapping[str, Batch]  # stream -> what was drawn from it
 
 class Examples(Protocol):
     """What a trick may see of the data before the run starts: images by their index."""
+
+    @property
+    def condition(self) -> Condition:
+        """What belongs to every image, on the host: labels [N], captions [N, L] or [N, E]."""
 
     @property
     def labels(self) -> Tensor | None:
@@ -82,12 +104,20 @@ class Latent(NamedTuple):
         return self.condition.labels
 
 
+ALONE = "unconditional"  # the head of a score that no condition is read for; the loss applies to it too
+
+
 class DiscriminatorOutput(NamedTuple):
     """What a discriminator computes of a batch of images."""
 
     score: Tensor  # [B], or [B, 1, h, w] of patches: logits, values or energies; the loss says which
     features: tuple[Tensor, ...] = ()  # hidden activations, shallow first
     heads: Mapping[str, Tensor] = NO_TENSORS  # auxiliary outputs, e.g. "class" [B, K]
+
+    @property
+    def alone(self) -> Tensor | None:
+        """A score of the image alone, in float32, beside that of image and condition; None where there is none. [B]"""
+        return self.heads[ALONE].float() if ALONE in self.heads else None
 
     def float(self) -> DiscriminatorOutput:
         """The same output with the score in float32, whatever precision the network ran in."""
@@ -111,6 +141,7 @@ class BatchShape(NamedTuple):
 
     images: int  # batch size
     resolution: int  # height and width, in pixels
+    fading: bool = False  # whether images are a blend of two resolutions, as while a network grows
 
 
 class Progress(NamedTuple):
@@ -155,6 +186,7 @@ class Fakes(NamedTuple):
     images: Images  # [B, C, H, W]
     latent: Latent | None = None  # what they were made from; None when that was not noise
     real: Images | None = None  # [B, C, H, W] the reals whose conditions they have
+    condition: Condition = UNCONDITIONAL  # what they were made for, where they have no latent that says so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

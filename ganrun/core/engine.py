@@ -50,9 +50,23 @@ class Player:
         for parameter in self.parameters:
             parameter.requires_grad_(learning)
 
-    def begin(self, now: Progress) -> None:
-        """Set the learning rate, and what else follows the step, to its value at this step."""
-        rate = self.rate(*now)
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the step that was begun last."""
+        return self.rate(0) if self._rate_now is None else self._rate_now
+
+    def forget(self) -> None:
+        """Put the optimiser's state back to zeros, where it lies: moments and counts, as before its first step."""
+        for kept in self.optimizer.state.values():
+            for key, value in kept.items():
+                if isinstance(value, Tensor):
+                    value.zero_()
+                elif isinstance(value, int | float):
+                    kept[key] = type(value)(0)
+
+    def begin(self, now: Progress, factor: float = 1.0) -> None:
+        """Set the learning rate, times a factor, and what else follows the step, to its value at this step."""
+        rate = self.rate(*now) * factor
         numbers = {name: at(number, *now) for name, number in self.numbers.items()}
         for group in self.optimizer.param_groups:
             if not isinstance(group["lr"], Tensor):
@@ -134,8 +148,10 @@ class Eager:
     def begin(self, now: Progress) -> None:
         """Set every number that follows the step."""
         self.game.begin(now)
-        for player in self.players.values():
-            player.begin(now)
+        for name, player in self.players.items():
+            if name in self.game.anew:
+                player.forget()
+            player.begin(now, self.game.rate)
 
     def run(self, update: Update, batches: Sequence[Batches]) -> list[UpdateResult]:
         """One optimiser step, or those of a joint update, each on its own batches. Nothing here waits for the device.

@@ -61,7 +61,13 @@ class Fact(StrEnum):
     )
     CURRENT = ("game.current", "C32", "batches of fakes from one generator, not from a pool")
     LATENT = ("game.latent", "C40", "fakes that are made from noise")
-    UNLABELLED = ("game.unlabelled", "C24", "a game without class labels")
+    UNLABELLED = ("game.unlabelled", "C24", "a game without class labels or captions")
     LABELLED = ("game.labelled", "C24", "a game in which fakes have class labels")
     CLASS_HEAD = ("discriminator.class_head", "C24", "a discriminator that also names the class of an image")
+    SAME_SIZE = ("game.same_size", "C52", "images of the same size from the first step to the last")
+    IMAGE_ALONE = (
+        "game.image_alone",
+        "C55",
+        "a discriminator that sees each image alone, not beside the one that it was made from",
+    )
     SINGLE_SCALE = ("game.single_scale", "C51", "images of one resolution, not a pyramid of several")

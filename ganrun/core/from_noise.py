@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ganrun.core.context import UNCONDITIONAL, Condition, Latent
 from ganrun.core.game import Game
-from ganrun.core.images import largest
+from ganrun.core.images import Images, each_scale, largest
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,13 @@ class Drawing:
     noise: Callable[[int], Tensor]  # count -> [count, Z], from torch's generator
 
     @torch.no_grad()
+    def made(self, latent: Latent) -> Images:
+        """Images of latents, at every scale that the generator makes. [B, C, H, W] in [-1, 1]"""
+        return each_scale(self.generator(latent.noise, latent.condition.tensor), Tensor.float)
+
     def images(self, latent: Latent) -> Tensor:
-        """Images of latents. [B, C, H, W] in [-1, 1]"""
-        return largest(self.generator(latent.noise, latent.condition.tensor)).float()
+        """Images of latents, at their largest scale. [B, C, H, W] in [-1, 1]"""
+        return largest(self.made(latent))
 
 
 class FromNoise(Game):

@@ -51,6 +51,7 @@ class Game(nn.Module, ABC):
     players: ClassVar[Mapping[str, Role]] = {"discriminator": "discriminator", "generator": "generator"}
     plans: ClassVar[Mapping[str, PairPlan]] = {"main": PairPlan()}
     shares_fakes: ClassVar[bool] = False  # whether a generator's update can train on the fakes of a discriminator's
+    needs_inputs: ClassVar[bool] = False  # whether reals must come with the images that they are to be made from
 
     traits: Traits = Traits()
     pairs: nn.ModuleDict  # name -> Pair
@@ -58,6 +59,9 @@ class Game(nn.Module, ABC):
     shape: BatchShape  # of an update, today; most games have only one
     classes: int = 0  # of the labels that fakes are made for; 0: fakes have none
     rows: int | None = None  # of the sample grid; None: about as many as columns
+    rate: float = 1.0  # what every learning rate is multiplied by at this step
+    anew: frozenset[str] = frozenset()  # the players whose optimisers forget, before this step, what they have learnt
+    forgets: bool = False  # whether there are ever such players
     _scheduled: list[Scheduled] | None = None
 
     @classmethod
@@ -69,6 +73,16 @@ class Game(nn.Module, ABC):
     def target(self) -> str:
         """The stream of the reals that samples are to look like: those of the first pair."""
         return next(iter(self.plans.values())).stream
+
+    @property
+    def shapes(self) -> tuple[BatchShape, ...]:
+        """Every shape that updates have in the course of a run."""
+        return (self.shape,)
+
+    @property
+    def moment(self) -> str:
+        """Where the game is in its course, in a few words; empty where there is nothing to say."""
+        return ""
 
     @abstractmethod
     def networks(self, player: str) -> Mapping[str, nn.Module]:
@@ -112,10 +126,17 @@ class Game(nn.Module, ABC):
 
     def outcome(self, update: Update, batches: Batches, fakes: Mapping[str, Fakes]) -> Outcome:
         """What this update's player minimises. `fakes` are those of the update that shares them, by pair."""
-        return self.objectives[update.player](update, batches, fakes)
+        return self.objectives[update.player](update, self.prepared(batches, update.shape), fakes)
+
+    def prepared(self, batches: Batches, shape: BatchShape) -> Batches:
+        """Real images as an update of this shape sees them: in most games as they are. [B, C, H, W]"""
+        return batches
 
     def begin(self, now: Progress) -> None:
-        """Turn every scheduled number to its value at this step, and let tricks prepare."""
+        """Turn every scheduled number to its value at this step, and let tricks prepare.
+
+        `shape`, `rate` and `anew` are then those of this step.
+        """
         if self._scheduled is None:  # found once; copies made by tricks follow the step too
             self._scheduled = [module for module in self.modules() if isinstance(module, Scheduled)]
         for number in self._scheduled:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ganrun.core.context import (
+    ALONE,
     UNCONDITIONAL,
     Condition,
     Context,
@@ -73,7 +74,9 @@ class Pair(nn.Module):
     ) -> Outcome:
         """The discriminator's side, on reals and fakes [B, C, H, W].
 
-        They are judged in two calls, so that no batch statistic mixes them.
+        They are judged in two calls, so that no batch statistic mixes them. With conditions of other images
+        (`mismatch`), D's loss is the mean of that against fakes and that against reals which do not fit theirs: Zhang
+        et al. 2017, equation 3, where each is half of what D is to call fake.
         """
         grad = self.tricks.differentiate(update.due)
         real = detached(self.tricks.fold(Trick.reals, real), differentiable=grad)
@@ -86,8 +89,14 @@ class Pair(nn.Module):
         hard = Targets.clean(on_real.score, on_fake.score)
         targets = self.tricks.fold(Trick.encode, self.tricks.fold(Trick.targets, hard))
         adversarial = self.loss.discriminator(on_real.score, on_fake.score, targets)
+        scores = {"real": on_real.score, "fake": on_fake.score}
+        if condition.mismatch is not None:
+            scores["mismatch"] = self.judge(real, condition.mismatched).score
+            adversarial = (adversarial + self.loss.discriminator(on_real.score, scores["mismatch"], targets)) / 2
         terms = {"adversarial": adversarial} | self.tricks.terms(Trick.discriminator_term, context, update.due)
-        metrics = self._score_metrics(on_real.score, on_fake.score, hard)
+        if (alone := on_real.alone) is not None and on_fake.alone is not None:
+            terms[ALONE] = self.loss.discriminator(alone, on_fake.alone, targets)
+        metrics = self._score_metrics(scores, hard)
         return Outcome(terms=terms, metrics=metrics, observed={"": observed(context)})
 
     def generator_outcome(
@@ -110,6 +119,8 @@ class Pair(nn.Module):
         targets = self.tricks.fold(Trick.encode, Targets.clean(chosen, chosen))
         adversarial = self.loss.generator(chosen, on_real.score if on_real else None, targets)
         terms = self.tricks.terms(Trick.generator_term, context, update.due)
+        if on_fake.alone is not None:
+            terms[ALONE] = self.loss.generator(on_fake.alone, on_real.alone if on_real else None, targets)
         seen = {"": observed(context)}
         if self.tricks.replaces():
             return Outcome(terms=terms, metrics={"replaced/adversarial": adversarial.detach()}, observed=seen)
@@ -150,16 +161,14 @@ class Pair(nn.Module):
         return {f"loss/{key}": value for key, value in self.loss.metrics().items()} | self.tricks.metrics()
 
     @torch.no_grad()
-    def _score_metrics(self, real: Tensor, fake: Tensor, hard: Targets) -> Metrics:
-        """Mean scores [] of reals and fakes, and where the loss has targets, D(x) and D(G(z)) as probabilities.
+    def _score_metrics(self, scores: Mapping[str, Tensor], hard: Targets) -> Metrics:
+        """Mean scores [] of reals, fakes and mismatches, and where the loss has targets, D(x) and so on.
 
         Scores and probabilities rise with being real, whichever number a trick made stand for it. Energies fall.
         """
         code, metrics = self.tricks.fold(Trick.encode, hard), {}
-        for name, score, one, zero in (
-            ("real", real, code.real, 1 - code.real),
-            ("fake", fake, 1 - code.fake, code.fake),
-        ):
+        for name, score in scores.items():
+            one, zero = (code.real, 1 - code.real) if name == "real" else (1 - code.fake, code.fake)
             metrics[f"{self.loss.output_name}/{name}"] = (score * (one - zero)).mean()
             probability = self.loss.probability(score)
             if probability is not None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ganrun.core.context import Metrics, Observed, PairView
 from ganrun.core.decision import margin
+from ganrun.core.images import at_resolution
 
 SMALLEST = 8  # pixels to a side, below which images have no spectrum worth a look, such as 2-D points
 TINY = 1e-12  # of a variance: of images that are all the same
@@ -64,13 +65,14 @@ def alternating(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def of_average(averaged: Tensor, real: Tensor, rows: int | None) -> Metrics:
-    """Numbers [] by name, of samples [N, C, H, W] as the grid has them, and reals [B, C, H, W].
+    """Numbers [] by name, of samples [N, C, H, W] as the grid has them, at the size of reals [B, C, H, W].
 
     `average_distance`: between samples, of averaged weights where there are such, and reals. `label_effect`, of a grid
     with a row for each class and the same noise in each row: how far samples of the same noise and another class are
     from each other, over how far reals are.
     """
-    averaged, real = averaged.float(), real.float()
+    real = real.float()
+    averaged = at_resolution(averaged.float(), real.shape[-1])
     found = {"average_distance": distance(averaged, real)}
     if rows is not None and rows > 1 and len(averaged) % rows == 0 and len(averaged) > rows:
         grid = averaged.unflatten(0, (rows, -1))  # [rows, columns, C, H, W]

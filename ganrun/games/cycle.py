@@ -12,16 +12,17 @@ from torch import Tensor, nn
 from ganrun.core.context import UNCONDITIONAL, Batches, BatchShape, Condition, Fakes, Outcome, Terms, Update
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
-from ganrun.core.game import Game, PairPlan
+from ganrun.core.from_images import FromImages, reads_image
+from ganrun.core.game import PairPlan
 from ganrun.core.pair import Pair
-from ganrun.core.seeding import the_same_each_time
 from ganrun.core.traits import Traits, facts
+from ganrun.games.not_from_noise import check_generator
 
 FROM = {"a_to_b": "a", "b_to_a": "b"}  # direction -> the stream that is translated
-BACK = {"a_to_b": "b_to_a", "b_to_a": "a_to_b"}
+BACK = {"a_to_b": "b_to_a", "b_to_a": "a_to_b"}  # direction -> the one that leads back
 
 
-class CycleGame(Game):
+class CycleGame(FromImages):
     """CycleGAN: G translates a to b and F b to a, each against its discriminator. Zhu et al. 2017, equation 3.
 
     Each direction is a pair with its own loss and tricks. The generators also minimise `cycle` times the L1 distance of
@@ -33,22 +34,30 @@ class CycleGame(Game):
         "a_to_b": PairPlan(generator="generator_a_to_b", discriminator="discriminator_b", stream="b"),
         "b_to_a": PairPlan(generator="generator_b_to_a", discriminator="discriminator_a", stream="a"),
     }
+    back: ClassVar[Mapping[str, str]] = BACK
+    origins: ClassVar[Mapping[str, str]] = FROM
     grid_a: Tensor  # [N, C, H, W] what the pictures translate
     grid_b: Tensor  # [N, C, H, W]
 
     def __init__(self, *, pairs: Mapping[str, Pair], shape: BatchShape, cycle: float, identity: float, grid: int):
         """`grid` counts the images of each picture.
 
-        Raises ConfigError for negative weights, and for generators that make images from noise.
+        Raises ConfigError for negative weights, for generators that make images from noise, and for discriminators that
+        see an image beside its input.
         """
         super().__init__()
         for name, weight in (("cycle", cycle), ("identity", identity)):
             if weight < 0:
                 raise ConfigError(f".{name}", str(weight), "a weight from 0 up", f".{name}=0")
         self.pairs = nn.ModuleDict(pairs)
-        if any(hasattr(pair.generator, "latent") for pair in self.named_pairs().values()):
-            found, expected = "it makes images from noise", "a generator that makes them from images"
-            raise ConfigError("model.generator", found, expected, "model=translation, or game=latent")
+        for pair in self.named_pairs().values():
+            check_generator(pair.generator)
+            if reads_image(pair.discriminator):
+                found, expected = (
+                    "it sees an image beside the one that it was made from",
+                    "one that sees an image alone",
+                )
+                raise ConfigError("model.discriminator", found, expected, "model=translation, or game=paired")
         self.shape, self.cycle, self.identity = shape, cycle, identity
         self.images = min(grid, shape.images)
         self.objectives = {"discriminator": self.discriminator, "generator": self.generator}
@@ -56,10 +65,15 @@ class CycleGame(Game):
     @property
     def traits(self) -> Traits:  # type: ignore[override]
         """Fakes are made from images, not from noise, and have no labels."""
-        return Traits(provides=facts(Fact.CURRENT, Fact.SINGLE_SCALE, Fact.UNLABELLED))
+        given = facts(Fact.CURRENT, Fact.SINGLE_SCALE, Fact.SAME_SIZE, Fact.UNLABELLED, Fact.IMAGE_ALONE)
+        return Traits(provides=given)
 
     def networks(self, player: str) -> Mapping[str, nn.Module]:
         return {name: getattr(pair, player) for name, pair in self.named_pairs().items()}
+
+    def given(self, direction: str, batches: Batches) -> Tensor:
+        """The images of the other domain. [B, C, H, W]"""
+        return batches[FROM[direction]].images
 
     def wanted(self, update: Update) -> Mapping[str, BatchShape]:
         return dict.fromkeys(self.streams(), update.shape)
@@ -69,7 +83,7 @@ class CycleGame(Game):
         outcomes = {}
         for name, pair in self.named_pairs().items():
             with torch.no_grad():
-                fake = self._translated(name, batches[FROM[name]].images)
+                fake = self._translated(name, self.given(name, batches))
             outcomes[name] = pair.discriminator_outcome(update, batches[self.plans[name].stream].images, fake)
         return self.merged(outcomes)
 
@@ -77,7 +91,7 @@ class CycleGame(Game):
         """Both generators: each fools its discriminator, and together they lead back to where they started."""
         outcomes, cycle, identity = {}, [], []
         for name, pair in self.named_pairs().items():
-            source, target = batches[FROM[name]].images, batches[self.plans[name].stream].images
+            source, target = self.given(name, batches), batches[self.plans[name].stream].images
             fake = self._translated(name, source)
             outcomes[name] = pair.generator_outcome(update, target if pair.paired(update) else None, fake)
             cycle.append(F.l1_loss(self._translated(BACK[name], fake), source))
@@ -94,7 +108,7 @@ class CycleGame(Game):
             self.register_buffer(f"grid_{stream}", batches[stream].images[: self.images].clone())
         with torch.autocast(self.grid_a.device.type, enabled=False):
             for name, pair in self.named_pairs().items():
-                fake = self._translated(name, batches[FROM[name]].images)
+                fake = self._translated(name, self.given(name, batches))
                 pair.bind(batches[self.plans[name].stream].images, fake)
         self._scheduled = None
 
@@ -102,7 +116,7 @@ class CycleGame(Game):
     def sample(self, condition: Condition = UNCONDITIONAL) -> Tensor:
         """Translations from a to b of the same images every time, or of the condition's. [N, C, H, W] in [-1, 1]"""
         given = self.grid_a if condition.image is None else condition.image
-        return self._sampled("a_to_b", given)
+        return self._pictured("a_to_b", given)
 
     @torch.no_grad()
     def pictures(self) -> Mapping[str, Tensor]:
@@ -110,8 +124,8 @@ class CycleGame(Game):
         found = {}
         for name, stream in FROM.items():
             image: Tensor = getattr(self, f"grid_{stream}")
-            translated = self._sampled(name, image)
-            found[name] = torch.stack([image, translated, self._sampled(BACK[name], translated)], 1)
+            translated = self._pictured(name, image)
+            found[name] = torch.stack([image, translated, self._pictured(BACK[name], translated)], 1)
         return found
 
     def condition_of(self, batches: Batches) -> Condition:
@@ -122,18 +136,4 @@ class CycleGame(Game):
     def draw(self, count: int, condition: Condition = UNCONDITIONAL) -> Tensor:
         """Translations from a to b of the condition's images, or of those of the pictures. [count, C, H, W]"""
         given = self.grid_a if condition.image is None else condition.image.to(self.grid_a.device)
-        return self._sampled("a_to_b", given[torch.arange(count, device=given.device) % len(given)])
-
-    def _translated(self, name: str, images: Tensor) -> Tensor:
-        """Translations in this direction, in float32. [B, C, H, W] -> [B, C, H, W]"""
-        pair = self.pairs[name]
-        assert isinstance(pair, Pair)
-        made: Tensor = pair.generator(images, None)
-        return made.float()
-
-    def _sampled(self, name: str, images: Tensor) -> Tensor:
-        pair = self.pairs[name]
-        assert isinstance(pair, Pair)
-        with pair.sampler() as generator, the_same_each_time(images.device):
-            made: Tensor = generator(images, None)
-        return made.float()
+        return self.translate("a_to_b", given[torch.arange(count, device=given.device) % len(given)])

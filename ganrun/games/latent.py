@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganrun.core.context import UNCONDITIONAL, Batches, BatchShape, Condition, Fakes, Latent, Outcome, Update
+from ganrun.core.context import UNCONDITIONAL, Batch, Batches, BatchShape, Condition, Fakes, Latent, Outcome, Update
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.from_noise import Drawing, FromNoise
@@ -61,6 +61,7 @@ class LatentGame(FromNoise):
     """
 
     shares_fakes: ClassVar[bool] = True
+    pyramids: ClassVar[bool] = False  # whether an image has several scales
     grid: Tensor  # [N, Z] the noise of every sample grid
     grid_labels: Tensor | None  # [N] a class for each row of it
 
@@ -80,6 +81,7 @@ class LatentGame(FromNoise):
         if not hasattr(self.pair.generator, "latent"):
             found, remedy = "it makes images from images", "game=cycle, or a model that makes them from noise"
             raise ConfigError("model.generator", found, "a generator that makes them from noise", remedy)
+        self._check_scales()
         self.classes = check_classes(self.pair)
         self.conditional = bool(self.classes) or getattr(self.pair.generator, "conditional", False)
         noise = self.prior(grid, self.pair.generator.latent)
@@ -87,6 +89,15 @@ class LatentGame(FromNoise):
         self.register_buffer("grid_labels", None)
         if self.classes:
             self._arrange(grid)
+
+    def _check_scales(self) -> None:
+        made = getattr(self.pair.generator, "scales", 1)
+        if made > 1 and not self.pyramids:
+            found = f"it makes images of {made} sizes at once"
+            raise ConfigError("model.generator", found, "a generator that makes one", "game=pyramid")
+        if made == 1 and self.pyramids:
+            found, expected = "it makes images of one size", "a generator that makes several at once"
+            raise ConfigError("model.generator", found, expected, "model=msggan, or game=latent")
 
     def _arrange(self, images: int) -> None:
         """A row for each class, the first classes where all have no room; the noise of a column is one."""
@@ -98,10 +109,14 @@ class LatentGame(FromNoise):
     @property
     def traits(self) -> Traits:  # type: ignore[override]
         """Fakes are made from noise; they have labels when the networks read them."""
-        given = facts(Fact.LATENT, Fact.CURRENT, Fact.SINGLE_SCALE)
+        given = facts(Fact.LATENT, Fact.CURRENT, Fact.SINGLE_SCALE, Fact.SAME_SIZE, Fact.IMAGE_ALONE)
         if self.classes:
             return Traits(provides=given | {Fact.LABELLED}, invalidates=facts(Fact.UNLABELLED))
         return Traits(provides=given | {Fact.UNLABELLED})
+
+    def shown(self, real: Tensor) -> Images:
+        """Reals as the discriminator is given them. [B, C, H, W]"""
+        return real
 
     @property
     def pair(self) -> Pair:
@@ -126,18 +141,20 @@ class LatentGame(FromNoise):
         batch = batches["images"]
         with torch.set_grad_enabled(update.share_fakes):
             latent, fake = self._fakes(update.shape, batch.condition)
-        outcome = self.pair.discriminator_outcome(update, batch.images, fake, condition=batch.condition, latent=latent)
-        shared = {"main": Fakes(fake, latent, batch.images)} if update.share_fakes else {}
+        real = self.shown(batch.images)
+        outcome = self.pair.discriminator_outcome(update, real, fake, condition=self.given(batch), latent=latent)
+        shared = {"main": Fakes(fake, latent, real)} if update.share_fakes else {}
         return replace(self.merged({"main": outcome}), fakes=shared)
 
     def generator(self, update: Update, batches: Batches, fakes: Mapping[str, Fakes]) -> Outcome:
         """The generator's objective, on the fakes it is given or on fakes of its own."""
         batch = batches.get("images")
-        real: Images | None = batch.images if batch else None
+        real = self.shown(batch.images) if batch else None
         if fakes:
-            fake, latent, seen = fakes["main"]
+            shared = fakes["main"]
+            fake, latent = shared.images, shared.latent
             assert latent is not None
-            real = seen if self.conditional else real  # of the fakes' conditions
+            real = shared.real if self.conditional else real  # of the fakes' conditions
         else:
             latent, fake = self._fakes(update.shape, batch.condition if batch else UNCONDITIONAL)
         real = real if self.pair.paired(update) else None
@@ -147,14 +164,14 @@ class LatentGame(FromNoise):
     @torch.no_grad()
     def bind(self, batches: Batches) -> None:
         batch = batches["images"]
-        with torch.autocast(largest(batch.images).device.type, enabled=False):
-            self.pair.bind(batch.images, self._fakes(self.shape, batch.condition)[1], batch.condition)
+        with torch.autocast(batch.images.device.type, enabled=False):
+            self.pair.bind(self.shown(batch.images), self._fakes(self.shape, batch.condition)[1], self.given(batch))
         self._scheduled = None
 
     @torch.no_grad()
     def sample(self, condition: Condition = UNCONDITIONAL) -> Tensor:
         # Layers may draw at sampling too: generator_dropout does. A grid shows what training changed, and nothing else.
-        given = self.grid_labels if condition.tensor is None else condition.tensor
+        given = self.grid_condition() if condition.tensor is None else condition.tensor
         with self.pair.sampler() as generator, the_same_each_time(self.grid.device):
             return largest(generator(self.grid, given)).float()
 
@@ -171,9 +188,18 @@ class LatentGame(FromNoise):
     def _traversed(self, generator: nn.Module, latents: Tensor) -> Tensor:
         """Images of latent traversals. [R, V, Z] -> [R, V, C, H, W]"""
         rows, values = latents.shape[:2]
-        labels = None if self.grid_labels is None else self.grid_labels[:rows].repeat_interleave(values)
-        images = largest(generator(latents.flatten(0, 1), labels)).float()
+        given = self.grid_condition()
+        given = None if given is None else given[:rows].repeat_interleave(values, 0)
+        images = largest(generator(latents.flatten(0, 1), given)).float()
         return images.unflatten(0, (rows, values))
+
+    def given(self, batch: Batch) -> Condition:
+        """What the discriminator is given beside reals."""
+        return batch.condition
+
+    def grid_condition(self) -> Tensor | None:
+        """What each image of the grid is made for: labels [N]; None where fakes are made for nothing."""
+        return self.grid_labels
 
     def condition_of(self, batches: Batches) -> Condition:
         """The labels of the reals, where fakes are made for labels. [B, C, H, W]"""
@@ -207,8 +233,7 @@ class LatentGame(FromNoise):
         """As `FromNoise` has it, of noise [B, Z]: labels that are asked for and not given are drawn, all as likely."""
         if self.classes and condition.labels is None:
             condition = Condition(labels=torch.randint(self.classes, (len(noise),), device=noise.device))
-        given = Condition(*(None if tensor is None else tensor.to(noise.device) for tensor in condition))
-        return self._left_by_tricks(noise, given)
+        return self._left_by_tricks(noise, condition.each(lambda given: given.to(noise.device)))
 
     def traversals(self, noise: Tensor) -> Mapping[str, Tensor]:
         """As `FromNoise` has it. [N, Z] -> [rows, columns, Z] each"""

@@ -47,6 +47,29 @@ class RelativisticAverage(Loss):
         return _against_the_mean(fake, real)
 
 
+class RelativisticAverageHinge(Loss):
+    """RaHingeGAN: hinge loss of each image against the mean of the other kind. Jolicoeur-Martineau 2018, appendix.
+
+    With a = D(x) - E D(G(z)) and b = D(G(z)) - E D(x), D minimises E max(0, 1 - a) + E max(0, 1 + b), and G the same
+    with the roles of a and b exchanged. The loss of akanimax/BMSG-GAN (MSG-GAN, Karnewar & Wang 2020).
+    """
+
+    traits = Traits(needs=facts(Fact.SCORE))
+    paired = True
+
+    def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
+        return _margin_to_the_mean(real, fake)
+
+    def generator(self, fake: Tensor, real: Tensor | None, targets: Targets) -> Tensor:
+        assert real is not None
+        return _margin_to_the_mean(fake, real)
+
+
+def _margin_to_the_mean(better: Tensor, worse: Tensor) -> Tensor:
+    """What these [B] lack to be 1 above the mean of those [B], and those to be 1 below the mean of these. []"""
+    return F.relu(1 + worse.mean() - better).mean() + F.relu(1 + worse - better.mean()).mean()
+
+
 def _against_the_mean(better: Tensor, worse: Tensor) -> Tensor:
     """Cross-entropy of "above the mean of the others" for these [B], and of "below it" for those [B]. []"""
     return F.softplus(worse.mean() - better).mean() + F.softplus(worse - better.mean()).mean()

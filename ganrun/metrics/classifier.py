@@ -35,16 +35,23 @@ def classifier(channels: int = 1, classes: int = 10) -> nn.Sequential:
 
 
 def train(
-    images: Tensor, labels: Tensor, seed: int, *, classes: int = 10, progress: Callable[[int, int], None] | None = None
+    images: Tensor,
+    labels: Tensor,
+    seed: int,
+    *,
+    classes: int = 10,
+    most: int = STEPS,
+    progress: Callable[[int, int], None] | None = None,
 ) -> nn.Sequential:
     """A classifier of these images [N, C, 32, 32] and labels [N], trained on random shifts of up to two pixels.
 
-    `progress` is called with the steps done and those to do. Leaves torch's generators as they were.
+    In at most `most` steps; `progress` is called with the steps done and those to do. Leaves torch's generators as they
+    were.
     """
     with torch.random.fork_rng(devices=[]):
         reseed(seed, "judge")
         net = classifier(images.shape[1], classes)
-        steps = min(STEPS, EPOCHS * len(images) // BATCH)
+        steps = min(most, EPOCHS * len(images) // BATCH)
         optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for step in range(steps):

@@ -15,9 +15,10 @@ from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts
 from ganrun.models.conditional import Beside, block, passed
 from ganrun.models.epilogues import Epilogue
-from ganrun.models.layers import WEIGHTED, Fold, Layer, as_output, dropout, is_output
+from ganrun.models.layers import WEIGHTED, Fold, Layer, W, as_output, dropout, fan_in, is_output
 
 RANGES = {"tanh": (-1.0, 1.0), "linear": (-math.inf, math.inf)}
+GAIN = math.sqrt(2)  # of layers before a ReLU
 OUTPUTS = ("linear", "sigmoid")
 OFFERS = (Fact.FEATURES, Fact.FREE_WEIGHTS, Fact.SCORE, Fact.PER_SAMPLE, Fact.ALONE, Fact.STEADY)
 
@@ -28,6 +29,7 @@ class Generator(nn.Module):
     blocks: nn.Sequential
     to_image: nn.Sequential
     classes: int = 0  # whose labels it reads; 0: it makes images of no class in particular
+    conditional: bool = False  # whether it reads a condition that is no label
 
     def __init__(self, *, latent: int, channels: int, resolution: int, output: str):
         super().__init__()
@@ -41,6 +43,10 @@ class Generator(nn.Module):
     def traits(self) -> Traits:
         """None of its own: what a generator is does not restrict what it is combined with."""
         return Traits()
+
+    def blank(self, count: int) -> Tensor:
+        """Labels of class 0. [count] int64"""
+        return torch.zeros(count, dtype=torch.int64)
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """[B, Z] -> [B, C, H, W]. Labels [B] go to the layers that read them; where there are none they are ignored."""
@@ -78,6 +84,10 @@ class Discriminator(nn.Module):
         """[B, C, H, W] -> score [B] and features. Labels [B] go to the layers that read them."""
         features = self.hidden(images, labels)
         return DiscriminatorOutput(self.squash(passed(self.head, features[-1], labels)).squeeze(1), features)
+
+    def blank(self, count: int) -> Tensor:
+        """A condition of the kind that it reads, such as labels of class 0. [count] int64"""
+        return torch.zeros(count, dtype=torch.int64)
 
     def hidden(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
         """The output of each block, shallow first. [B, C, H, W], [B] -> [B, C', H', W'] or [B, N] each"""
@@ -122,6 +132,19 @@ def head(
     return block(epilogue=epilogue, fold=fold, dropout=dropout(drops), label=label, score=score)
 
 
+def he(layer: W, gain: float | None = None) -> W:
+    """The layer with weights N(0, gain^2 / fan in), biases 0; the gain is sqrt(2) unless given. He et al. 2015.
+
+    A gain that is given stays with the layer: the trick `equalized_lr` then keeps to it.
+    """
+    nn.init.normal_(layer.weight, 0.0, (GAIN if gain is None else gain) / math.sqrt(fan_in(layer)))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    if gain is not None:
+        layer.gain = gain  # type: ignore[assignment]
+    return layer
+
+
 # What tricks that work inside networks use ----------------------------------------------------------------------------
 
 
@@ -130,6 +153,12 @@ def weighted(net: nn.Module) -> Iterator[tuple[str, Layer]]:
     for name, layer in net.named_modules():
         if isinstance(layer, WEIGHTED):
             yield name, layer
+
+
+def gain_of(layer: nn.Module, usual: float) -> float:
+    """The gain of a layer's weights: its own, where its network gave it one."""
+    own = getattr(layer, "gain", usual)
+    return own if isinstance(own, float) else usual
 
 
 def output_layer(net: nn.Module, role: str) -> Layer:
@@ -161,5 +190,5 @@ def shapes(net: Generator | Discriminator) -> list[torch.Size]:
     for layer in copy.blocks:
         layer.register_forward_hook(lambda _, given, made: found.append(made.shape[1:]))
     with torch.random.fork_rng(devices=()):  # some layers draw
-        copy(torch.zeros(2, *given), torch.zeros(2, dtype=torch.int64))
+        copy(torch.zeros(2, *given), net.blank(2))
     return found

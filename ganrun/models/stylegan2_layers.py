@@ -13,21 +13,22 @@ from torch.nn.utils import parametrize
 from ganrun.core import limits
 from ganrun.core.errors import ConfigError
 from ganrun.models.conditional import one_hot
-from ganrun.models.layers import Scaled, on_sphere, stack
+from ganrun.models.layers import Scaled, fan_in, on_sphere, stack
 
 GAIN = math.sqrt(2)  # of every activation: it halves the mean square, nearly. He et al. 2015
 HALF = math.sqrt(0.5)  # of a residual sum, so that its variance stays what it was
 EPS = 1e-8  # added to mean squares; Karras et al. 2020, equation 3
 
-L = TypeVar("L", nn.Linear, nn.Conv2d)
+L = TypeVar("L", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
-def equalised(layer: L, rate: float = 1.0) -> L:
-    """Weights N(0, 1) / rate, times rate / sqrt(fan in) whenever used; biases 0, times rate. Karras et al. 2018, 4.1.
+def equalised(layer: L, rate: float = 1.0, gain: float = 1.0) -> L:
+    """Weights N(0, 1) / rate, times rate * gain / sqrt(fan in) whenever used; biases 0, times rate. ProGAN, 4.1.
 
-    What the layer starts as does not depend on `rate`; how far a step of Adam moves it does. Karras et al. 2019, C.
+    Karras et al. 2018. What the layer starts as does not depend on `rate`; how far a step of Adam moves it does.
+    Karras et al. 2019, C.
     """
-    scale = 1 / math.sqrt(layer.weight[0].numel())
+    scale = gain / math.sqrt(fan_in(layer))
     nn.init.normal_(layer.weight, 0, scale)
     parametrize.register_parametrization(layer, "weight", Scaled(scale * rate))
     if layer.bias is not None:

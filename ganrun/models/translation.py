@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +12,7 @@ from ganrun.core.context import DiscriminatorOutput
 from ganrun.core.errors import ConfigError
 from ganrun.core.traits import Traits
 from ganrun.models import base
-from ganrun.models.layers import as_output, stack
+from ganrun.models.layers import NORMALISING, as_output, stack
 
 EDGE, KERNEL = 7, 4  # pixels: kernels of the generator's first and last convolution, and of the discriminator's
 MOST_HALVINGS = 16  # those of an image of 65,536 pixels a side
@@ -50,6 +52,7 @@ class Generator(nn.Module):
         limits.number(".scale", scale, 0)
         _check_size(resolution, halvings)
         self.channels, self.resolution, self.range = channels, resolution, (-1.0, 1.0)
+        self.multiple, self.least = 2**halvings, max(2 * 2**halvings, EDGE // 2 + 1)  # of sides that it keeps
         self.blocks = nn.Sequential(
             stack(pad=nn.ReflectionPad2d(EDGE // 2), conv=nn.Conv2d(channels, width, EDGE), **_after(width))
         )
@@ -64,7 +67,7 @@ class Generator(nn.Module):
         self.to_image = stack(
             pad=nn.ReflectionPad2d(EDGE // 2), conv=as_output(nn.Conv2d(width, channels, EDGE)), squash=nn.Tanh()
         )
-        _initialise(self, scale)
+        initialise(self, scale)
 
     @property
     def traits(self) -> Traits:
@@ -89,30 +92,43 @@ class Discriminator(base.Discriminator):
     ):
         """Weights start as N(0, `scale`), biases as 0. Raises ConfigError for sizes that cannot be made."""
         super().__init__(channels=channels, resolution=resolution, output=output)
-        limits.whole(".width", width, 1)
-        limits.whole(".halvings", halvings, 1, MOST_HALVINGS)
-        limits.number(".slope", slope, 0)
         limits.number(".scale", scale, 0)
-        if resolution // 2**halvings < 4:
-            found = f"{halvings}, which leave maps of {resolution // 2**halvings} pixels"
-            raise ConfigError(".halvings", found, "maps of 4 or more", ".halvings=1")
-        widths = [width * min(2**i, 8) for i in range(halvings + 1)]  # the last has stride 1
-        self.blocks = nn.Sequential()
-        for i, (above, below) in enumerate(zip([channels, *widths], widths, strict=False)):
-            conv = nn.Conv2d(above, below, KERNEL, stride=1 if i == halvings else 2, padding=1)
-            norm = nn.InstanceNorm2d(below) if i else None
-            self.blocks.append(stack(conv=conv, norm=norm, activation=nn.LeakyReLU(slope)))
-        self.head = stack(score=as_output(nn.Conv2d(widths[-1], 1, KERNEL, padding=1)))
-        _initialise(self, scale)
+        check_patches(resolution, width, halvings, slope)
+        self.blocks, self.head = patches(
+            channels, width=width, halvings=halvings, slope=slope, norm=nn.InstanceNorm2d, bias=True
+        )
+        initialise(self, scale)
 
     def forward(self, images: Tensor, condition: Tensor | None = None) -> DiscriminatorOutput:
         """Scores of patches [B, 1, h, w] and features; a condition is not read. [B, C, H, W]"""
-        features = []
-        hidden = images
-        for block in self.blocks:
-            hidden = block(hidden)
-            features.append(hidden)
-        return DiscriminatorOutput(self.squash(self.head(hidden)), tuple(features))
+        features = self.hidden(images)
+        return DiscriminatorOutput(self.squash(self.head(features[-1])), features)
+
+
+def check_patches(resolution: int, width: int, halvings: int, slope: float) -> None:
+    """Raises ConfigError for a discriminator of patches that cannot be made for images of this resolution."""
+    limits.whole(".width", width, 1)
+    limits.whole(".halvings", halvings, 1, MOST_HALVINGS)
+    limits.number(".slope", slope, 0)
+    if resolution // 2**halvings < 4:
+        found = f"{halvings}, which leave maps of {resolution // 2**halvings} pixels"
+        raise ConfigError(".halvings", found, "maps of 4 or more", ".halvings=1")
+
+
+def patches(
+    inputs: int, *, width: int, halvings: int, slope: float, norm: Callable[[int], nn.Module | None], bias: bool
+) -> tuple[nn.Sequential, nn.Sequential]:
+    """Blocks and head of a discriminator of patches, for images of `inputs` channels.
+
+    `norm` makes the norm of as many channels, which all blocks but the first have; `bias`: whether their convolutions
+    have one.
+    """
+    widths = [width * min(2**i, 8) for i in range(halvings + 1)]  # the last has stride 1
+    blocks = nn.Sequential()
+    for i, (above, below) in enumerate(zip([inputs, *widths], widths, strict=False)):
+        conv = nn.Conv2d(above, below, KERNEL, stride=1 if i == halvings else 2, padding=1, bias=bias or i == 0)
+        blocks.append(stack(conv=conv, norm=norm(below) if i else None, activation=nn.LeakyReLU(slope)))
+    return blocks, stack(score=as_output(nn.Conv2d(widths[-1], 1, KERNEL, padding=1)))
 
 
 def _after(channels: int) -> dict[str, nn.Module]:
@@ -126,9 +142,14 @@ def _check_size(resolution: int, halvings: int) -> None:
 
 
 @torch.no_grad()
-def _initialise(net: nn.Module, scale: float) -> None:
+def initialise(net: nn.Module, scale: float) -> None:
+    """Weights as N(0, `scale`), gains of norms as N(1, `scale`), biases as 0, as the authors' code does."""
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(layer.weight, 0.0, scale)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, NORMALISING) and layer.weight is not None:
+            nn.init.normal_(layer.weight, 1.0, scale)
+        else:
+            continue
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)

@@ -54,12 +54,13 @@ class Display:
             self._live.stop()
         self._print()
 
-    def update(self, step: int, means: Mapping[str, float], images_per_second: float) -> None:
-        """Show step, speed, time left, losses and scores."""
+    def update(self, step: int, means: Mapping[str, float], images_per_second: float, moment: str = "") -> None:
+        """Show step, speed, time left, where the game is in its course, losses and scores."""
         parts = [
             f"step {step:,}/{self.steps:,}",
             f"{images_per_second:,.0f} images/s",
             f"{duration(self._left(step))} left",
+            *([moment] if moment else []),
             *metrics(means),
         ]
         self._line = "  ".join(parts)

@@ -14,9 +14,13 @@ from ganrun.record.new_folder import new_folder
 
 
 def save_pngs(path: Path, images: Iterable[np.ndarray], names: Sequence[str]) -> None:
-    """Write images, uint8 [H, W, 1 or 3] each, as PNG files of these names into a new folder."""
+    """Write images, uint8 [H, W, 1 or 3] each, as PNG files of these names into a new folder.
+
+    A name may lead into folders inside it, with slashes.
+    """
     with new_folder(path) as folder:
         for image, name in zip(images, names, strict=True):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(png(image))
 
 

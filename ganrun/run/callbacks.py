@@ -12,7 +12,9 @@ import numpy as np
 from ganrun.config.build import Run
 from ganrun.core.callbacks import Callback
 from ganrun.core.context import Progress, UpdateResult
+from ganrun.data.transforms.vocabulary import Vocabulary
 from ganrun.metrics.comparison import falls_as_samples_get_better
+from ganrun.record.atomic import environment, write_atomically
 from ganrun.record.best import RECORD, Best
 from ganrun.record.checkpoint import Checkpoints
 from ganrun.record.folder import RunFolder
@@ -51,14 +53,13 @@ class Record(Callback):
         """Write the window that ends here; returns its means."""
         clock = time.monotonic()
         speed = (now.images - self.since.images) / max(clock - self.clock, 1e-9)  # images a second
-        before = Progress(now.step - 1, now.images - self.run.game.shape.images)  # of the last update
         players = self.run.engine.players
-        rates = {f"training/learning_rate/{name}": player.rate(*before) for name, player in players.items()}
+        rates = {f"training/learning_rate/{name}": player.learning_rate for name, player in players.items()}
         seen = sum(self.run.data.seen.values())
         progress = {SPEED: speed, "training/images": seen}
         extra = progress | rates | self.run.game.log_metrics()
         means = self.recorder.flush(now.step, extra)
-        self.display.update(now.step, means, speed)
+        self.display.update(now.step, means, speed, self.run.game.moment)
         self.since, self.clock = now, time.monotonic()
         return means
 
@@ -101,7 +102,8 @@ class Grids(Callback):
         return self._drawn[1]
 
     def _write(self, path: Path, name: str, step: int, picture: np.ndarray, shown: bool) -> None:
-        save_png(path, picture)
+        moment = self.run.game.moment
+        save_png(path, picture, **({"moment": moment} if moment else {}))
         if shown:
             self.recorder.image(name, step, picture)
 
@@ -113,6 +115,18 @@ class Grids(Callback):
             name = "reals" if len(self.reals) == 1 else f"reals_{stream}"
             picture = grid(images)
             self._write(self.folder.samples / f"{name}.png", name, step, picture, True)
+        self._write_captions()
+
+    def _write_captions(self) -> None:
+        """The sentence of each row of the grid, captions.txt, where images are made for words."""
+        data, text = self.run.settings["dataset"], getattr(self.run.game, "grid_text", None)
+        if text is None or not data["word_count"]:
+            return
+        sentences = text[:: len(text) // (self.run.game.rows or 1)]
+        each = Vocabulary(data["words"].split(), data["text_size"]).decode(sentences)
+        lines = "".join(f"row {number}: {words}\n" for number, words in enumerate(each, 1))
+        with environment(f"cannot write into {self.folder.samples}"):
+            write_atomically(self.folder.samples / "captions.txt", lines)
 
 
 def on_the_board(number: int) -> bool:

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from ganrun.config.accepted import accepted
 from ganrun.config.build import Run
-from ganrun.core.context import UNCONDITIONAL, Batch, Latent, Progress, Update
+from ganrun.core.context import Batch, Latent, Progress, Update
 from ganrun.core.engine import Eager, chain_of
+from ganrun.core.from_images import FromImages
 from ganrun.core.from_noise import FromNoise
 from ganrun.core.game import Game
 from ganrun.core.seeding import generator, reseed, the_same_each_time
@@ -127,26 +128,26 @@ def _networks(run: Run) -> Iterator[Section]:
     """Each pair of networks, on a copy of the game."""
     game = deepcopy(run.game)
     game.begin(Progress())
-    batches = run.data.examples(game.shape.images)
+    batches = game.prepared(run.data.examples(game.shape.images), game.shape)
     for name, pair in game.named_pairs().items():
         facts = networks.probe(pair, _given(run, game, name, batches))
         yield _titled("networks", name, len(game.pairs)), networks.described(facts), networks.findings(pair, facts)
 
 
 def _given(run: Run, game: Game, pair: str, batches: Mapping[str, Batch]) -> networks.Given:
-    """What this pair is probed with: noise where fakes are made from noise, else images of its own stream."""
+    """What this pair is probed with: noise where fakes are made from noise, else the images that it translates."""
     batch = batches[game.plans[pair].stream]
     player = next(name for name, role in game.players.items() if role == "discriminator")
     update = Update(player=player, role="discriminator", shape=game.shape, due=game.due(0))
     latents: list[Latent | None] = [None, None]
-    sources, condition = [batch.images, batch.images.flip(0)], UNCONDITIONAL
+    made_from = game.given(pair, batches) if isinstance(game, FromImages) else batch.images
+    sources = [made_from, made_from.flip(0)]
     if isinstance(game, FromNoise):
-        condition = batch.condition
         with game.drawing() as drawing:
             latents = [game.latent(drawing.noise(game.shape.images), batch.condition) for _ in sources]
         sources = [latent.noise for latent in latents if latent is not None]
     return networks.Given(
-        update=update, real=batch.images, condition=condition, source=sources[0], others=sources[1],
+        update=update, real=batch.images, condition=batch.condition, source=sources[0], others=sources[1],
         latent=latents[0],
     )  # fmt: skip
 
@@ -235,6 +236,10 @@ def _batches(drawn: Mapping[str, Batch], game: Game, update: Update, number: int
         whole = drawn[stream]
         rows = (torch.arange(shape.images) + number * game.shape.images) % len(whole.images)
         rows = rows.to(whole.images.device)
-        condition = whole.condition._replace(labels=None if whole.labels is None else whole.labels[rows])
-        found[stream] = Batch(whole.images[rows], condition)
+        found[stream] = _picked(whole, rows)
     return found
+
+
+def _picked(batch: Batch, rows: Tensor) -> Batch:
+    """These images [M] of a batch, with their conditions."""
+    return Batch(batch.images[rows], batch.condition.each(lambda given: given[rows]))

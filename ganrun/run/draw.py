@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,10 +18,12 @@ BATCH = 64  # latents that are drawn at once, always, so that they do not depend
 
 
 @torch.no_grad()
-def draw(game: Game, count: int, *, seed: int, labels: Tensor | None = None, truncation: float | None = None) -> Tensor:
+def draw(
+    game: Game, count: int, *, seed: int, condition: Condition = UNCONDITIONAL, truncation: float | None = None
+) -> Tensor:
     """New samples, not those of the grid. [count, C, H, W] in [-1, 1] on the CPU
 
-    `labels` [count] say of which classes, where the run has any; without them every class is as likely. The first of
+    The condition is of `count` images; without one it is drawn as in training, every class as likely. The first of
     many are those of few. Raises ConfigError for a truncation that means nothing.
     """
     if not isinstance(game, FromNoise):
@@ -28,7 +31,7 @@ def draw(game: Game, count: int, *, seed: int, labels: Tensor | None = None, tru
             raise ConfigError("truncation", "this run makes images from images", "a run with noise", "no truncation")
         return _not_from_noise(game, count, seed)
     with game.drawing(truncation) as drawing:
-        return torch.cat(list(batches(game, drawing, count, seed=seed, labels=labels)))
+        return torch.cat(list(batches(game, drawing, count, seed=seed, condition=condition)))
 
 
 def _not_from_noise(game: Game, count: int, seed: int) -> Tensor:
@@ -41,31 +44,39 @@ def _not_from_noise(game: Game, count: int, seed: int) -> Tensor:
 
 
 def batches(
-    game: FromNoise, drawing: Drawing, count: int, *, seed: int, labels: Tensor | None = None
+    game: FromNoise, drawing: Drawing, count: int, *, seed: int, condition: Condition = UNCONDITIONAL
 ) -> Iterator[Tensor]:
     """The samples of `draw`, a batch at a time, on the CPU. [B, C, H, W]"""
     for number, first in enumerate(range(0, count, BATCH)):
-        given = None if labels is None else labels[first : first + BATCH]
-        latent = first_of(latents(game, drawing, number, seed=seed, labels=given), count - first)
+        given = condition.each(partial(_rows, first=first))
+        latent = first_of(latents(game, drawing, number, seed=seed, condition=given), count - first)
         yield drawing.images(latent).cpu()
 
 
 def latents(
-    game: FromNoise, drawing: Drawing, number: int, *, seed: int, stream: str = "draw", labels: Tensor | None = None
+    game: FromNoise,
+    drawing: Drawing,
+    number: int,
+    *,
+    seed: int,
+    stream: str = "draw",
+    condition: Condition = UNCONDITIONAL,
 ) -> Latent:
     """Batch `number` of a stream's latents, whole. [BATCH, Z]
 
-    Of fewer labels [B] the last is repeated.
+    Of a condition for fewer images the last is repeated.
     """
     reseed(seed, stream, step=number)
     noise = drawing.noise(BATCH)
-    if labels is None:
-        return game.latent(noise, UNCONDITIONAL)
-    whole = torch.cat([labels, labels[-1:].expand(BATCH - len(labels))])
-    return game.latent(noise, Condition(labels=whole))
+    rows = torch.arange(BATCH)
+    return game.latent(noise, condition.each(lambda given: given[rows.clamp(max=len(given) - 1).to(given.device)]))
+
+
+def _rows(given: Tensor, first: int) -> Tensor:
+    """The rows of one batch. [N, ...] -> [B, ...]"""
+    return given[first : first + BATCH]
 
 
 def first_of(latent: Latent, count: int) -> Latent:
     """The first latents of a batch. [count, Z]"""
-    condition = Condition(*(None if given is None else given[:count] for given in latent.condition))
-    return Latent(latent.noise[:count], condition)
+    return Latent(latent.noise[:count], latent.condition.each(lambda given: given[:count]))

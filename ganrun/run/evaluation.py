@@ -18,7 +18,7 @@ from ganrun.config.build import open_data
 from ganrun.config.compose import compose
 from ganrun.config.instantiate import Maker
 from ganrun.config.resume import reopen
-from ganrun.core.context import Batch, Condition
+from ganrun.core.context import Batch
 from ganrun.core.errors import ConfigError
 from ganrun.core.from_noise import FromNoise
 from ganrun.core.seeding import generator
@@ -243,8 +243,8 @@ def samples_of_files(path: Path, like: Dataset, count: int, seed: int) -> Sample
 def some(data: Dataset, most: int, seed: int = 0) -> Batch:
     """At most this many images, the same each time. [N, C, H, W] in [-1, 1] on the CPU"""
     order = torch.randperm(len(data), generator=generator(seed, "evaluation"))[:most]
-    images, labels = data.part(order).bulk()
-    return Batch(to_units(images), Condition(labels=labels))
+    chosen = data.part(order)
+    return Batch(to_units(chosen.bulk()[0]), chosen.condition)
 
 
 def _spaces(images: Tensor) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from ganrun.record.moving import check_mp4, save_gif, save_mp4
 from ganrun.record.progress import shown
 from ganrun.run.load import LoadedRun, RunForm
 from ganrun.run.place import game_of, labels_of, place
+from ganrun.run.sentences import sentences_of
 from ganrun.run.walk import Walk, check_code, way_of
 
 WIDEST = 1000  # frames of a strip, at most
@@ -36,6 +37,7 @@ class WalkForm(RunForm):
     seed: Annotated[int, Within(0)] = 0
     between: Literal["noise", "classes"] | None = None
     code: str | None = None
+    text: list[str] | None = None
     stops: Annotated[int, Within(2, 1000)] | None = None
     classes: list[int | str] | None = None
     interpolation: Literal["slerp", "lerp"] | None = None
@@ -50,6 +52,7 @@ class Film:
         """Raises ConfigError for what the run cannot do, before anything is drawn."""
         self.run, self.form, self.game = run, form, game_of(run)
         self.labels = labels_of(run, form.classes)
+        self.sentences = None if form.text is None else sentences_of(run, form.text)
         self.ending = _ending(form.out)
         self.loops = self.ending != ".png"
         self._check()
@@ -75,9 +78,21 @@ class Film:
         if form.between == "classes":
             how = "by shares of both" if self.game.mixes_labels else "one after another, as this generator mixes none"
             return walk.between_classes(self.labels), f"between classes, {how}"
+        if self.sentences is not None:
+            return walk.between_sentences(self._vectors(walk)), f"between {len(self.sentences.lines)} sentences"
         way = way_of(self.game, form.interpolation)
         stops = form.stops or (4 if self.loops else 2)
         return walk.between_noises(stops, way, self.labels), f"between {stops} noises by {way}"
+
+    @torch.no_grad()
+    def _vectors(self, walk: Walk) -> Tensor:
+        """What the generator's encoder makes of the sentences. [S, E]"""
+        assert self.sentences is not None
+        encoder: Any = walk.drawing.generator.text
+        given = self.sentences.condition(len(self.sentences.lines)).tensor
+        assert given is not None
+        vectors: Tensor = encoder(given.to(self.run.device))
+        return vectors
 
     def _save(self, frames: Tensor) -> None:
         """Frames [F, R, C, H, W]: a strip has a walk in each row; a moving picture shows all at once."""
@@ -99,6 +114,10 @@ class Film:
             raise ConfigError("between", found, "at least two classes", "between=noise")
         if not self.loops and (form.frames or 0) > WIDEST:
             raise ConfigError("frames", f"{form.frames:,} in one picture", f"{WIDEST:,} at most", "out=walk.mp4")
+        if self.sentences is not None and (form.code is not None or form.between is not None):
+            raise ConfigError("text", "set, with code or between", "one of them", "leaving the other out")
+        if self.sentences is not None and len(self.sentences.lines) < 2:
+            raise ConfigError("text", "one sentence", "two or more", "text=['a red star','a blue star']")
         if form.code is not None:
             check_code(self.game, form.code)
         way_of(self.game, form.interpolation)
@@ -124,7 +143,7 @@ class Film:
         form = self.form
         asked = {"classes": form.classes and "-".join(map(str, form.classes)), "seed": form.seed,
                  "truncation": form.truncation, "interpolation": form.interpolation}  # fmt: skip
-        kind = form.code or form.between or "noise"
+        kind = form.code or form.between or ("noise" if self.sentences is None else "text")
         return [kind, *(f"{key}_{value}" for key, value in asked.items() if value is not None)]
 
 

@@ -11,17 +11,19 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from ganrun.config.build import Run, assemble, blank_batches, build, load_plugins, placed_on
+from ganrun.config.blank import blank_batches
+from ganrun.config.build import Run, assemble, build, load_plugins, placed_on
 from ganrun.config.instantiate import Maker
 from ganrun.config.resume import reopen
 from ganrun.config.types import Called
 from ganrun.config.validate import resolve
-from ganrun.core.context import Progress
+from ganrun.core.context import Condition, Progress
 from ganrun.core.errors import ConfigError, for_shell
 from ganrun.core.game import Game
 from ganrun.core.pair import Pair
 from ganrun.core.seeding import generators_kept, the_same_each_time
 from ganrun.core.trick import Trick
+from ganrun.data.transforms.vocabulary import Vocabulary
 from ganrun.machine import find_device
 from ganrun.record.checkpoint import Checkpoints
 from ganrun.record.stored import record
@@ -74,6 +76,12 @@ class LoadedRun:
         numbers = tuple(map(str, range(self.game.classes)))
         return names if len(names) == self.game.classes else numbers
 
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The words of the captions of the data; None for a run whose networks read no words."""
+        data = self.settings["dataset"]
+        return Vocabulary(data["words"].split(), data["text_size"]) if data.get("word_count") else None
+
     def sample(
         self,
         n: int,
@@ -91,7 +99,8 @@ class LoadedRun:
         if n < 1:
             raise ConfigError("sample", f"n={n}", "at least 1 image")
         with generators_kept(self.device):
-            return draw(self.game, n, seed=seed, labels=self._labels(n, labels), truncation=truncation)
+            condition = Condition(labels=self._labels(n, labels))
+            return draw(self.game, n, seed=seed, condition=condition, truncation=truncation)
 
     def _labels(self, n: int, labels: Sequence[int] | Tensor | int | None) -> Tensor | None:
         """The labels to draw, [n] int64; None for any. Raises ConfigError for labels that the run does not have."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from ganrun.core.callbacks import Callback
 from ganrun.core.context import Batch, Condition, Progress, UpdateResult
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
+from ganrun.core.from_images import FromImages
 from ganrun.core.game import Game
 from ganrun.core.pair import Pair
 from ganrun.core.seeding import generator, reseed
@@ -27,6 +28,7 @@ from ganrun.metrics.generalisation import GAP, generalisation_gap
 from ganrun.metrics.published import Published
 from ganrun.record.recorder import Recorder
 from ganrun.run.published import KINDS, Seen, networks
+from ganrun.run.translating import Translating
 
 CHUNK = 100  # samples that are drawn at once
 COPIED = 2_000  # training images that samples may be copies of
@@ -78,6 +80,11 @@ class Measuring(Callback):
         return Seen(self.published, self.held_out[self.run.game.target].images, self.run.device)
 
     @cached_property
+    def translating(self) -> Translating | None:
+        """Measures of translations; None where images are made from noise."""
+        return Translating(self.run) if isinstance(self.run.game, FromImages) else None
+
+    @cached_property
     def reals(self) -> float:
         """The quality of reals that the run trains on, as if they were samples."""
         return self.comparison.measure(joined(map(spaces, self._trained().split(CHUNK))))[QUALITY]
@@ -113,19 +120,21 @@ class Measuring(Callback):
         images = list(drawn(self.run.game, self.samples, condition))
         found = {QUALITY: float("inf")}
         if all(bool(some.isfinite().all()) for some in images):
-            labels, features = condition.labels, joined(map(spaces, images))
-            found = self.comparison.measure(features, repeated(labels, self.samples))
+            features, given = joined(map(spaces, images)), condition.each(lambda rows: _rows(rows, 0, self.samples))
+            found = self.comparison.measure(features, given.labels)
             found |= {COPIES: self.memorised.share(features[PIXELS])} if PIXELS in features else {}
-            found |= self._gap(torch.cat(images), repeated(labels, self.samples)) if scores(self.run.game) else {}
+            found |= self._gap(Batch(torch.cat(images), given)) if scores(self.run.game) else {}
             found |= self.seen.measure(torch.cat(images)) if self.published else {}
+            further = self.translating.measure() if self.translating is not None else {}
+            return {tag(name, self.samples): value for name, value in found.items()} | further
         return {tag(name, self.samples): value for name, value in found.items()}
 
-    def _gap(self, fakes: Tensor, labels: Tensor | None) -> dict[str, float]:
-        """D's generalisation gap, of equally many of each kind; nothing while D scores all alike. [N, C, H, W], [N]"""
+    def _gap(self, fakes: Batch) -> dict[str, float]:
+        """D's generalisation gap, of equally many of each kind; nothing while D scores all alike."""
         held_out = self.held_out[self.run.game.target]
         trained, pair = _target(self.run).examples(len(held_out.images)), target_pair(self.run.game)
-        sets = (trained, held_out, Batch(fakes, Condition(labels=labels)))
-        gap = generalisation_gap(pair, *(_first(one, min(len(held_out.images), len(fakes))) for one in sets))
+        least = min(len(held_out.images), len(fakes.images))
+        gap = generalisation_gap(pair, *(_first(one, least) for one in (trained, held_out, fakes)))
         return {} if gap is None else {GAP: gap}
 
     def summary(self) -> dict[str, Any] | None:
@@ -163,7 +172,8 @@ def measured_tags(run: Run) -> list[str]:
     names += [COPIES] if PIXELS in comparison.reals else []
     names += [GAP] if scores(run.game) else []
     names += [name for network in published(run) for name in network.names()]
-    return [tag(name, samples) for name in names]
+    further = Translating(run).names() if isinstance(run.game, FromImages) else []
+    return [*(tag(name, samples) for name in names), *further]
 
 
 def published(run: Run) -> list[Published]:
@@ -201,12 +211,7 @@ def drawn(game: Game, count: int, condition: Condition, chunk: int = CHUNK) -> I
     """
     for start in range(0, count, chunk):
         size = min(chunk, count - start)
-        yield game.draw(size, Condition(*(_rows(one, start, size) for one in condition)))
-
-
-def repeated(rows: Tensor | None, count: int) -> Tensor | None:
-    """The first rows [M, ...], again and again until there are `count`."""
-    return None if rows is None else _rows(rows, 0, count)
+        yield game.draw(size, condition.each(partial(_rows, start=start, size=size)))
 
 
 def measures(run: Run) -> bool:
@@ -221,16 +226,13 @@ def held_out_images(run: Run, most: int) -> dict[str, Batch]:
     return {name: batch for name, batch in found.items() if batch is not None}
 
 
-def _rows(tensor: Tensor | None, start: int, size: int) -> Tensor | None:
-    if tensor is None:
-        return None
+def _rows(tensor: Tensor, start: int, size: int) -> Tensor:
     return tensor[torch.arange(start, start + size, device=tensor.device) % len(tensor)]
 
 
 def _first(batch: Batch, count: int) -> Batch:
     """The first images of a batch, with their conditions. [N, C, H, W]"""
-    given = (None if one is None else one[:count] for one in batch.condition)
-    return Batch(batch.images[:count], Condition(*given))
+    return Batch(batch.images[:count], batch.condition.each(lambda given: given[:count]))
 
 
 def _target(run: Run) -> Source:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ganrun.core.errors import ConfigError, typed
+from ganrun.core.errors import ConfigError, for_shell, typed
 from ganrun.core.from_noise import FromNoise
 from ganrun.data.transforms.classes import class_indices
 from ganrun.run.load import LoadedRun
@@ -20,7 +20,7 @@ def game_of(run: LoadedRun) -> FromNoise:
     if not isinstance(run.game, FromNoise):
         found = "this run translates images and has no noise to draw from"
         raise ConfigError(str(run.path), found, "a run whose images are made from noise",
-                          f"{run.path}/samples, which shows translations")  # fmt: skip
+                          f"ganrun sample {for_shell(str(run.path))} images=FOLDER, which translates them")  # fmt: skip
     return run.game
 
 

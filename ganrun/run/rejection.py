@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ganrun.core.context import Condition
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.from_noise import Drawing, FromNoise
+from ganrun.core.images import largest
 from ganrun.core.pair import Pair
 from ganrun.core.seeding import generator
 from ganrun.run.draw import BATCH, latents
@@ -110,8 +112,8 @@ class Rejection:
     @torch.no_grad()
     def _judged(self, number: int, stream: str, label: int | None) -> tuple[Tensor, Tensor]:
         """A batch of samples and D's logits of them. [BATCH, C, H, W], [BATCH]"""
-        labels = None if label is None else torch.full((1,), label)
-        latent = latents(self.game, self.drawing, number, seed=self.seed, stream=stream, labels=labels)
-        images = self.drawing.images(latent)
-        logits = self.pair.log_odds(images, latent.condition)
-        return images.cpu(), logits.flatten(1).mean(1).cpu() if logits.dim() > 1 else logits.cpu()
+        condition = Condition(labels=None if label is None else torch.full((1,), label))
+        latent = latents(self.game, self.drawing, number, seed=self.seed, stream=stream, condition=condition)
+        made = self.drawing.made(latent)
+        logits = self.pair.log_odds(made, latent.condition)
+        return largest(made).cpu(), logits.flatten(1).mean(1).cpu() if logits.dim() > 1 else logits.cpu()

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganrun.config.types import Within
+from ganrun.config.types import Called, Within
+from ganrun.core.context import Condition
 from ganrun.core.errors import ConfigError
 from ganrun.core.from_noise import Drawing
 from ganrun.core.seeding import generators_kept
 from ganrun.data.readers.progress_bar import track
-from ganrun.record.atomic import environment
+from ganrun.record.atomic import environment, write_atomically
 from ganrun.record.grid import grid, save_png, to_bytes, to_pixels
 from ganrun.record.progress import shown
 from ganrun.record.samples import save_npz, save_pngs
@@ -24,6 +25,7 @@ from ganrun.run.draw import batches
 from ganrun.run.load import LoadedRun, RunForm
 from ganrun.run.place import game_of, labels_of, place
 from ganrun.run.rejection import PERCENTILE, Rejection, check
+from ganrun.run.sentences import sentences_of
 
 USUAL = 64  # samples
 MOST = 10_000  # samples of one picture
@@ -37,10 +39,13 @@ class SampleForm(RunForm):
     count: Annotated[int, Within(1)] | None = None
     seed: Annotated[int, Within(0)] = 0
     out: str | None = None
-    format: Literal["grid", "png", "npz"] = "grid"
+    format: Literal["grid", "png", "npz"] | None = None  # null: a grid; of translations PNG files
     classes: list[int | str] | None = None
+    text: str | list[str] | None = None
     truncation: Annotated[float, Within(0)] | None = None
     reject: bool | Annotated[float, Within(1, 99)] = False
+    images: Annotated[str | None, Called("a folder or a ZIP archive")] = None
+    direction: str | None = None
 
 
 class Samples:
@@ -49,17 +54,19 @@ class Samples:
     def __init__(self, run: LoadedRun, form: SampleForm):
         """Raises ConfigError for what the run cannot do, before anything is drawn."""
         self.run, self.form, self.game = run, form, game_of(run)
+        self.format = form.format or "grid"
         kinds = labels_of(run, form.classes)
-        self.count = form.count or self._usual(len(kinds))
+        self.sentences = None if form.text is None else sentences_of(run, form.text)
+        self.count = form.count or self._usual(len(kinds) if self.sentences is None else len(self.sentences.lines))
         self.labels = _shared(kinds, self.count) if kinds else None
         self.rejection: Rejection | None = None
         self._check()
-        self.path = place(run, form.out, ENDINGS[form.format], "samples", self._words())
+        self.path = place(run, form.out, ENDINGS[self.format], "samples", self._words())
 
     def write(self) -> str:
         """Draw and write; returns a line that says what was written, and where."""
         with generators_kept(self.run.device), self.game.drawing(self.form.truncation) as drawing:
-            {"grid": self._grid, "png": self._pngs, "npz": self._npz}[self.form.format](self._drawn(drawing))
+            {"grid": self._grid, "png": self._pngs, "npz": self._npz}[self.format](self._drawn(drawing))
         line = f"{self.count:,} {'sample' if self.count == 1 else 'samples'} of step {self.run.step:,}"
         if self.rejection is not None:
             line += f", accepted by D from {self.rejection.seen:,}"
@@ -73,17 +80,21 @@ class Samples:
             self.rejection = Rejection(self.game, drawing, seed=form.seed, percentile=percentile)
             pieces = self.rejection.batches(self.count, labels)
         else:
-            pieces = batches(self.game, drawing, self.count, seed=form.seed, labels=labels)
+            condition = Condition(labels=labels) if self.sentences is None else self.sentences.condition(self.count)
+            pieces = batches(self.game, drawing, self.count, seed=form.seed, condition=condition)
         yield from track((image for piece in pieces for image in piece), "drawing", self.count, few=0)
 
     def _grid(self, samples: Iterator[Tensor]) -> None:
         """One picture, with a row for each class where they share it evenly; of points a scatter."""
         classes = 0 if self.labels is None else len(self.labels.unique())
+        classes = classes if self.sentences is None else len(self.sentences.lines)
         rows = classes if classes > 1 and self.count % classes == 0 else None
         picture = grid(torch.stack(list(samples)), rows)
         with environment(f"cannot save {self.path}"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         save_png(self.path, picture)
+        if self.sentences is not None:
+            write_atomically(self.path.with_suffix(".txt"), self.sentences.listing(self.count))
 
     def _pngs(self, samples: Iterator[Tensor]) -> None:
         """A folder with a file for each; its name ends in the class where there are classes."""
@@ -107,13 +118,19 @@ class Samples:
     def _check(self) -> None:
         """Raises ConfigError for a format that does not suit the samples, and for options that the run refuses."""
         form = self.form
-        if form.format == "png" and self._points:
+        for key in ("images", "direction"):
+            if getattr(form, key) is not None:
+                raise ConfigError(key, "set, but this run makes images from noise", "a run that translates",
+                                  f"leaving {key} out")  # fmt: skip
+        if self.format == "png" and self._points:
             raise ConfigError("format", "png, but the samples are points of the plane", "npz or grid", "format=npz")
-        if form.format == "grid" and self.count > MOST:
+        if self.format == "grid" and self.count > MOST:
             found = f"{self.count:,} for one picture"
             raise ConfigError("count", found, f"{MOST:,} at most", "format=npz or format=png")
         if form.reject is not False:
             check(self.run.pair())
+        if form.reject is not False and self.sentences is not None:
+            raise ConfigError("reject", "set, with text", "one of them", "leaving reject out")
         with self.game.drawing(form.truncation):
             pass
 
@@ -132,6 +149,7 @@ class Samples:
         form = self.form
         words = [f"count_{self.count}", f"seed_{form.seed}"]
         words += [f"classes_{'-'.join(map(str, form.classes))}"] if form.classes else []
+        words += [] if self.sentences is None else [f"text_{'_'.join(self.sentences.lines)}"[:60]]
         words += [] if form.truncation is None else [f"truncation_{form.truncation:g}"]
         words += ["reject"] if form.reject is True else [f"reject_{form.reject:g}"] if form.reject else []
         return words

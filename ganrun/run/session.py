@@ -43,6 +43,7 @@ from ganrun.run.recording import recorder_of
 from ganrun.run.rehearsal import check_metrics
 from ganrun.run.rollback import with_rollback
 from ganrun.run.signals import Interrupted, Signals
+from ganrun.run.stages import begin_with_first_stage
 from ganrun.run.state import restore, unfit
 from ganrun.run.statistics import Statistics
 
@@ -93,6 +94,7 @@ class Session:
         run = build(cfg)
         with closing(run.data):
             check_metrics(run)
+            begin_with_first_stage(run)
             self.signals.defer()  # until here a signal leaves nothing; from here on it leaves a run that can be resumed
             with closing(RunFolder.create(path)) as folder:
                 folder.start_log()
@@ -115,6 +117,8 @@ class Session:
                     if saved
                     else Progress()
                 )
+                if not saved:
+                    begin_with_first_stage(run)
                 if start.step >= run.settings["steps"] and summarised(folder.summary) == start.step:
                     return self._already(path, start.step)
                 self.signals.defer()

@@ -74,6 +74,13 @@ class Walk:
         given = walked if self.game.mixes_labels else walked.argmax(1)
         return [self._latent(noise, Condition(labels=one.expand(self.rows, *one.shape))) for one in given.unbind(0)]
 
+    def between_sentences(self, vectors: Tensor) -> list[Latent]:
+        """Latents [rows, Z] of each frame, from sentence to sentence as vectors [S, E], of one noise in each row."""
+        self._reseed("noise")
+        noise = self.drawing.noise(self.rows)
+        (walked,) = path(vectors[None], self._frames(len(vectors)), loops=self.loops, way="lerp")
+        return [self._latent(noise, Condition(embedding=one.expand(self.rows, -1))) for one in walked.unbind(0)]
+
     def along_code(self, code: str) -> list[Latent]:
         """Latents [rows, Z] of each frame, along a code, there and back again where the walk loops."""
         self._reseed("noise")
@@ -81,7 +88,7 @@ class Walk:
         stops = self.game.traversals(latent.noise)[code]  # [R, V, Z]
         frames = self.frames or (LOOP if self.loops else stops.shape[1])
         there_and_back = torch.cat([stops, stops[:, 1:-1].flip(1)], 1) if self.loops else stops
-        condition = Condition(*(None if given is None else given[: len(stops)] for given in latent.condition))
+        condition = latent.condition.each(lambda given: given[: len(stops)])
         walked = path(there_and_back, frames, loops=self.loops, way="lerp")
         return [Latent(noise, condition) for noise in walked.unbind(1)]
 

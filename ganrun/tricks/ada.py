@@ -29,7 +29,7 @@ class Ada(Trick):
     A positive sign means real, whatever the loss and `flip` make of scores. The transforms are those of appendix B.
     """
 
-    traits = Traits(needs=facts(Fact.SCORE, Fact.UNDECIDED, Fact.SINGLE_SCALE), sets=keys(AUGMENTED))
+    traits = Traits(needs=facts(Fact.SCORE, Fact.UNDECIDED, Fact.SINGLE_SCALE, Fact.IMAGE_ALONE), sets=keys(AUGMENTED))
     p: Tensor  # [] the probability of each transform
     r_t: Tensor  # [] at the last change of p
     total: Tensor  # [] sum of sign(D(x)) since then
@@ -98,7 +98,7 @@ class Augmentation(Trick):
     `colour` * p. With probability p a square whose side is `cutout` of the size is set to 0, its centre anywhere.
     """
 
-    traits = Traits(needs=facts(Fact.SINGLE_SCALE), sets=keys(AUGMENTED))
+    traits = Traits(needs=facts(Fact.SINGLE_SCALE, Fact.IMAGE_ALONE), sets=keys(AUGMENTED))
 
     def __init__(
         self,

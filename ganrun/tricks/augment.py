@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from ganrun.core.context import BatchShape
 from ganrun.core.errors import ConfigError, nearest
 from ganrun.core.facts import Fact
+from ganrun.core.images import each_scale, largest
 from ganrun.core.traits import Diagnostic, Level, Traits, facts, keys
 from ganrun.core.trick import Trick
 
@@ -87,7 +89,7 @@ class DiffAugment(Trick):
     `translation` of the size; `cutout`: a square of `cutout` of the size set to 0, its centre anywhere.
     """
 
-    traits = Traits(needs=facts(Fact.SINGLE_SCALE), sets=keys(AUGMENTED))
+    traits = Traits(needs=facts(Fact.SINGLE_SCALE, Fact.IMAGE_ALONE), sets=keys(AUGMENTED))
 
     def __init__(
         self,
@@ -163,9 +165,10 @@ class Mirror(Trick):
     """Mirror augmentation: D's input is flipped left to right with probability `p`. Karras et al. 2018, section 4.
 
     Image by image, reals and fakes, in both players' updates. As fakes are flipped too, G does not learn the flips.
+    Where an image has several scales, all of them are flipped, or none.
     """
 
-    traits = Traits(needs=facts(Fact.SINGLE_SCALE))
+    traits = Traits(needs=facts(Fact.IMAGE_ALONE))
 
     def __init__(self, *, p: float):
         """Raises ConfigError for a probability outside (0, 1)."""
@@ -174,9 +177,9 @@ class Mirror(Trick):
             raise ConfigError(".p", f"{p}", "0 < p < 1", ".p=0.5")
         self.p = p
 
-    def view(self, images: Tensor) -> Tensor:
-        chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < self.p
-        return torch.where(chosen, images.flip(3), images)
+    def view(self, images: Any) -> Any:
+        chosen = _uniform(largest(images), 0, 1) < self.p
+        return each_scale(images, lambda image: torch.where(chosen, image.flip(3), image))
 
     def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
         if shape.resolution < 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from ganrun.core.context import BatchShape, PairView, Role
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
+from ganrun.core.images import each_scale
 from ganrun.core.schedule import Schedule, Scheduled, schedule
 from ganrun.core.traits import Diagnostic, Level, Traits, facts
 from ganrun.core.trick import Trick
@@ -24,10 +26,9 @@ def _check_sigma(sigma: Schedule) -> None:
 class InstanceNoise(Trick):
     """Instance noise: N(0, sigma) added to D's input. Soenderby et al. 2017, section 3.1; Arjovsky & Bottou 2017.
 
-    To reals and fakes, in both players' updates. `sigma` is in units of the image's [-1, 1].
+    To reals and fakes, in both players' updates. `sigma` is in units of the image's [-1, 1]. Where an image has several
+    scales, D's input is all of them, and each has noise of its own.
     """
-
-    traits = Traits(needs=facts(Fact.SINGLE_SCALE))
 
     def __init__(self, *, sigma: float | Schedule):
         """Raises ConfigError for a negative standard deviation."""
@@ -35,8 +36,8 @@ class InstanceNoise(Trick):
         self.sigma = Scheduled(sigma)
         _check_sigma(self.sigma.schedule)
 
-    def view(self, images: Tensor) -> Tensor:
-        return images + self.sigma() * torch.randn_like(images)
+    def view(self, images: Any) -> Any:
+        return each_scale(images, lambda image: image + self.sigma() * torch.randn_like(image))
 
     def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
         """Warn of noise that does not fade out: D then learns noisy reals, and G imitates them."""

@@ -127,7 +127,7 @@ class VirtualBatchNorm(Trick):
     behind the last block never see the reference.
     """
 
-    traits = Traits(needs=facts(Fact.UNLABELLED, Fact.SINGLE_SCALE))
+    traits = Traits(needs=facts(Fact.UNLABELLED, Fact.SINGLE_SCALE, Fact.SAME_SIZE, Fact.IMAGE_ALONE))
 
     def __init__(self, *, role: str, eps: float):
         """Raises ConfigError for an unknown role."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -13,27 +13,37 @@ from torch import Tensor
 from ganrun.core import limits
 from ganrun.core.context import Context, DiscriminatorOutput
 from ganrun.core.facts import Fact
+from ganrun.core.images import Images, detached, each_scale, largest, scales
 from ganrun.core.schedule import Schedule, Scheduled
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
 
 
-def gradients(context: Context, images: Tensor) -> Tensor:
-    """The gradient of D's score with respect to images, itself differentiable. [B, C, H, W] -> [B, C, H, W]
+def gradients(context: Context, images: Images) -> tuple[Tensor, ...]:
+    """The gradient of D's score with respect to images at each scale, itself differentiable. [B, C, H, W] each
 
     In float32 whatever the engine's precision, since it is differentiated again.
     """
-    images = images.detach().requires_grad_()
-    with torch.autocast(images.device.type, enabled=False):
+    images = detached(images, differentiable=True)
+    with torch.autocast(largest(images).device.type, enabled=False):
         score = context.pair.judge(images, context.condition).score
-        (gradient,) = torch.autograd.grad(score.sum(), images, create_graph=True)
-    return gradient
+        return torch.autograd.grad(score.sum(), scales(images), create_graph=True)
+
+
+def mean(values: Sequence[Tensor]) -> Tensor:
+    """The mean of these [], one of each scale."""
+    return sum(values[1:], start=values[0]) / len(values)
 
 
 class SlopePenalty(Trick):
-    """Base of penalties on |grad D(x)|, the norm of each image's own gradient: a weight, and how often it is added."""
+    """Base of penalties on |grad D(x)|, the norm of each image's own gradient: a weight, and how often it is added.
 
-    traits = Traits(needs=facts(Fact.PER_SAMPLE, Fact.SINGLE_SCALE), prefers=facts(Fact.ALONE, Fact.STEADY))
+    Where an image has several scales, each has a gradient, and the penalty is the mean of what it would be for each
+    alone: as MSG-GAN has it, Karnewar & Wang 2020, section 2 (akanimax/BMSG-GAN for WGAN-GP, akanimax/msg-stylegan-tf
+    for R1).
+    """
+
+    traits = Traits(needs=facts(Fact.PER_SAMPLE), prefers=facts(Fact.ALONE, Fact.STEADY))
     slope: Tensor  # [] mean norm when the penalty was last due
 
     def __init__(self, key: str, weight: float | Schedule, every: int):
@@ -66,14 +76,17 @@ class TargetedPenalty(SlopePenalty):
         self.target, self.one_sided = target, one_sided
 
     @abstractmethod
-    def points(self, context: Context) -> Tensor:
+    def points(self, context: Context) -> Images:
         """The images at which the gradient is taken. [B, C, H, W]"""
 
     def discriminator_term(self, context: Context) -> Tensor:
-        norms = torch.linalg.vector_norm(gradients(context, self.points(context)), dim=(1, 2, 3))
-        self.slope.copy_(norms.detach().mean())
-        excess = norms - self.target
-        return self.weight() * (F.relu(excess) if self.one_sided else excess).square().mean()
+        found = gradients(context, self.points(context))
+        norms = [torch.linalg.vector_norm(gradient, dim=(1, 2, 3)) for gradient in found]
+        self.slope.copy_(mean([norm.detach().mean() for norm in norms]))
+        return self.weight() * mean([self._penalty(norm - self.target) for norm in norms])
+
+    def _penalty(self, excess: Tensor) -> Tensor:
+        return (F.relu(excess) if self.one_sided else excess).square().mean()
 
 
 class GradientPenalty(TargetedPenalty):
@@ -85,10 +98,10 @@ class GradientPenalty(TargetedPenalty):
 
     traits = replace(TargetedPenalty.traits, provides=facts(Fact.LIPSCHITZ))
 
-    def points(self, context: Context) -> Tensor:
-        assert context.real is not None
-        share = torch.rand(len(context.real), 1, 1, 1, device=context.real.device)
-        return torch.lerp(context.fake.detach(), context.real.detach(), share)
+    def points(self, context: Context) -> Images:
+        real, fake = detached(context.real), detached(context.fake)
+        share = torch.rand(len(largest(real)), 1, 1, 1, device=largest(real).device)  # of an image, at all its scales
+        return each_scale(fake, lambda fake, real: torch.lerp(fake, real, share), real)
 
 
 class Dragan(TargetedPenalty):
@@ -97,6 +110,8 @@ class Dragan(TargetedPenalty):
     weight * E (|grad D(x)| - target)^2 at x = real + e * spread * std * u as in the authors' code: u ~ U(0, 1) for each
     value, e ~ U(0, 1) for each image, std over all values of the batch. (The paper's algorithm 1 has normal noise.)
     """
+
+    traits = replace(TargetedPenalty.traits, needs=TargetedPenalty.traits.needs | {Fact.SINGLE_SCALE})
 
     def __init__(self, *, weight: float | Schedule, target: float, spread: float, one_sided: bool, every: int):
         """Raises ConfigError for a negative weight, target or spread, and for `every` below 1."""
@@ -129,12 +144,12 @@ class R1(SlopePenalty):
     def discriminator_term(self, context: Context) -> Tensor:
         return self._penalty(context.real, context.on_real)
 
-    def _penalty(self, images: Tensor | None, output: DiscriminatorOutput | None) -> Tensor:
+    def _penalty(self, images: Images | None, output: DiscriminatorOutput | None) -> Tensor:
         assert images is not None and output is not None
-        (gradient,) = torch.autograd.grad(output.score.sum(), images, create_graph=True)
-        squares = gradient.square().sum((1, 2, 3))
-        self.slope.copy_(squares.detach().sqrt().mean())
-        return self.weight() / 2 * squares.mean()
+        found = torch.autograd.grad(output.score.sum(), scales(images), create_graph=True)
+        squares = [gradient.square().sum((1, 2, 3)) for gradient in found]
+        self.slope.copy_(mean([square.detach().sqrt().mean() for square in squares]))
+        return self.weight() / 2 * mean([square.mean() for square in squares])
 
 
 class R2(R1):

@@ -82,7 +82,7 @@ class Consistency(Trick):
     shifts by up to `shift` pixels each way, mirrored at the border. fake = 0 is CR, with which T shows in samples.
     """
 
-    traits = Traits(needs=facts(Fact.SINGLE_SCALE))
+    traits = Traits(needs=facts(Fact.SINGLE_SCALE, Fact.IMAGE_ALONE))
 
     def __init__(self, *, real: float | Schedule, fake: float | Schedule, shift: int):
         """Raises ConfigError for a negative weight or shift."""

@@ -19,7 +19,7 @@ from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Diagnostic, Level, Traits, facts, keys
 from ganrun.core.trick import Trick
-from ganrun.models.base import output_layer, title, weighted
+from ganrun.models.base import gain_of, output_layer, title, weighted
 from ganrun.models.layers import Layer, Scaled, fan_in, is_output
 from ganrun.tricks.norms import VirtualNorm
 from ganrun.tricks.roles import roles
@@ -192,6 +192,7 @@ class EqualizedLr(Reparametrisation):
     """Equalised learning rate: weights N(0, 1), scaled at run time. ProGAN, Karras et al. 2018, section 4.1.
 
     The scale is He's constant, gain / sqrt(fan in); `last_gain` is that of the layer that makes the image or the score.
+    A layer that its network gave a gain of its own keeps it, as ProGAN's that make smaller images.
     Fan in counts the inputs of one output: a transposed convolution of stride s has inputs * (kernel / s)^2. Both
     players; biases start at 0.
     """
@@ -214,7 +215,8 @@ class EqualizedLr(Reparametrisation):
     @torch.no_grad()
     def reparametrise(self, layer: Layer) -> None:
         self.only_form(layer)
-        scale = (self.last_gain if is_output(layer) else self.gain) / math.sqrt(fan_in(layer))
+        usual = self.last_gain if is_output(layer) else self.gain
+        scale = gain_of(layer, usual) / math.sqrt(fan_in(layer))
         parametrize.register_parametrization(layer, "weight", Scaled(scale))
         layer.weight = torch.randn_like(layer.weight) * scale
         if layer.bias is not None:

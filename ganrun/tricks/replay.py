@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ganrun.core.context import PairView
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
+from ganrun.core.images import scales
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
 
@@ -19,8 +22,8 @@ class Replay(Trick):
     probability `p` D sees a random fake of the pool, which the new one replaces there; otherwise the new one.
     """
 
-    traits = Traits(needs=facts(Fact.UNLABELLED, Fact.SINGLE_SCALE), invalidates=facts(Fact.CURRENT))
-    pool: Tensor  # [N, C, H, W]
+    traits = Traits(needs=facts(Fact.UNLABELLED, Fact.SAME_SIZE, Fact.IMAGE_ALONE), invalidates=facts(Fact.CURRENT))
+    pool: Tensor  # [N, C, H, W], at the largest scale; smaller ones are pool_4, pool_8 and so on, by their pixels
     seen: Tensor  # [] int64, the number of fakes so far
 
     def __init__(self, *, size: int, p: float):
@@ -33,38 +36,53 @@ class Replay(Trick):
         self.size, self.p = size, p
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 
-    def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
-        """Allocate the pool for fakes [B, C, H, W]."""
-        self.register_buffer("pool", fake.new_zeros(self.size, *fake.shape[1:]))
+    def bind(self, pair: PairView, real: Any, fake: Any) -> None:
+        """Allocate the pool for fakes [B, C, H, W], at each of their scales."""
+        each = scales(fake)
+        self._pools = [*(f"pool_{one.shape[-1]}" for one in each[:-1]), "pool"]
+        for name, one in zip(self._pools, each, strict=True):
+            self.register_buffer(name, one.new_zeros(self.size, *one.shape[1:]))
 
-    def replay(self, fake: Tensor) -> Tensor:
+    def replay(self, fake: Any) -> Any:
         """Exchange fakes with the pool, as if one at a time: a later one can draw an earlier one. [B, C, H, W]"""
-        count, device = len(fake), fake.device
+        count, device = len(scales(fake)[0]), scales(fake)[0].device
         order = self.seen + torch.arange(count, device=device)  # [B] the number of each fake, counted over the run
         fills = order < self.size
         swaps = ~fills & (torch.rand(count, device=device) < self.p)
         place = torch.where(fills, order, torch.randint(self.size, (count,), device=device))
         stays = fills | swaps  # these go into the pool
-        drawn = self._drawn(fake, place, stays)
-        pool = self._after(fake, place, stays)
-        self.pool.copy_(pool)
+        drawn, after = self._drawn(place, stays), self._after(place, stays)
+        pools = [getattr(self, name) for name in self._pools]
+        shown = [self._exchanged(*one, swaps, drawn, after) for one in zip(scales(fake), pools, strict=True)]
         self.seen.add_(count)
-        return torch.where(swaps.view(-1, 1, 1, 1), drawn, fake)
+        return tuple(shown) if isinstance(fake, tuple) else shown[0]
 
-    def _drawn(self, fake: Tensor, place: Tensor, stays: Tensor) -> Tensor:
-        """The fake that is at each image's place when its turn comes: the batch's last one there, or the pool's."""
-        number = torch.arange(len(fake), device=fake.device)
+    @staticmethod
+    def _exchanged(fake: Tensor, pool: Tensor, swaps: Tensor, drawn: Tensor, after: Tensor) -> Tensor:
+        """What D sees of one scale, whose pool becomes what it is after this batch. [B, C, H, W]"""
+        everything = torch.cat([fake, pool])
+        pool.copy_(everything[after])
+        return torch.where(swaps.view(-1, 1, 1, 1), everything[drawn], fake)
+
+    @staticmethod
+    def _drawn(place: Tensor, stays: Tensor) -> Tensor:
+        """The fake that is at each image's place when its turn comes: the batch's last one there, or the pool's.
+
+        As a number among the batch's fakes and, behind them, those of the pool. [B]
+        """
+        number = torch.arange(len(place), device=place.device)
         earlier = (
             (place == place.unsqueeze(1)) & stays & (number < number.unsqueeze(1))
         )  # [B, B]: this one, by that one
         last = torch.where(earlier, number, -1).amax(1)
-        everything = torch.cat([fake, self.pool])
-        return everything[torch.where(last >= 0, last, place + len(fake))]
+        return torch.where(last >= 0, last, place + len(place))
 
-    def _after(self, fake: Tensor, place: Tensor, stays: Tensor) -> Tensor:
-        """The pool after this batch: at each place the last image that was put there, if any."""
-        number, places = torch.arange(len(fake), device=fake.device), torch.arange(self.size, device=fake.device)
+    def _after(self, place: Tensor, stays: Tensor) -> Tensor:
+        """The pool after this batch: at each place the last image that was put there, if any.
+
+        As numbers among the batch's fakes and, behind them, those of the pool. [N]
+        """
+        number, places = torch.arange(len(place), device=place.device), torch.arange(self.size, device=place.device)
         put = (place == places.unsqueeze(1)) & stays  # [N, B]
         last = torch.where(put, number, -1).amax(1)
-        everything = torch.cat([fake, self.pool])
-        return everything[torch.where(last >= 0, last, places + len(fake))]
+        return torch.where(last >= 0, last, places + len(place))

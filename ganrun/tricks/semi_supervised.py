@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganrun.core import limits
-from ganrun.core.context import Batch, Condition, Context, Examples, PairView
+from ganrun.core.context import Batch, Context, Examples, PairView
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.modes import evaluating
@@ -80,9 +80,7 @@ class SemiSupervised(Trick):
         if self.images is not None and self.labels is not None:
             self.images, self.labels = fn(self.images), fn(self.labels)
         if self.test is not None:
-            self.test = Batch(
-                fn(self.test.images), Condition(*(None if t is None else fn(t) for t in self.test.condition))
-            )
+            self.test = Batch(fn(self.test.images), self.test.condition.each(fn))
         return self
 
     def discriminator_term(self, context: Context) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from ganrun.core.context import Condition
 from ganrun.core.errors import ConfigError
 from ganrun.data.transforms.classes import ClassSelection, select_classes
 from ganrun.data.transforms.value_range import ValueRange, range_of, to_units
@@ -61,6 +62,11 @@ class Dataset(DataSets):
     """
 
     test: Dataset | None = None  # held-out images, or the data's own test split: no run trains on them
+    captions: Sequence[str] = ()  # a sentence for each image; empty where the data have none
+    text: Tensor | None = None  # [N, L] int64, the words of the captions by number, where networks are to read them
+    embedding: Tensor | None = None  # [N, E] float32, what another network made of the captions
+    inputs: Dataset | None = None  # of pairs: its image i is what image i is made from, and both are drawn together
+    truth: Dataset | None = None  # its image i is image i in the other domain, where that is known; never drawn
     _fingerprint: str | None = None
 
     @property
@@ -71,6 +77,11 @@ class Dataset(DataSets):
     def with_streams(self, streams: Mapping[str, Dataset]) -> DataSets:
         """The only stream."""
         return streams["images"]
+
+    @property
+    def content(self) -> Tensor | None:
+        """The class of what each image shows, also of data whose classes no network is told. [N] int64"""
+        return self.labels
 
     @property
     def kind(self) -> str:
@@ -87,6 +98,11 @@ class Dataset(DataSets):
     @abstractmethod
     def image(self, index: int) -> Tensor:
         """One image. [C, H, W] uint8 in 0..255, or float32 in [-1, 1]"""
+
+    @property
+    def condition(self) -> Condition:
+        """What networks may read beside each image, on the host: labels [N], captions [N, L] or [N, E]."""
+        return Condition(labels=self.labels, text=self.text, embedding=self.embedding)
 
     def label(self, index: int) -> int:
         """The class of one image, 0..len(classes)-1. Labelled data only."""
@@ -114,8 +130,9 @@ class Dataset(DataSets):
         digest = blake2b(repr((len(self), self.channels, self.resolution, self.classes)).encode(), digest_size=8)
         for index in evenly_spaced(len(self), 32):
             digest.update(self.image(index).contiguous().numpy().tobytes())
-        if self.labels is not None:
-            digest.update(self.labels[evenly_spaced(len(self), 4096)].numpy().tobytes())
+        for given in self.condition:
+            if given is not None:
+                digest.update(given[evenly_spaced(len(self), 4096)].numpy().tobytes())
         return digest.hexdigest()
 
     def value_range(self) -> ValueRange:
@@ -123,15 +140,23 @@ class Dataset(DataSets):
         return range_of(to_units(self._sample()))
 
     def _copied(self, rows: Tensor) -> Self:
-        """A copy with the labels of these images [M] alone; who calls it cuts the images."""
+        """A copy with the labels and captions of these images [M] alone; who calls it cuts the images."""
         twin = copy.copy(self)
-        twin.labels = None if self.labels is None else self.labels[rows]
+        _take_conditions(twin, self, rows)
         twin._fingerprint = None
         return twin
 
     def _sample(self) -> Tensor:
         """Images spread evenly over the data. [M, C, H, W]"""
         return torch.stack([self.image(index) for index in evenly_spaced(len(self), SAMPLED)])
+
+
+def _take_conditions(part: Dataset, whole: Dataset, rows: Tensor) -> None:
+    """Give a part the labels, captions and text of these images [M] of the whole."""
+    some = whole.condition.each(lambda given: given[rows])
+    part.labels, part.text, part.embedding = some.labels, some.text, some.embedding
+    if "captions" in vars(whole):  # kept, not made of something else when they are asked for
+        part.captions = [whole.captions[row] for row in rows.tolist()]
 
 
 class Part(Dataset):
@@ -141,7 +166,7 @@ class Part(Dataset):
         """`rows` [M] are their indices in the whole."""
         self._whole, self._rows = whole, rows
         self.channels, self.resolution, self.classes = whole.channels, whole.resolution, whole.classes
-        self.labels = None if whole.labels is None else whole.labels[rows]
+        _take_conditions(self, whole, rows)
         self.may_lack, self.notes, self.stacked = whole.may_lack, whole.notes, whole.stacked
 
     @property

@@ -25,7 +25,6 @@ from ganrun.data.transforms.resize import check_shape, convert_channels, resize
 from ganrun.data.transforms.value_range import choose_range, measure, scale
 
 DIGITS = tuple(str(digit) for digit in range(10))
-HALVES = ("first", "second")
 LARGEST = 256  # pixels; the photographs have 427 by 640
 
 
@@ -33,15 +32,14 @@ class Digits(InMemory):
     """The 1,797 handwritten digits of 8x8 pixels and 17 greys, upscaled. Alpaydin and Kaynak 1998."""
 
     def __init__(
-        self, *, channels: int, resolution: int, classes: ClassSelection, half: str | None = None,
-        range: Sequence[float] | None = None,
-    ):  # fmt: skip
-        """`half`: first or second, null for all. `range`: the values that become -1 and 1, null for 0 and 255.
+        self, *, channels: int, resolution: int, classes: ClassSelection, range: Sequence[float] | None = None
+    ):
+        """`range`: the values that become -1 and 1, null for 0 and 255.
 
-        Raises ConfigError for another half, a range that does not hold the values, and without scikit-learn.
+        Raises ConfigError for a range that does not hold the values, and without scikit-learn.
         """
         check_shape(channels, resolution, most=LARGEST)
-        pixels, labels = _of_half(*read_digits(), half)
+        pixels, labels = read_digits()
         images = convert_channels(resize(pixels, resolution, mode="bicubic"), channels).contiguous()
         values = images.numpy()
         images = scale(values, choose_range(values.dtype, measure(values, "the digits"), range, "the digits"))
@@ -61,17 +59,6 @@ def read_digits() -> tuple[Tensor, Tensor]:
             str(path), f"cannot be read ({reason})", "the digits", "installing scikit-learn again"
         ) from None
     return grey.round().to(torch.uint8), rows[:, 64].long()
-
-
-def _of_half(images: Tensor, labels: Tensor, half: str | None) -> tuple[Tensor, Tensor]:
-    """The first or the second half of images [N, C, H, W] and labels [N]."""
-    if half is None:
-        return images, labels
-    if half not in HALVES:
-        raise ConfigError(".half", repr(half), "first, second or null", ".half=first")
-    middle = (len(images) + 1) // 2
-    rows = slice(None, middle) if half == "first" else slice(middle, None)
-    return images[rows], labels[rows]
 
 
 class Photos(Dataset):

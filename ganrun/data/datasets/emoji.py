@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from io import BytesIO
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,9 +39,10 @@ class Picture(NamedTuple):
 
 
 class Emoji(InMemory):
-    """Some 3,800 emoji on white; the categories are the classes. About half are others' variants in skin colour."""
+    """Some 3,800 emoji on white; the categories are the classes. About half are others' variants in skin colour.
 
-    captions: list[str]  # of each image, such as: waving hand sign, dark skin
+    A caption is such as: waving hand sign, dark skin.
+    """
 
     def __init__(self, *, path: str | None, channels: int, resolution: int, classes: ClassSelection):
         """Raises ConfigError for another archive, a damaged one, and sizes that the pictures do not have."""
@@ -62,12 +63,6 @@ class Emoji(InMemory):
         images = torch.stack(list(track(in_threads(one, used), "reading the emoji", len(used))))
         super().__init__(images=images, labels=chosen, names=kept, classes=None)
         self.captions = [picture.caption for picture in used]
-
-    def part(self, rows: Tensor) -> Self:
-        """These images [M], with their captions."""
-        twin = super().part(rows)
-        twin.captions = [self.captions[row] for row in rows.tolist()]
-        return twin
 
 
 def read_archive(path: str | None) -> tuple[list[Picture], dict[str, bytes]]:

@@ -38,6 +38,7 @@ class ImageFiles(Dataset):
     paths: CompactPaths  # relative to the root
     fit: str = "crop"
     ends: tuple[float, float] | None = None  # raw values that become -1 and 1; None: those of the type
+    side: str | None = None  # left or right, of files that hold two images; None: they hold one
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -48,7 +49,7 @@ class ImageFiles(Dataset):
         try:
             with self.root.open(name) as file:
                 shape = {"channels": self.channels, "resolution": self.resolution}
-                return decode(file, **shape, fit=self.fit, ends=self.ends)
+                return decode(file, **shape, fit=self.fit, ends=self.ends, side=self.side)
         except UnreadableImage as problem:
             raise ConfigError(self.root.place(name), str(problem), "a whole image", DAMAGED) from problem
         except Exception as problem:  # members of an archive raise nearly anything
@@ -87,26 +88,31 @@ class Folder(ImageFiles):
         channels: int | None,
         resolution: int | None,
         classes: ClassSelection,
+        side: str | None = None,
     ):
         """`labels`: null takes those that are there, true requires some, false ignores them; or the file of the labels.
 
-        Raises ConfigError for a folder without images, for damaged files unless `skip_bad`, for unclear classes, and
-        for values that leave their range empty.
+        `side`: left or right, where each file holds two images side by side. Raises ConfigError for a folder without
+        images, for damaged files unless `skip_bad`, for unclear classes, and for values that leave their range empty.
         """
         check_shape(channels, resolution)
         check_fit(fit)
-        self.root, self.fit, self.may_lack = open_root(path), fit, skip_bad
+        self.root, self.fit, self.may_lack, self.side = open_root(path), fit, skip_bad, side
         listing = _some_images(self.root)
+        self._read_beside(listing)
         numbers, names, notes = _labels(self.root, listing, labels)
         indices, numbers, self.classes = select_classes(classes, names, numbers)
         kept = listing.names if indices is None else [listing.names[index] for index in indices.tolist()]
-        headers = read_headers(self.root, kept, skip_bad=skip_bad)
+        headers = read_headers(self.root, kept, skip_bad=skip_bad, halved=side is not None)
         self.paths = CompactPaths(kept[index] for index in headers.good)
         self.labels = None if numbers is None else numbers[headers.good]
         self.channels = channels or max(header.channels for header in headers.seen)
         self.resolution = resolution or one_size(headers.seen, [kept[index] for index in headers.good])
         self._measured = self._measure(headers.seen, range)
         self.notes = [self._summary(headers.seen), *notes, *self._changes(headers), *listing.notes()]
+
+    def _read_beside(self, listing: Listing) -> None:
+        """Read what belongs to the images and lies beside them; with images alone, nothing does."""
 
     def value_range(self) -> ValueRange:
         """Least, greatest and mean value of the images that were measured, in [-1, 1]."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganrun.core import limits
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.base import Dataset
 from ganrun.data.datasets.counter_rng import uniform
@@ -37,16 +38,23 @@ class Shapes(Dataset):
     factors: Tensor  # [N, F] float32: indices into SHAPES and COLOURS, degrees, fractions of the image's side
 
     def __init__(
-        self, *, size: int, seed: int, scales: Sequence[float], channels: int, resolution: int, classes: ClassSelection
-    ):
+        self, *, size: int, seed: int, scales: Sequence[float], channels: int, resolution: int,
+        classes: ClassSelection, stroke: float | None = None, leave_out: Sequence[str] = (),
+    ):  # fmt: skip
         """`scales`: the least and the largest square root of a shape's area, as a fraction of the image's side.
 
-        Raises ConfigError for scales, sizes and resolutions that cannot be drawn.
+        `stroke`: the width of outlines, as a fraction of the image's side; null for filled shapes.
+        `leave_out` are combinations that never occur, such as "red star": its images have the next colour in its place.
+        Raises ConfigError for scales, sizes, strokes and resolutions that cannot be drawn.
         """
         check_shape(channels, resolution)
         _check(size, scales, resolution)
+        if stroke is not None:
+            limits.number(".stroke", stroke, 1 / resolution)
+        self.stroke = stroke
         self.channels, self.resolution, self.scales = channels, resolution, (float(scales[0]), float(scales[1]))
         factors = factors_of(uniform(seed, "shapes", rows=size, columns=len(ShapeFactors._fields)), self.scales)
+        factors = _without(factors, [_combination(one) for one in leave_out])
         rows, self.labels, self.classes = select_classes(classes, tuple(SHAPES), torch.from_numpy(factors.shape))
         self._factors = factors if rows is None else factors.at(rows.numpy())
         self.factor_names = tuple(name for name in ShapeFactors._fields if channels == 3 or name != "colour")
@@ -64,14 +72,14 @@ class Shapes(Dataset):
 
     def image(self, index: int) -> Tensor:
         one = self._factors.at(slice(index, index + 1))
-        return torch.from_numpy(draw(one, channels=self.channels, resolution=self.resolution))[0]
+        return torch.from_numpy(draw(one, channels=self.channels, resolution=self.resolution, stroke=self.stroke))[0]
 
     def bulk(self) -> tuple[Tensor, Tensor | None]:
-        images = draw(self._factors, channels=self.channels, resolution=self.resolution)
+        images = draw(self._factors, channels=self.channels, resolution=self.resolution, stroke=self.stroke)
         return torch.from_numpy(images), self.labels
 
     @property
-    def captions(self) -> list[str]:
+    def captions(self) -> list[str]:  # type: ignore[override]
         """The caption of each image."""
         return [self.caption(index) for index in range(len(self))]
 
@@ -100,6 +108,27 @@ def factors_of(drawn: np.ndarray, scales: tuple[float, float]) -> ShapeFactors:
         x=edge + x * (1 - 2 * edge),
         y=edge + y * (1 - 2 * edge),
     )
+
+
+def _combination(words: str) -> tuple[int, int]:
+    """The colour and the shape of a combination, such as "red star". Raises ConfigError for another."""
+    colour, _, shape = words.partition(" ")
+    if colour not in COLOURS or shape not in SHAPES:
+        expected = f"a colour ({', '.join(COLOURS)}) and a shape ({', '.join(SHAPES)})"
+        raise ConfigError(".leave_out", repr(words), expected, ".leave_out=[red star]")
+    return list(COLOURS).index(colour), list(SHAPES).index(shape)
+
+
+def _without(factors: ShapeFactors, combinations: Sequence[tuple[int, int]]) -> ShapeFactors:
+    """The same shapes, those of such a colour in the next colour that the combinations leave to them."""
+    colours, count = factors.colour.copy(), len(COLOURS)
+    left_out = set(combinations)
+    for colour, shape in combinations:
+        free = [one % count for one in range(colour + 1, colour + count) if (one % count, shape) not in left_out]
+        if not free:
+            raise ConfigError(".leave_out", f"{list(SHAPES)[shape]} in every colour", "a colour that it may have")
+        colours[(factors.colour == colour) & (factors.shape == shape)] = free[0]
+    return factors._replace(colour=colours)
 
 
 def margin(scales: tuple[float, float]) -> float:

@@ -86,27 +86,33 @@ SHAPES: dict[str, tuple[Outline, float]] = {  # with the rotation, in degrees, a
 REACH = 0.944  # the largest distance of a point from its shape's centre at scale 1: that of the star's tips
 
 
-def draw(factors: ShapeFactors, *, channels: int, resolution: int) -> np.ndarray:
-    """Coloured on black, or white where there is one channel. [N, channels, R, R] uint8"""
+def draw(factors: ShapeFactors, *, channels: int, resolution: int, stroke: float | None = None) -> np.ndarray:
+    """Coloured on black, or white where there is one channel; filled, or outlined. [N, channels, R, R] uint8"""
     images = np.empty((len(factors.x), channels, resolution, resolution), np.uint8)
     palette = np.array(list(COLOURS.values()), np.float32)
     for start in range(0, len(images), CHUNK):
         piece = slice(start, start + CHUNK)
         some = factors.at(piece)
         inks = palette[some.colour] if channels == 3 else np.full((len(some.x), 1), 255, np.float32)
-        images[piece] = inks[:, :, None, None] * coverage(some, resolution)[:, None] + 0.5
+        images[piece] = inks[:, :, None, None] * coverage(some, resolution, stroke)[:, None] + 0.5
     return images
 
 
-def coverage(factors: ShapeFactors, resolution: int) -> np.ndarray:
-    """The fraction of each pixel that the shape covers, linear within half a pixel of its edge. [N, R, R]"""
+def coverage(factors: ShapeFactors, resolution: int, stroke: float | None = None) -> np.ndarray:
+    """The fraction of each pixel that the shape covers, linear within half a pixel of its edge. [N, R, R]
+
+    With a `stroke`, a fraction of the image's side: that the shape covers within this distance of its edge.
+    """
     parts = np.empty((len(factors.x), resolution, resolution), np.float32)
     for number, (outline, _) in enumerate(SHAPES.values()):
         rows = np.flatnonzero(factors.shape == number)
         if len(rows):
             some = factors.at(rows)
             pixels = (some.scale * resolution).astype(np.float32)[:, None, None]
-            parts[rows] = np.clip(0.5 - outline(*_coordinates(some, resolution)) * pixels, 0, 1)
+            distance = outline(*_coordinates(some, resolution)) * pixels  # from the edge, negative inside
+            parts[rows] = np.clip(0.5 - distance, 0, 1)
+            if stroke is not None:
+                parts[rows] -= np.clip(0.5 - distance - stroke * resolution, 0, 1)
     return parts
 
 

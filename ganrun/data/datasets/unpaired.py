@@ -4,24 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ganrun.core.errors import ConfigError
+import torch
+
 from ganrun.data.datasets.base import Dataset, DataSets
+from ganrun.data.datasets.beside import Known, check_equal, check_stated
 
 
 class Unpaired(DataSets):
     """Two data sets as the streams `a` and `b`; no image has a partner. Unlabelled as a whole."""
 
-    def __init__(self, *, a: Dataset, b: Dataset, channels: int | None = None, resolution: int | None = None):
+    def __init__(
+        self,
+        *,
+        a: Dataset,
+        b: Dataset,
+        channels: int | None = None,
+        resolution: int | None = None,
+        halves: bool = False,
+    ):
         """`channels` and `resolution` are checked where they are set.
 
-        Raises ConfigError for data sets of different shapes, and for others than these.
+        `halves`: the data sets hold the same images in two renderings, in one order. Then a is the first half of the
+        one and b the second half of the other, so that no image has its partner in the data, and what each should
+        become is known. Raises ConfigError for data sets of different shapes, for others than these, and for halves of
+        different lengths.
         """
-        _check_equal(a, b)
-        for key, value in (("channels", channels), ("resolution", resolution)):
-            found = getattr(a, key)
-            if value not in (None, found):
-                raise ConfigError(f".{key}", f"{value}, but the data have {found}", f"{found}, or null", f".{key}=null")
-        self.a, self.b = a, b
+        check_equal(a=a, b=b)
+        check_stated(a, channels=channels, resolution=resolution)
+        self.a, self.b = _halved(a, b) if halves else (a, b)
         self.channels, self.resolution = a.channels, a.resolution
         self.may_lack = a.may_lack or b.may_lack
         self.notes = [f"{name}: {note}" for name, data in self.streams.items() for note in data.notes]
@@ -44,9 +54,7 @@ class Unpaired(DataSets):
         return f"{self.a.fingerprint()}-{self.b.fingerprint()}"
 
 
-def _check_equal(a: Dataset, b: Dataset) -> None:
-    for key in ("channels", "resolution"):
-        first, second = getattr(a, key), getattr(b, key)
-        if first != second:
-            found = f"{first} in a ({type(a).__name__}) and {second} in b ({type(b).__name__})"
-            raise ConfigError(f".{key}", found, "the same", f".{key}={min(first, second)}")
+def _halved(a: Dataset, b: Dataset) -> tuple[Dataset, Dataset]:
+    """The first half of a and the second of b, each with what its images are in the other domain."""
+    first, second = torch.arange(len(a)).tensor_split(2)
+    return Known(a, b).part(first), Known(b, a).part(second)

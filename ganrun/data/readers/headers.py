@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ganrun.core.errors import ConfigError
-from ganrun.data.readers.image_file import Header, inspect
+from ganrun.data.readers.image_file import LEAST, Header, inspect
 from ganrun.data.readers.image_root import ImageRoot
 from ganrun.data.readers.listing import SHOWN
 from ganrun.data.readers.progress_bar import track
@@ -30,12 +30,13 @@ class Headers:
     bad: list[str]
 
 
-def read_headers(root: ImageRoot, names: Sequence[str], *, skip_bad: bool) -> Headers:
-    """The headers of these files. Raises ConfigError for damaged files.
+def read_headers(root: ImageRoot, names: Sequence[str], *, skip_bad: bool, halved: bool = False) -> Headers:
+    """The headers of these files, or of a half of each. Raises ConfigError for damaged files.
 
     To skip them, they are decoded, as a file may be damaged between its header and its end.
     """
     found = list(track(_all_headers(root, names, skip_bad), "looking through the images", len(names)))
+    found = [_half(one) if halved and isinstance(one, Header) else one for one in found]
     odd = _odd(found)
     found = [_of_one_kind(one, odd) if isinstance(one, Header) else one for one in found]
     bad = [f"{root.place(name)} {one}" for name, one in zip(names, found, strict=True) if not isinstance(one, Header)]
@@ -56,6 +57,13 @@ def _odd(found: Sequence[Header | UnreadableImage]) -> frozenset[str]:
         return frozenset()
     usual = types.most_common(1)[0][0]
     return frozenset(set(types) - {usual} - (EIGHT_AND_SIXTEEN if usual in EIGHT_AND_SIXTEEN else set()))
+
+
+def _half(header: Header) -> Header | UnreadableImage:
+    """The header of one of two images that a file holds side by side."""
+    if header.width % 2 or header.width < 2 * LEAST:
+        return UnreadableImage(f"is {header.width} pixels wide, which are not two images side by side")
+    return header._replace(width=header.width // 2)
 
 
 def _of_one_kind(header: Header, odd: frozenset[str]) -> Header | UnreadableImage:

@@ -120,14 +120,26 @@ def decode(
     resolution: int,
     fit: str = "crop",
     ends: tuple[float, float] | None = None,
+    side: str | None = None,
 ) -> Tensor:
     """An image, upright, of one size. [C, R, R] uint8. Raises UnreadableImage.
 
-    `ends` are the raw values that become 0 and 255; without them those of the type: 0 and 255, or 0 and 65535.
+    `side` is left or right, where the file holds two images side by side. `ends` are the raw values that become 0 and
+    255; without them those of the type: 0 and 255, or 0 and 65535.
     """
-    plain = Image.fromarray(eight_bits(raw_values(file, channels), ends))
+    values = raw_values(file, channels)
+    middle = values.shape[1] // 2
+    values = {None: values, "left": values[:, :middle], "right": values[:, middle:]}[side]
+    plain = Image.fromarray(eight_bits(np.ascontiguousarray(values), ends))
     pixels = np.array(fitted(plain.convert("L" if channels == 1 else "RGB"), resolution, fit))  # [R, R] or [R, R, 3]
     return torch.from_numpy(pixels).reshape(resolution, resolution, channels).permute(2, 0, 1)
+
+
+def decode_whole(file: IO[bytes], *, channels: int) -> Tensor:
+    """An image, upright, of the size that it has. [C, H, W] uint8. Raises UnreadableImage."""
+    plain = Image.fromarray(eight_bits(raw_values(file, channels), None))
+    pixels = np.array(plain.convert("L" if channels == 1 else "RGB"))  # [H, W] or [H, W, 3]
+    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1)
 
 
 def raw_values(file: IO[bytes], channels: int) -> np.ndarray:

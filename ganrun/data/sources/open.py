@@ -56,9 +56,9 @@ def open_source(
 
     `stream` names the random order, so that streams do not run in step.
     """
-    image = dataset.image(0)
+    image, each = dataset.image(0), 1 if dataset.inputs is None else 2
     dataset.fingerprint()  # while its files are there
-    if len(dataset) * image.numel() * image.element_size() <= memory * 2**30:
+    if len(dataset) * each * image.numel() * image.element_size() <= memory * 2**30:
         return Resident(dataset, seed=seed, device=device, rank=rank, stream=stream)
     return Streamed(dataset, seed=seed, device=device, workers=workers, timeout=timeout, rank=rank, stream=stream)
 

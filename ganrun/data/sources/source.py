@@ -3,18 +3,54 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ganrun.core.context import Batch, BatchShape, Condition
+from ganrun.core.context import UNCONDITIONAL, Batch, BatchShape, Condition
+from ganrun.core.images import at_resolution
 from ganrun.core.ranks import ALONE, Rank
 from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Dataset
 from ganrun.data.sources.order import Order
 from ganrun.data.transforms.value_range import to_units
+
+
+class Rows(NamedTuple):
+    """Some images of a data set as they are stored, with all that belongs to them."""
+
+    images: Tensor  # [B, C, H, W]
+    condition: Condition = UNCONDITIONAL  # an image of it [B, C, H, W] as it is stored, too
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Rows:
+        """The same change of images and of all that belongs to them, [B, ...] each."""
+        return Rows(change(self.images), self.condition.each(change))
+
+    def batch(self, device: torch.device, resolution: int | None = None) -> Batch:
+        """The images [B, C, R, R] in [-1, 1] with their conditions, on this device."""
+
+        def ready(images: Tensor) -> Tensor:
+            return at_resolution(to_units(images), resolution or images.shape[-1]).to(device)
+
+        given = self.condition
+        image = None if given.image is None else ready(given.image)
+        others = given._replace(image=None).each(lambda one: one.to(device, non_blocking=True))
+        return Batch(ready(self.images), others._replace(image=image))
+
+
+def joined(pieces: Sequence[Rows]) -> Rows:
+    """All these rows as one."""
+    kinds = zip(*(piece.condition for piece in pieces), strict=True)  # each kind of condition, of all pieces
+    condition = Condition(*(None if given[0] is None else torch.cat(given) for given in kinds))
+    return Rows(torch.cat([piece.images for piece in pieces]), condition)
+
+
+def bulk(dataset: Dataset) -> Rows:
+    """All rows of a data set."""
+    inputs = None if dataset.inputs is None else dataset.inputs.bulk()[0]
+    return Rows(dataset.bulk()[0], dataset.condition._replace(image=inputs))
 
 
 class Source(ABC):
@@ -59,9 +95,9 @@ class Source(ABC):
     def draw(self, shape: BatchShape) -> Batch:
         """The next images of this process, [B, C, H, W] float32 on the device. Advances the position."""
         assert 0 < shape.resolution <= self.dataset.resolution, f"{shape} of {self.dataset.resolution} pixel data"
-        images, labels = self._next(shape.images)
+        rows = self._next(shape.images)
         self._seen += shape.images * self.rank.world
-        return _batch(_reduced(to_units(images), shape.resolution), labels)
+        return rows.batch(self.device, shape.resolution)
 
     def _share(self, images: int) -> int:
         """The position of the next batch of this process: the processes take `images` each, in turn."""
@@ -73,27 +109,33 @@ class Source(ABC):
         return self.dataset.labels
 
     @property
+    def condition(self) -> Condition:
+        """What belongs to every image, on the host: labels [N], captions [N, L] or [N, E]."""
+        return self.dataset.condition
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, by label."""
         return self.dataset.classes
 
     def pick(self, indices: Tensor) -> Batch:
         """The images at these indices [B]: [B, C, H, W]. Does not change the position."""
-        images, labels = self._fetch(indices)
-        return _batch(to_units(images), labels)
+        return self._fetch(indices).batch(self.device)
 
     def held_out(self, most: int | None = None) -> Batch | None:
         """The held-out images, [N, C, H, W] on the device; None when the data set has none.
 
         At most this many of them: then the same selection in every run.
         """
+        part = self.held_out_part(most)
+        return None if part is None else bulk(part).batch(self.device)
+
+    def held_out_part(self, most: int | None = None) -> Dataset | None:
+        """The images of `held_out` as a data set."""
         test = self.dataset.test
-        if test is None:
-            return None
-        if most is not None and most < len(test):
+        if test is not None and most is not None and most < len(test):
             test = test.part(torch.randperm(len(test), generator=generator(0, "held-out images"))[:most])
-        images, labels = test.bulk()
-        return _batch(to_units(images).to(self.device), None if labels is None else labels.to(self.device))
+        return test
 
     def examples(self, count: int) -> Batch:
         """A fixed selection, a function of the seed only; repeats when there are too few. [count, C, H, W]
@@ -101,20 +143,19 @@ class Source(ABC):
         The same in all processes. Does not change the position.
         """
         order = torch.randperm(len(self.dataset), generator=generator(self.seed, "examples"))
-        images, labels = self._fetch(order.repeat(-(-count // len(order)))[:count])
-        return _batch(to_units(images), labels)
+        return self._fetch(order.repeat(-(-count // len(order)))[:count]).batch(self.device)
 
     def close(self) -> None:
         """End worker processes. May be repeated; drawing starts them again."""
         self._stop()
 
     @abstractmethod
-    def _next(self, images: int) -> tuple[Tensor, Tensor | None]:
-        """The next images as stored, on the device, and their labels."""
+    def _next(self, images: int) -> Rows:
+        """The next rows as stored, on the device."""
 
     @abstractmethod
-    def _fetch(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The images at these indices [B] as stored, on the device, and their labels."""
+    def _fetch(self, indices: Tensor) -> Rows:
+        """The rows at these indices [B] as stored, on the device."""
 
     @abstractmethod
     def _stop(self) -> None:
@@ -125,33 +166,28 @@ class Resident(Source):
     """All images on the device, indexed there without waiting for the host."""
 
     def _open(self) -> None:
-        images, labels = self.dataset.bulk()
-        # rows of channels last, so that picking rows gives batches in that format without another copy
-        self._images = images.permute(0, 2, 3, 1).contiguous().to(self.device)  # [N, H, W, C]
-        self._labels = None if labels is None else labels.to(self.device)
+        # channels last, so that picking rows gives batches in that format without another copy
+        self._rows = bulk(self.dataset).each(lambda column: _channels_last(column).contiguous().to(self.device))
 
     def _order_device(self) -> torch.device:
         return self.device
 
-    def _next(self, images: int) -> tuple[Tensor, Tensor | None]:
-        return self._rows(self._order.take(self._share(images), images))
+    def _next(self, images: int) -> Rows:
+        return self._at(self._order.take(self._share(images), images))
 
-    def _fetch(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
-        return self._rows(indices.to(self.device))
+    def _fetch(self, indices: Tensor) -> Rows:
+        return self._at(indices.to(self.device))
 
     def _stop(self) -> None:
         """Nothing is read ahead."""
 
-    def _rows(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
-        images = self._images.index_select(0, indices).permute(0, 3, 1, 2)
-        return images, None if self._labels is None else self._labels.index_select(0, indices)
+    def _at(self, indices: Tensor) -> Rows:
+        return self._rows.each(lambda column: _channels_first(column.index_select(0, indices)))
 
 
-def _reduced(images: Tensor, resolution: int) -> Tensor:
-    """The images at a smaller resolution, by averaging pixels. [B, C, R, R], channels last"""
-    return images if images.shape[-1] == resolution else F.adaptive_avg_pool2d(images, resolution)
+def _channels_last(column: Tensor) -> Tensor:
+    return column.permute(0, 2, 3, 1) if column.dim() == 4 else column
 
 
-def _batch(images: Tensor, labels: Tensor | None) -> Batch:
-    """Images [B, C, H, W] with their labels [B] as the condition."""
-    return Batch(images, Condition(labels=labels))
+def _channels_first(column: Tensor) -> Tensor:
+    return column.permute(0, 3, 1, 2) if column.dim() == 4 else column

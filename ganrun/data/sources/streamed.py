@@ -22,12 +22,11 @@ from ganrun.core.ranks import ALONE, Rank
 from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Dataset
 from ganrun.data.sources.order import Chunks
-from ganrun.data.sources.source import Source
+from ganrun.data.sources.source import Rows, Source, joined
 from ganrun.data.sources.workers import child_handler_kept, prepare_worker, signals_blocked
 
 TICK = 0.1  # seconds between two looks at what may have ended a wait
 PATIENCE = 600.0  # seconds without an image after which a source is given up
-Rows = tuple[Tensor, Tensor | None]
 
 
 class Streamed(Source):
@@ -77,23 +76,27 @@ class Streamed(Source):
         while missing > 0:
             first = self._read.pop(0)
             pieces.append(_cut(first, 0, missing))
-            if len(first[0]) > missing:
+            if len(first.images) > missing:
                 self._read.insert(0, _cut(first, missing, None))
-            missing -= len(pieces[-1][0])
+            missing -= len(pieces[-1].images)
         self._drawn += images
-        return self._placed(pieces[0] if len(pieces) == 1 else _joined(pieces))
+        return self._placed(pieces[0] if len(pieces) == 1 else joined(pieces))
 
     def _held(self) -> int:
         """Images that were read and not drawn."""
-        return sum(len(rows[0]) for rows in self._read)
+        return sum(len(rows.images) for rows in self._read)
 
     def _fetch(self, indices: Tensor) -> Rows:
         return self._placed(IndexedReader(self.dataset).rows(indices.tolist()))
 
     def _placed(self, rows: Rows) -> Rows:
-        layout = torch.channels_last if rows[0].shape[-1] > 1 else torch.contiguous_format
-        images = rows[0].to(self.device, non_blocking=True, memory_format=layout)
-        return images, None if rows[1] is None else rows[1].to(self.device, non_blocking=True)
+        layout = torch.channels_last if rows.images.shape[-1] > 1 else torch.contiguous_format
+
+        def placed(column: Tensor) -> Tensor:
+            kept = layout if column.dim() == 4 else torch.preserve_format
+            return column.to(self.device, non_blocking=True, memory_format=kept)
+
+        return rows.each(placed)
 
     def _next_read(self, images: int) -> Rows:
         """The next list that was read ahead. Raises EnvironmentFailed, and WaitInterrupted while there is none yet."""
@@ -227,7 +230,7 @@ def _ending(code: int | None) -> str:
 
 
 class IndexedReader:
-    """Reads lists of indices in a worker. Images and labels, or the message of a ConfigError."""
+    """Reads lists of indices in a worker. Images and what belongs to them, or the message of a ConfigError."""
 
     def __init__(self, dataset: Dataset, place: str = "dataset"):
         """`place` is that of the data in the configuration, for messages."""
@@ -237,10 +240,12 @@ class IndexedReader:
         return len(self.dataset)
 
     def rows(self, indices: list[int]) -> Rows:
-        """The images [B, C, H, W] at these indices, as stored, and their labels [B]."""
+        """The images [B, C, H, W] at these indices, as stored, and all that belongs to them."""
+        inputs, chosen = self.dataset.inputs, torch.tensor(indices)
+        condition = self.dataset.condition.each(lambda given: given[chosen])
+        made_from = None if inputs is None else torch.stack([inputs.image(index) for index in indices])
         images = torch.stack([self.dataset.image(index) for index in indices])
-        labels = self.dataset.labels
-        return images, None if labels is None else labels[torch.tensor(indices)]
+        return Rows(images, condition._replace(image=made_from))
 
     def __getitems__(self, indices: list[int]) -> Rows | str:
         try:
@@ -254,9 +259,4 @@ def _identity(read: Any) -> Any:
 
 
 def _cut(rows: Rows, start: int, stop: int | None) -> Rows:
-    return rows[0][start:stop], None if rows[1] is None else rows[1][start:stop]
-
-
-def _joined(pieces: list[Rows]) -> Rows:
-    labels = [piece[1] for piece in pieces if piece[1] is not None]
-    return torch.cat([piece[0] for piece in pieces]), torch.cat(labels) if labels else None
+    return rows.each(lambda column: column[start:stop])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.nn.utils import parametrize
 from ganrun.core.context import UNCONDITIONAL, Condition, DiscriminatorOutput, Latent, Role
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
+from ganrun.core.from_images import reads_image
 from ganrun.core.game import Game
 from ganrun.core.images import largest
 from ganrun.core.pair import Pair
@@ -34,6 +35,7 @@ class Port:
     shape: tuple[int, ...]
     kind: str  # float32 or int64
     values: str  # which they are, in words
+    below: int = 0  # of whole numbers: how many there are, from 0 on
 
     @property
     def size(self) -> str:
@@ -75,15 +77,19 @@ class Subject:
         """New inputs as in training, from torch's generator: noise [count, Z] or images, and labels [count]."""
         given = [self._drawn(port, count) for port in self.inputs]
         if hasattr(self.original.net, "latent"):
-            condition = Condition(labels=given[1]) if len(given) > 1 else UNCONDITIONAL
-            latent: Latent = self.pair.tricks.fold(Trick.latent, Latent(given[0], condition))
+            latent: Latent = self.pair.tricks.fold(Trick.latent, Latent(given[0], self._condition(given)))
             given[0] = latent.noise
         return tuple(given)
 
+    def _condition(self, given: Sequence[Tensor]) -> Condition:
+        if len(given) < 2:
+            return UNCONDITIONAL
+        kind = {"labels": "labels", "text": "text" if self.inputs[1].kind == "int64" else "embedding"}
+        return Condition(**{kind[self.inputs[1].name]: given[1]})
+
     def _drawn(self, port: Port, count: int) -> Tensor:
         if port.kind == "int64":
-            classes: Any = self.original.net.classes
-            return torch.randint(classes, (count,))
+            return torch.randint(port.below, (count, *port.shape))
         return self.prior(count, *port.shape) if port.name == "noise" else torch.rand(count, *port.shape) * 2 - 1
 
     @torch.no_grad()
@@ -112,7 +118,7 @@ def subject_of(game: Game, settings: Mapping[str, Any], role: Role, pair_name: s
 
 
 def inputs_of(net: nn.Module, settings: Mapping[str, Any], role: Role) -> tuple[Port, ...]:
-    """What this network reads. Raises ConfigError for a generator that reads something else than labels."""
+    """What this network reads. Raises ConfigError for a generator that reads an image beside its noise."""
     data, classes = settings["dataset"], int(getattr(net, "classes", 0))
     images = Port(
         name="images",
@@ -126,11 +132,29 @@ def inputs_of(net: nn.Module, settings: Mapping[str, Any], role: Role) -> tuple[
     elif hasattr(net, "latent"):
         prior = settings["game"].get("prior", "normal")
         first = Port(name="noise", shape=(int(net.latent),), kind="float32", values=f"drawn as game.prior={prior} says")  # type: ignore[arg-type]
+    if (given := blank(net, 1)).dim() == 2:
+        return first, _text(given, data)
     if role == "generator" and getattr(net, "conditional", False) and not classes:
-        raise ConfigError("network", "this generator reads an embedding or an image", "noise and labels alone",
+        raise ConfigError("network", "this generator reads an image", "noise, labels and sentences alone",
                           "network=discriminator")  # fmt: skip
-    labels = Port(name="labels", shape=(), kind="int64", values=f"0 to {classes - 1}")
+    if role == "discriminator" and reads_image(net):
+        return images, replace(images, name="inputs")  # what the images were made from
+    labels = Port(name="labels", shape=(), kind="int64", values=f"0 to {classes - 1}", below=classes)
     return (first, labels) if reads else (first,)
+
+
+def blank(net: nn.Module, count: int) -> Tensor:
+    """Conditions that a network can read: labels of class 0 [count], or what it says itself, such as sentences."""
+    made: Tensor = net.blank(count) if hasattr(net, "blank") else torch.zeros(count, dtype=torch.int64)  # type: ignore
+    return made
+
+
+def _text(given: Tensor, data: Mapping[str, Any]) -> Port:
+    """Sentences as a network reads them: the words by number [L], or what another encoder made of them [E]."""
+    if given.is_floating_point():
+        return Port(name="text", shape=tuple(given.shape[1:]), kind="float32", values="rows of dataset.text")
+    words = f"numbers of words, from 1 on in the order of dataset.words, below {data['word_count']}; 0 after the end"
+    return Port(name="text", shape=tuple(given.shape[1:]), kind="int64", values=words, below=data["word_count"])
 
 
 @torch.no_grad()

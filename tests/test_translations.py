@@ -1,0 +1,165 @@
+"""`ganrun sample RUN images=FOLDER`, sizes that networks do not take, and measures of translations by hand."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support import built, tiny
+from test_draw import refused
+
+import ganrun
+from ganrun.cli.main import main
+from ganrun.config.build import build
+from ganrun.core.from_images import continued
+from ganrun.metrics.comparison import falls_as_samples_get_better
+from ganrun.metrics.translation import Content, Translated, distances
+from ganrun.run.measuring import Measuring, measured_tags
+from ganrun.run.translating import Translating
+
+SIZES = {"a.png": (16, 16), "odd.png": (21, 13), "in/wide.png": (37, 6), "in/tiny.jpg": (5, 4)}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    home = tmp_path_factory.mktemp("runs")
+    models = {"cycle": "translation", "pairs": "pix2pix", "noise": "dcgan"}
+    return {
+        name: ganrun.train(ganrun.compose(tiny("steps=1", model=model)), home / name) for name, model in models.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("images")
+    (path / "in").mkdir()
+    for seed, (name, (width, height)) in enumerate(SIZES.items()):
+        pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+        Image.fromarray(pixels).save(path / name)
+    return path
+
+
+@pytest.mark.parametrize("name", ["cycle", "pairs"])
+def test_a_folder_is_translated_at_its_own_sizes(name: str, runs, folder: Path, tmp_path: Path, capsys) -> None:
+    assert main(["sample", str(runs[name]), f"images={folder}", f"out={tmp_path / 'made'}"]) == 0
+    direction = {"cycle": "a_to_b", "pairs": "main"}[name]
+    assert f"4 images translated ({direction}) by step 1" in capsys.readouterr().out
+    made = {str(path.relative_to(tmp_path / "made")): path for path in (tmp_path / "made").rglob("*.png")}
+    assert made.keys() == {"a.png", "odd.png", "in/wide.png", "in/tiny.png"}
+    assert {key: Image.open(path).size for key, path in made.items()} == {
+        key.replace("jpg", "png"): size for key, size in SIZES.items()
+    }
+    run = ganrun.load(runs[name], device="cpu")
+    pixels = torch.from_numpy(np.array(Image.open(folder / "a.png"))).permute(2, 0, 1)[None]
+    expected = run.game.translate(direction, pixels / 127.5 - 1)
+    found = torch.from_numpy(np.array(Image.open(made["a.png"]))).permute(2, 0, 1)[None]
+    assert ((expected + 1) * 127.5 - found).abs().max() < 0.51
+    assert torch.equal(expected, run.pair().generator.eval()(pixels / 127.5 - 1)), "the size of training is not padded"
+
+
+def test_each_direction_has_its_generator(runs, folder: Path, tmp_path: Path) -> None:
+    pictures = []
+    for direction in ("a_to_b", "b_to_a"):
+        out = tmp_path / direction
+        assert main(["sample", str(runs["cycle"]), f"images={folder}", f"direction={direction}", f"out={out}"]) == 0
+        pictures.append((out / "a.png").read_bytes())
+    assert pictures[0] != pictures[1]
+
+
+def test_images_are_continued_by_their_last_column_and_row() -> None:
+    image = torch.arange(15.0).view(1, 1, 3, 5)
+    more = continued(image, 4, 8)
+    assert more.shape == (1, 1, 8, 8) and torch.equal(more[..., :3, :5], image)
+    assert (more[0, 0, :3, 5:] == image[0, 0, :, 4:]).all() and (more[0, 0, 3:, :5] == image[0, 0, 2]).all()
+    assert continued(torch.zeros(1, 1, 8, 12), 4, 8).shape == (1, 1, 8, 12)
+    assert continued(torch.zeros(1, 1, 4, 9), 1, 1).shape == (1, 1, 4, 9)
+
+
+@pytest.mark.parametrize(
+    ("run", "words", "line"),
+    [
+        (
+            "cycle",
+            [],
+            "images: not set, and this run makes images from images, expected some to translate. Try: ",
+        ),
+        ("cycle", ["direction=up"], "direction: up, expected a_to_b or b_to_a. Try: direction=a_to_b"),
+        ("pairs", ["direction=a_to_b"], "direction: a_to_b, expected main. Try: direction=main"),
+        ("cycle", ["count=3"], "count: 3, but this run makes images from images, expected a run whose images"),
+        ("cycle", ["format=npz"], "format: npz, but translations keep their names and sizes, expected png"),
+        ("cycle", ["images=nowhere"], "images: nothing is at nowhere in"),
+        ("noise", ["images=."], "images: set, but this run makes images from noise, expected a run that translates"),
+        ("noise", ["direction=a_to_b"], "direction: set, but this run makes images from noise"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(run: str, words: list[str], line: str, runs) -> None:
+    assert refused("sample", str(runs[run]), *words).startswith(line)
+
+
+def test_a_damaged_image_is_refused_before_any_is_translated(runs, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    whole = (folder / "odd.png").read_bytes()
+    (tmp_path / "bad" / "x.png").write_bytes(whole[: len(whole) // 2])
+    assert refused("sample", str(runs["cycle"]), f"images={tmp_path / 'bad'}", f"out={tmp_path / 'made'}").startswith(
+        "images: 1 of 1 files: "
+    )
+    assert not (tmp_path / "made").exists()
+
+
+# ---- measures
+
+
+def test_distances_are_mean_absolute_differences() -> None:
+    images, made, back, truth = (torch.full((2, 1, 2, 2), value) for value in (0.0, 0.5, 0.25, 0.75))
+    truth[0] = 0.5
+    assert distances(Translated(images=images, made=made, back=back, truth=truth)) == {
+        "change": 0.5, "cycle": 0.25, "error": 0.125, "error_unchanged": 0.625,
+    }  # fmt: skip
+    assert distances(Translated(images=images, made=made)) == {"change": 0.5}
+
+
+def test_content_is_what_a_classifier_of_the_target_domain_sees() -> None:
+    torch.manual_seed(0)
+    labels = torch.arange(120) % 2
+    images = torch.randn(120, 1, 32, 32) * 0.1 - 0.5
+    images[labels == 1, :, :16] += 1.0
+    judge = Content(images, labels)
+    assert judge.kept(images, labels) > 0.95 and judge.kept(images, 1 - labels) < 0.05
+
+
+@pytest.mark.parametrize("model", ["translation", "pix2pix"])
+def test_a_run_measures_its_translations(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The right map has no error, an unchanged image that of the data, whatever the networks are."""
+    monkeypatch.setattr("ganrun.metrics.translation.STEPS", 100)
+    run = built("metrics.every=1", "metrics.samples=50", "dataset.held_out=0.2", model=model)
+    translating = Translating(run)
+    found = translating.measure()
+    assert list(found) == translating.names() and set(found) < set(measured_tags(run))
+    first = "translation/a_to_b/" if model == "translation" else "translation/"
+    kept = {name.removeprefix(first): value for name, value in found.items() if name.startswith(first)}
+    assert kept.keys() - {"cycle"} == {"change", "error", "error_unchanged", "content", "content_of_reals"}
+    assert not falls_as_samples_get_better(f"{first}content") and falls_as_samples_get_better(f"{first}error")
+    direction = next(iter(run.game.plans))
+    truth = translating._truth(direction)
+    run.game.translate = lambda name, images: truth if name == direction else images  # type: ignore[method-assign]
+    perfect = translating._measured(direction)
+    assert perfect["error"] == 0 and perfect["change"] == pytest.approx(kept["error_unchanged"])
+    if model == "translation":  # of pix2pix, 32 images for five classes are too few
+        assert min(perfect["content"], kept["content_of_reals"]) > 0.5 > kept["content"]
+
+
+def test_domains_without_a_known_map_have_no_error() -> None:
+    run = build(ganrun.compose(tiny("dataset=china_to_flower", "dataset.a.size=60", "dataset.resolution=16",
+                                    "dataset.held_out=0.2", model="translation")))  # fmt: skip
+    names = Translating(run).names()
+    assert names == [f"translation/{name}/{one}" for name in ("a_to_b", "b_to_a") for one in ("change", "cycle")]
+
+
+def test_they_are_recorded_with_the_other_measures(tmp_path: Path) -> None:
+    settings = ("metrics=default", "metrics.every=1", "metrics.samples=50", "steps=1", "dataset.held_out=0.2")
+    folder = ganrun.train(ganrun.compose(tiny(*settings, "dataset.input.size=60", model="pix2pix")), tmp_path / "run")
+    line = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"translation/error", "translation/content", "metrics/quality_50"} <= line.keys()
+    assert Measuring.name == "metrics"
