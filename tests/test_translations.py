@@ -12,8 +12,8 @@ from test_draw import refused
 
 import ganrun
 from ganrun.cli.main import main
-from ganrun.config.build import build
-from ganrun.core.from_images import continued
+from ganrun.config.build import Run, build
+from ganrun.core.from_images import FromImages, continued
 from ganrun.metrics.comparison import falls_as_samples_get_better
 from ganrun.metrics.translation import Content, Translated, distances
 from ganrun.run.measuring import Measuring, measured_tags
@@ -134,7 +134,7 @@ def test_a_run_measures_its_translations(model: str, monkeypatch: pytest.MonkeyP
     """The right map has no error, an unchanged image that of the data, whatever the networks are."""
     monkeypatch.setattr("ganrun.metrics.translation.STEPS", 100)
     run = built("metrics.every=1", "metrics.samples=50", "dataset.held_out=0.2", model=model)
-    translating = Translating(run)
+    translating = translating_of(run)
     found = translating.measure()
     assert list(found) == translating.names() and set(found) < set(measured_tags(run))
     first = "translation/a_to_b/" if model == "translation" else "translation/"
@@ -150,10 +150,29 @@ def test_a_run_measures_its_translations(model: str, monkeypatch: pytest.MonkeyP
         assert min(perfect["content"], kept["content_of_reals"]) > 0.5 > kept["content"]
 
 
+def translating_of(run: Run) -> Translating:
+    assert isinstance(run.game, FromImages)
+    return Translating(run.game, {name: one.dataset for name, one in run.data.sources.items()}, run.device)
+
+
+@pytest.mark.parametrize("name", ["cycle", "pairs"])
+def test_a_run_that_translates_is_evaluated_by_translations_of_held_out_images(name: str, runs, tmp_path, capsys):
+    settings = ("dataset.held_out=0.2", "steps=1", "metrics=default", "metrics.every=1", "metrics.samples=5000")
+    model = {"cycle": "translation", "pairs": "pix2pix"}[name]
+    path = ganrun.train(ganrun.compose(tiny(*settings, model=model)), tmp_path / "run")
+    assert main(["evaluate", str(path), "samples=5000", f"out={tmp_path / 'out'}"]) == 0
+    found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    logged = json.loads((path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert 50 <= found["samples"] == found["reals"] < 5000 and "translations" not in capsys.readouterr().err
+    shared = {key for key in found["metrics"] if key.startswith("translation/")}
+    assert len(shared) >= 4 and shared == {key for key in logged if key.startswith("translation/")}
+    assert f"metrics/quality_{found['samples']}" in logged, "no image is translated twice"
+
+
 def test_domains_without_a_known_map_have_no_error() -> None:
     run = build(ganrun.compose(tiny("dataset=china_to_flower", "dataset.a.size=60", "dataset.resolution=16",
                                     "dataset.held_out=0.2", model="translation")))  # fmt: skip
-    names = Translating(run).names()
+    names = translating_of(run).names()
     assert names == [f"translation/{name}/{one}" for name in ("a_to_b", "b_to_a") for one in ("change", "cycle")]
 
 

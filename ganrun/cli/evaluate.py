@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,7 +16,8 @@ from rich.table import Table
 from ganrun.cli.words import one_operand, read_words
 from ganrun.config.types import Called, Within
 from ganrun.core.errors import ConfigError
-from ganrun.data.datasets.base import Dataset, DataSets
+from ganrun.core.from_images import FromImages
+from ganrun.data.datasets.base import Dataset
 from ganrun.machine import find_device
 from ganrun.metrics.comparison import falls_as_samples_get_better, tag
 from ganrun.record.atomic import write_atomically
@@ -26,12 +27,14 @@ from ganrun.record.new_folder import free_folder, new_folder
 from ganrun.run.evaluation import (
     Evaluation,
     Reference,
+    SampleSet,
     data_of_run,
     opened,
     samples_of_files,
     samples_of_run,
+    translations_of_run,
 )
-from ganrun.run.load import RunForm
+from ganrun.run.load import LoadedRun, RunForm, load
 
 EXAMPLE = "ganrun evaluate RUN samples=1000"
 KINDS = ("held-out images", "training images")
@@ -57,38 +60,46 @@ def main(words: Sequence[str]) -> int:
     path = Path(one_operand("evaluate", operands, "run, folder of pictures or array file", EXAMPLE))
     if not os.path.exists(path):
         raise ConfigError("evaluate", f"nothing is at {path}", "a run, a folder of pictures or an array file", EXAMPLE)
-    is_a_run = os.path.isdir(path) and is_run(path)
-    if form.against or of_data:
-        data = _one(opened([f"dataset={form.against}"] * bool(form.against) + of_data))
-    else:
-        data = _one(data_of_run(_run(path, is_a_run), form.plugins))
+    run = _run(path, form) if os.path.isdir(path) and is_run(path) else None
+    data = _data(path, run, form, [f"dataset={form.against}"] * bool(form.against) + of_data)
     folder = None if form.out is None else free_folder("out", form.out)
-    if is_a_run:
-        samples = samples_of_run(path, form.samples, form.seed, form)
-    else:
-        samples = samples_of_files(path, data, form.samples, form.seed)
+    samples, further = _samples(path, run, data, form)
     weights = {"inception": form.inception, "dinov2": form.dinov2}
     device = find_device(form.device)
     train = form.reals == "train"
     reference = Reference(data, form.samples, _progress, weights=weights, device=device, train=train)
     found = reference.evaluate(samples, data.kind)
+    found = replace(found, metrics={**found.metrics, **further})
     _print(found, KINDS[train], KINDS[not train], Console(soft_wrap=True, markup=False, highlight=False, emoji=False))
     if folder is not None:
         _write(found, folder)
     return 0
 
 
-def _run(path: Path, is_a_run: bool) -> Path:
-    if not is_a_run:
+def _run(path: Path, form: Form) -> LoadedRun:
+    return load(path, plugins=form.plugins, device=form.device, checkpoint=form.checkpoint)
+
+
+def _data(path: Path, run: LoadedRun | None, form: Form, asked: Sequence[str]) -> Dataset:
+    """What samples are compared with: the data that are asked for, else those that the run's samples are to be like."""
+    if asked:
+        data = opened(asked)
+        if not isinstance(data, Dataset):
+            raise ConfigError("against", "data of several streams", "one set of images", "against=mnist_5k")
+        return data
+    if run is None:
         found, remedy = "no data set to compare the pictures with", f"ganrun evaluate {path} against=mnist_5k"
         raise ConfigError("against", found, "the name of one", remedy)
-    return path
+    return data_of_run(path, form.plugins).streams[run.game.target]
 
 
-def _one(data: DataSets) -> Dataset:
-    if not isinstance(data, Dataset):
-        raise ConfigError("against", "data of several streams", "one set of images", "against=mnist_5k")
-    return data
+def _samples(path: Path, run: LoadedRun | None, data: Dataset, form: Form) -> tuple[SampleSet, Mapping[str, float]]:
+    """Samples, and what else is measured of them."""
+    if run is None:
+        return samples_of_files(path, data, form.samples, form.seed), {}
+    if isinstance(run.game, FromImages):
+        return translations_of_run(run, data_of_run(path, form.plugins), form.samples)
+    return samples_of_run(run, form.samples, form.seed), {}
 
 
 def _progress(what: str, done: int, total: int) -> None:
@@ -104,7 +115,7 @@ def _print(found: Evaluation, compared: str, others: str, console: Console) -> N
         table.add_column(column, justify="left" if column in ("measure", "better") else "right")
     for name, value in found.metrics.items():
         other = found.of_reals.get(name)
-        better = "lower" if falls_as_samples_get_better(tag(name, 1)) else "higher"
+        better = "lower" if falls_as_samples_get_better(name if "/" in name else tag(name, 1)) else "higher"
         table.add_row(name, f"{value:.3g}", "" if other is None else f"{other:.3g}", better)
     console.print(table)
     if found.classes:

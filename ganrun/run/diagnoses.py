@@ -14,7 +14,7 @@ from ganrun.diagnosis.finding import Finding
 from ganrun.diagnosis.history import History
 from ganrun.diagnosis.rules.all import RULES
 from ganrun.diagnosis.watch import Change, Watch
-from ganrun.metrics.comparison import QUALITY, tag
+from ganrun.metrics.comparison import QUALITY
 from ganrun.record.results import found_before, windows
 from ganrun.run.about import abouts
 from ganrun.run.diagnosing import finding_of
@@ -52,10 +52,10 @@ class Diagnosed:
 def diagnose(path: Path, plugins: Sequence[str] = ()) -> Diagnosed:
     """Read a run's log again. Opens no data. Raises ConfigError for a folder that is no run, or has logged nothing."""
     settings, game = untrained(path, plugins, torch.device("cpu"))
-    measured = settings["metrics"]
-    quality = tag(QUALITY, measured["samples"]) if measured["every"] else None
+    log, begin = path / "metrics.jsonl", f"metrics/{QUALITY}_"
+    quality = next((name for window in windows(log) for name in window if name.startswith(begin)), None)
     watch = Watch(RULES, abouts(game, settings, quality))
-    changes = [change for window in windows(path / "metrics.jsonl") for change in watch.feed(window.step, window)]
+    changes = [change for window in windows(log) for change in watch.feed(window.step, window)]
     if not watch.history.steps:
         raise ConfigError(str(path), "no log in it yet", "a run that has logged something", "waiting for its first log")
     weight = {rule.name: number for number, rule in enumerate(RULES)}

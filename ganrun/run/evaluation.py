@@ -20,7 +20,7 @@ from ganrun.config.instantiate import Maker
 from ganrun.config.resume import reopen
 from ganrun.core.context import Batch
 from ganrun.core.errors import ConfigError
-from ganrun.core.from_noise import FromNoise
+from ganrun.core.from_images import FromImages
 from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Dataset, DataSets
 from ganrun.data.transforms.value_range import to_units
@@ -32,9 +32,10 @@ from ganrun.metrics.frechet import frechet_distance
 from ganrun.metrics.published import HELD_OUT, TRAIN
 from ganrun.metrics.stacked import StackedModes, channels_of, digits_of
 from ganrun.run.cache import cache_folder, keep
-from ganrun.run.load import RunForm, load
+from ganrun.run.load import LoadedRun
 from ganrun.run.measuring import CHUNK
 from ganrun.run.published import Seen, networks
+from ganrun.run.translating import Translating
 
 MOST = 10_000  # training images that a classifier learns from, and that samples may be copies of
 COMPARED = 5_000  # samples, and reals, of which every pair is compared
@@ -196,17 +197,28 @@ class Reference:
         return net
 
 
-def samples_of_run(path: Path, count: int, seed: int, how: RunForm) -> SampleSet:
-    """New samples of a run's generator, averaged where the run keeps an average; of equally many of each class.
-
-    Raises ConfigError for a run without such a checkpoint, and for one that translates images.
-    """
-    run = load(path, plugins=how.plugins, device=how.device, checkpoint=how.checkpoint)
-    if not isinstance(run.game, FromNoise):
-        found, expected = "its generator translates images", "one that makes them from noise"
-        raise ConfigError(str(path), found, expected, "log.samples and metrics of the run itself")
+def samples_of_run(run: LoadedRun, count: int, seed: int) -> SampleSet:
+    """New samples of a run's generator, averaged where the run keeps an average; of equally many of each class."""
     wanted = torch.arange(count) % run.game.classes if run.game.classes else None
-    return SampleSet(images=run.sample(count, wanted, seed), wanted=wanted, source=f"{path} at step {run.step:,}")
+    return SampleSet(images=run.sample(count, wanted, seed), wanted=wanted, source=_named(run))
+
+
+def translations_of_run(run: LoadedRun, data: DataSets, count: int) -> tuple[SampleSet, dict[str, float]]:
+    """Translations of at most this many held-out images in the first direction, and the measures of all directions.
+
+    `data` are those of the run. Raises ConfigError where none of them are held out.
+    """
+    assert isinstance(run.game, FromImages)
+    if any(one.test is None for one in data.streams.values()):
+        found, remedy = "no image is held out, so there is none to translate", "dataset.held_out=0.1"
+        raise ConfigError("dataset.held_out", found, "some", remedy)
+    translating, first = Translating(run.game, data.streams, run.device, count), next(iter(run.game.plans))
+    source = f"{_named(run)}, {first}" if run.game.plans.keys() - {first} else _named(run)
+    return SampleSet(images=translating.made(first).cpu(), wanted=None, source=source), translating.measure()
+
+
+def _named(run: LoadedRun) -> str:
+    return f"{run.path} at step {run.step:,}"
 
 
 def beside_nearest(images: Tensor, trained: Tensor) -> Tensor:

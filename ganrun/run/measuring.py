@@ -49,7 +49,7 @@ class Measuring(Callback):
     def __init__(self, run: Run, recorder: Recorder):
         """Reads no image before the first measurement. Raises ConfigError for too few held-out images."""
         self.run, self.recorder = run, recorder
-        self.every, self.samples = run.settings["metrics"]["every"], run.settings["metrics"]["samples"]
+        self.every, self.samples = run.settings["metrics"]["every"], sample_count(run)
         self.history: list[list[float]] = []  # the step and the quality of each measurement
         self.acts = measures(run) and run.rank.writes
         self.published = published(run) if self.acts else []
@@ -82,7 +82,7 @@ class Measuring(Callback):
     @cached_property
     def translating(self) -> Translating | None:
         """Measures of translations; None where images are made from noise."""
-        return Translating(self.run) if isinstance(self.run.game, FromImages) else None
+        return _translating(self.run)
 
     @cached_property
     def reals(self) -> float:
@@ -166,14 +166,14 @@ def measured_tags(run: Run) -> list[str]:
     """The tags of all that a run measures of its samples; none where it measures nothing."""
     if not measures(run):
         return []
-    samples = run.settings["metrics"]["samples"]
+    samples = sample_count(run)
     comparison = _comparison(run, held_out_images(run, samples))
     names = [*comparison.measure(comparison.reals, comparison.labels)]
     names += [COPIES] if PIXELS in comparison.reals else []
     names += [GAP] if scores(run.game) else []
     names += [name for network in published(run) for name in network.names()]
-    further = Translating(run).names() if isinstance(run.game, FromImages) else []
-    return [*(tag(name, samples) for name in names), *further]
+    translating = _translating(run)
+    return [*(tag(name, samples) for name in names), *([] if translating is None else translating.names())]
 
 
 def published(run: Run) -> list[Published]:
@@ -220,10 +220,26 @@ def measures(run: Run) -> bool:
     return bool(run.settings["metrics"]["every"]) and held_out
 
 
+def sample_count(run: Run) -> int:
+    """How many samples a run measures: as many as it is set to, and of translations no image twice."""
+    count: int = run.settings["metrics"]["samples"]
+    if not isinstance(run.game, FromImages) or not measures(run):
+        return count
+    origin = run.game.origins[next(iter(run.game.plans))]
+    return min(count, len(run.data.sources[origin].dataset.test or ()))
+
+
 def held_out_images(run: Run, most: int) -> dict[str, Batch]:
     """At most this many held-out images of each stream, [N, C, H, W]; of a run that measures."""
     found = {name: source.held_out(most) for name, source in run.data.sources.items()}
     return {name: batch for name, batch in found.items() if batch is not None}
+
+
+def _translating(run: Run) -> Translating | None:
+    if not isinstance(run.game, FromImages):
+        return None
+    streams = {name: source.dataset for name, source in run.data.sources.items()}
+    return Translating(run.game, streams, run.device)
 
 
 def _rows(tensor: Tensor, start: int, size: int) -> Tensor:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from ganrun.config.build import Run
 from ganrun.core.context import Batch
 from ganrun.core.from_images import FromImages
 from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Dataset
-from ganrun.data.sources.source import bulk
+from ganrun.data.sources.source import bulk, chosen
 from ganrun.data.transforms.value_range import to_units
 from ganrun.metrics.translation import Content, Translated, distances
 
@@ -24,21 +24,19 @@ CPU = torch.device("cpu")
 class Translating:
     """Translates held-out images in every direction of a game, and measures what becomes of them."""
 
-    def __init__(self, run: Run):
-        """Reads no image before the first measurement."""
-        assert isinstance(run.game, FromImages)
-        self.run, self.game = run, run.game
+    def __init__(self, game: FromImages, streams: Mapping[str, Dataset], device: torch.device, most: int = MOST):
+        """At most this many held-out images of each stream. Reads no image before the first measurement."""
+        self.game, self.streams, self.device, self.most = game, streams, device, most
 
     @cached_property
     def parts(self) -> dict[str, Dataset]:
         """Some held-out images of each stream."""
-        found = {name: source.held_out_part(MOST) for name, source in self.run.data.sources.items()}
-        return {name: part for name, part in found.items() if part is not None}
+        return {name: chosen(data.test, self.most) for name, data in self.streams.items() if data.test is not None}
 
     @cached_property
     def batches(self) -> dict[str, Batch]:
         """The same images, on the device."""
-        return {name: bulk(part).batch(self.run.device) for name, part in self.parts.items()}
+        return {name: bulk(part).batch(self.device) for name, part in self.parts.items()}
 
     @cached_property
     def judges(self) -> dict[str, Content]:
@@ -62,10 +60,14 @@ class Translating:
             found[name] = {f"translation/{one}": 0.0 for one in own}
         return list(self.game.qualified(found))
 
+    def made(self, direction: str, images: Tensor | None = None) -> Tensor:
+        """Translations in this direction, of its held-out images without any. [N, C, H, W] in [-1, 1]"""
+        given = self.game.given(direction, self.batches) if images is None else images
+        return torch.cat([self.game.translate(direction, some) for some in given.split(MOST)])
+
     def _measured(self, direction: str) -> dict[str, float]:
-        images = self.game.given(direction, self.batches)
-        made = self.game.translate(direction, images)
-        back = self.game.translate(self.game.back[direction], made) if direction in self.game.back else None
+        images, made = self.game.given(direction, self.batches), self.made(direction)
+        back = self.made(self.game.back[direction], made) if direction in self.game.back else None
         found = distances(Translated(images=images, made=made, back=back, truth=self._truth(direction)))
         if (judge := self.judges.get(direction)) is not None:
             origin, target = self.game.origins[direction], self.game.plans[direction].stream
@@ -79,7 +81,7 @@ class Translating:
         part = self.parts[stream]
         if part.inputs is not None:
             return self.batches[stream].images
-        return None if part.truth is None else to_units(part.truth.bulk()[0]).to(self.run.device)
+        return None if part.truth is None else to_units(part.truth.bulk()[0]).to(self.device)
 
     @staticmethod
     def _is_known(part: Dataset) -> bool:
@@ -88,13 +90,13 @@ class Translating:
     def _has_content(self, direction: str) -> bool:
         """Whether origin and target have the same classes, two or more."""
         streams = self.game.origins[direction], self.game.plans[direction].stream
-        origin, target = (self.run.data.sources[name].dataset for name in streams)
+        origin, target = (self.streams[name] for name in streams)
         if origin.content is None or target.content is None or origin.classes != target.classes:
             return False
         return len(target.content.unique()) > 1
 
     def _judge(self, stream: str) -> Content:
-        data = self.run.data.sources[stream].dataset
+        data = self.streams[stream]
         rows = torch.randperm(len(data), generator=generator(0, "translating"))[:LEARNT]
         part = data.part(rows)
         return Content(bulk(part).batch(CPU).images, _content(part))

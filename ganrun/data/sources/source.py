@@ -53,6 +53,13 @@ def bulk(dataset: Dataset) -> Rows:
     return Rows(dataset.bulk()[0], dataset.condition._replace(image=inputs))
 
 
+def chosen(test: Dataset, most: int) -> Dataset:
+    """At most this many of these held-out images, the same selection in every run."""
+    if most >= len(test):
+        return test
+    return test.part(torch.randperm(len(test), generator=generator(0, "held-out images"))[:most])
+
+
 class Source(ABC):
     """Endless batches of real images. The position is the number of images drawn so far, by all processes together."""
 
@@ -127,15 +134,8 @@ class Source(ABC):
 
         At most this many of them: then the same selection in every run.
         """
-        part = self.held_out_part(most)
-        return None if part is None else bulk(part).batch(self.device)
-
-    def held_out_part(self, most: int | None = None) -> Dataset | None:
-        """The images of `held_out` as a data set."""
         test = self.dataset.test
-        if test is not None and most is not None and most < len(test):
-            test = test.part(torch.randperm(len(test), generator=generator(0, "held-out images"))[:most])
-        return test
+        return None if test is None else bulk(test if most is None else chosen(test, most)).batch(self.device)
 
     def examples(self, count: int) -> Batch:
         """A fixed selection, a function of the seed only; repeats when there are too few. [count, C, H, W]
