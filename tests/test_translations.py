@@ -159,6 +159,7 @@ def translating_of(run: Run) -> Translating:
 def test_a_run_that_translates_is_evaluated_by_translations_of_held_out_images(name: str, runs, tmp_path, capsys):
     settings = ("dataset.held_out=0.2", "steps=1", "metrics=default", "metrics.every=1", "metrics.samples=5000")
     model = {"cycle": "translation", "pairs": "pix2pix"}[name]
+    settings += ("dataset.input.size=300",) if name == "pairs" else ()
     path = ganrun.train(ganrun.compose(tiny(*settings, model=model)), tmp_path / "run")
     assert main(["evaluate", str(path), "samples=5000", f"out={tmp_path / 'out'}"]) == 0
     found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
