@@ -27,8 +27,9 @@ CPU = torch.device("cpu")
 
 
 def opened(name: str, **settings):
-    node = OmegaConf.load(Path(__file__).parents[1] / "conf" / "dataset" / f"{name}.yaml")
-    return Maker()(OmegaConf.to_container(OmegaConf.merge(node, settings), resolve=True), "dataset")
+    cfg = composed(f"dataset={name}", "dataset.held_out=0")
+    cfg.dataset = OmegaConf.merge(cfg.dataset, settings)
+    return open_data(cfg, Maker())
 
 
 def folders(path: Path, inputs: list[str], targets: list[str], **target) -> Paired:
