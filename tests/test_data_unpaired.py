@@ -64,7 +64,7 @@ def test_unpaired_is_two_streams_without_labels_of_their_own():
         (
             {"channels": 3},
             {},
-            ".channels: 3 in a (InMemory) and 1 in b (InMemory), expected the same. Try: .channels=1",
+            ".channels: 3 in a (InMemory) and 1 in b (InMemory), expected the same. Try: .channels=3",
         ),
         (
             {},

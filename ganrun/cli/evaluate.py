@@ -30,6 +30,7 @@ from ganrun.run.evaluation import (
     opened,
     samples_of_files,
     samples_of_run,
+    translates,
 )
 from ganrun.run.load import RunForm
 
@@ -61,7 +62,10 @@ def main(words: Sequence[str]) -> int:
     if form.against or of_data:
         data = _one(opened([f"dataset={form.against}"] * bool(form.against) + of_data))
     else:
-        data = _one(data_of_run(_run(path, is_a_run), form.plugins))
+        whole = data_of_run(_run(path, is_a_run), form.plugins)
+        if not isinstance(whole, Dataset):
+            raise translates(path)
+        data = whole
     folder = None if form.out is None else free_folder("out", form.out)
     if is_a_run:
         samples = samples_of_run(path, form.samples, form.seed, form)

@@ -196,6 +196,12 @@ class Reference:
         return net
 
 
+def translates(path: Path) -> ConfigError:
+    """The refusal of a run that translates: there are no samples to compare with data."""
+    remedy = f"the lines translation/... in {path}/metrics.jsonl, which the run has measured"
+    return ConfigError(str(path), "its generator translates images", "one that makes them from noise", remedy)
+
+
 def samples_of_run(path: Path, count: int, seed: int, how: RunForm) -> SampleSet:
     """New samples of a run's generator, averaged where the run keeps an average; of equally many of each class.
 
@@ -203,8 +209,7 @@ def samples_of_run(path: Path, count: int, seed: int, how: RunForm) -> SampleSet
     """
     run = load(path, plugins=how.plugins, device=how.device, checkpoint=how.checkpoint)
     if not isinstance(run.game, FromNoise):
-        found, expected = "its generator translates images", "one that makes them from noise"
-        raise ConfigError(str(path), found, expected, "log.samples and metrics of the run itself")
+        raise translates(path)
     wanted = torch.arange(count) % run.game.classes if run.game.classes else None
     return SampleSet(images=run.sample(count, wanted, seed), wanted=wanted, source=f"{path} at step {run.step:,}")
 
