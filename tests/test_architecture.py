@@ -49,6 +49,7 @@ DATA_ROOMS: dict[str, set[str]] = {
 BORDER = {
     "ganrun/__init__.py": "names the type that it takes and returns",
     "config/overrides.py": "reads what was typed with the parsers of Hydra",
+    "config/nested.py": "refuses what was typed, as Hydra's parsers give it",
     "config/compose.py": "composes with Hydra and turns its errors into one line",
     "config/gate.py": "refuses what Hydra may not instantiate before it does",
     "config/yaml_files.py": "reads the files of configuration for Hydra, within bounds",

@@ -200,3 +200,56 @@ def test_captions_that_are_not_there_are_refused(name: str, text: str, line: str
     (folder(tmp_path) / name).write_text(text)
     with pytest.raises(ConfigError, match=f"^dataset.captions: .*{line}"):
         captions_of(tmp_path)
+
+
+# Captions as people have them
+
+
+def folder_of(tmp_path: Path, *names: str) -> Path:
+    for seed, name in enumerate(names):
+        write_image(tmp_path / name, size=(8, 8), mode="RGB", seed=seed)
+    return tmp_path
+
+
+def test_a_table_of_another_system_is_read(tmp_path: Path) -> None:
+    """A byte order mark, CRLF, quotes, a line break in a caption, backslashes, accents taken apart, a stranger."""
+    path = folder_of(tmp_path, "a b.png", "\u00e9.png", "sub/c.png")
+    rows = ['"a b.png","a ""red"", round\r\ncircle"', "e\u0301.png,blue", ".\\sub\\c.png,green", "gone.png,x"]
+    table = "\r\n".join(["file,caption", *rows, ""])
+    (path / "captions.csv").write_bytes(table.encode("utf-8-sig"))
+    data, _ = opened("dataset=captions", f"dataset.path={path}", "dataset.text=words", "dataset.held_out=0")
+    assert dict(zip(data.file_names(), data.captions, strict=True)) == {
+        "a b.png": 'a "red", round\r\ncircle', "\u00e9.png": "blue", "sub/c.png": "green",
+    }  # fmt: skip
+    assert any("captions of images that are not there: 1 (gone.png)" in note for note in data.notes)
+
+
+def test_no_image_is_held_out_by_one_caption_and_trained_on_by_another(tmp_path: Path) -> None:
+    path = folder_of(tmp_path, *(f"{i}.png" for i in range(6)))
+    for i in range(6):
+        (path / f"{i}.txt").write_text("red\nround\nlarge\n")
+    for share in ("0.1", "0.3", "4", "17"):
+        data, _ = opened("dataset=captions", f"dataset.path={path}", f"dataset.held_out={share}")
+        out = data.test.file_names()
+        own = data.file_names()[: len(data)]
+        assert out and own and not set(own) & set(out) and len(own) + len(out) == 18
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"file,caption\na.png,\n", "row 2 of .* has no caption, .*Try: writing one there$"),
+        ("file,caption\na.png,\u00e9\n".encode("latin1"), "no text in UTF-8 .*Try: saving it as UTF-8$"),
+        (b"file,caption\nb.png,x\n", "1 of 1 images have no caption .*Try: adding them, or taking these images out$"),
+    ],
+)
+def test_remedies_of_captions_can_be_followed(content: bytes, line: str, tmp_path: Path) -> None:
+    path = folder_of(tmp_path, "a.png")
+    (path / "captions.csv").write_bytes(content)
+    with pytest.raises(ConfigError, match=f"^dataset.captions: .*{line}"):
+        opened("dataset=captions", f"dataset.path={path}", "dataset.text=words")
+
+
+def test_a_file_of_rows_that_is_not_there_is_named_at_its_setting(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^dataset\.text: .*gone\.npy cannot be opened .*Try: dataset\.text=words$"):
+        opened("dataset=shapes", "dataset.size=60", f"dataset.text={tmp_path / 'gone.npy'}")

@@ -1,6 +1,7 @@
 """Pairs of images: by name, by order, side by side in one file; drawn together from every source; refusals."""
 
 import pickle
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,9 @@ CPU = torch.device("cpu")
 
 
 def opened(name: str, **settings):
-    node = OmegaConf.load(Path(__file__).parents[1] / "conf" / "dataset" / f"{name}.yaml")
-    return Maker()(OmegaConf.to_container(OmegaConf.merge(node, settings), resolve=True), "dataset")
+    cfg = composed(f"dataset={name}", "dataset.held_out=0")
+    cfg.dataset = OmegaConf.merge(cfg.dataset, settings)
+    return open_data(cfg, Maker())
 
 
 def folders(path: Path, inputs: list[str], targets: list[str], **target) -> Paired:
@@ -193,3 +195,14 @@ def test_included_pairs(tmp_path):
     grey = emoji.inputs.image(0)
     assert torch.equal(grey[0], grey[1]) and not torch.equal(emoji.image(0)[0], emoji.image(0)[1])
     assert isinstance(emoji._images, InMemory) and len(emoji) == len(emoji.inputs)
+
+
+def test_accents_of_other_systems_are_the_same_names(tmp_path: Path) -> None:
+    """Macs take letters and their accents apart; no name in common has a remedy of its own."""
+    for side, form in (("input", "NFD"), ("target", "NFC")):
+        write_image(tmp_path / side / f"{unicodedata.normalize(form, 'é è')}.png", size=(8, 8), mode="RGB")
+    sides = {side: {"path": str(tmp_path / side)} for side in ("input", "target")}
+    assert len(opened("paired", **sides)) == 1
+    write_image(tmp_path / "other" / "x.png", size=(8, 8), mode="RGB")
+    with pytest.raises(ConfigError, match=r"2 files without a partner.*Try: giving each target the name of its input$"):
+        opened("paired", **sides | {"target": {"path": str(tmp_path / "other")}})

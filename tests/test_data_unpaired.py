@@ -7,6 +7,7 @@ import pytest
 import torch
 from data_formats import write_image
 from omegaconf import OmegaConf
+from support import composed
 
 from ganrun.config.build import open_data
 from ganrun.config.instantiate import Maker
@@ -40,11 +41,9 @@ def folders(tmp_path: Path, *, a: str = "RGB", b: str = "RGB", size: tuple[int, 
 
 
 def unpaired_folders(paths: dict[str, Path], **settings: int) -> Unpaired:
-    node = OmegaConf.merge(
-        OmegaConf.load(CONF / "unpaired.yaml"),
-        {name: {"path": str(path)} for name, path in paths.items()} | settings,
-    )
-    return Maker()(OmegaConf.to_container(node, resolve=True), "dataset")
+    cfg = composed("dataset=unpaired", "dataset.held_out=0")
+    cfg.dataset = OmegaConf.merge(cfg.dataset, {name: {"path": str(path)} for name, path in paths.items()} | settings)
+    return open_data(cfg, Maker())
 
 
 # ---- unpaired
@@ -65,7 +64,7 @@ def test_unpaired_is_two_streams_without_labels_of_their_own():
         (
             {"channels": 3},
             {},
-            ".channels: 3 in a (InMemory) and 1 in b (InMemory), expected the same. Try: .channels=1",
+            ".channels: 3 in a (InMemory) and 1 in b (InMemory), expected the same. Try: .channels=3",
         ),
         (
             {},
@@ -119,8 +118,7 @@ def refusal_of_files() -> str:
 
 
 def test_opening_records_the_shape_and_opens_again_from_the_record(tmp_path):
-    cfg = OmegaConf.create({"dataset": OmegaConf.load(CONF / "unpaired.yaml")})
-    OmegaConf.set_struct(cfg, True)
+    cfg = composed("dataset=unpaired", "dataset.held_out=0")
     for name, path in folders(tmp_path).items():
         cfg.dataset[name].path = str(path)
     both = open_data(cfg, Maker())

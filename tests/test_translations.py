@@ -106,6 +106,9 @@ def test_a_damaged_image_is_refused_before_any_is_translated(runs, folder: Path,
         "images: 1 of 1 files: "
     )
     assert not (tmp_path / "made").exists()
+    (tmp_path / "bad" / "x.png").write_bytes(whole[:60] + bytes(40) + whole[100:])  # begins and ends well
+    line = refused("sample", str(runs["cycle"]), f"images={tmp_path / 'bad'}", f"out={tmp_path / 'made'}")
+    assert line.startswith("images: ") and "is cut or damaged" in line and not (tmp_path / "made").exists()
 
 
 # ---- measures
@@ -183,3 +186,53 @@ def test_they_are_recorded_with_the_other_measures(tmp_path: Path) -> None:
     line = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     assert {"translation/error", "translation/content", "metrics/quality_50"} <= line.keys()
     assert Measuring.name == "metrics"
+
+
+# ---- images as people have them
+
+
+def test_raw_values_mean_what_they_meant_in_training(tmp_path: Path) -> None:
+    """A run on 12-bit images in files of 16 bits translates such files; of floats, the range must be beyond doubt."""
+    values = np.random.default_rng(0).integers(0, 4096, (3, 16, 16)).astype(np.uint16)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            Image.fromarray(values[i]).save(tmp_path / name / f"{i}.png")
+    settings = [f"dataset.{name}.{key}" for name in "ab" for key in (f"path={tmp_path / name}", "range=[0,4095]")]
+    few = ("steps=1", "dataset.held_out=0", "dataset=unpaired", "dataset.resolution=16", "dataset.channels=1")
+    run = ganrun.train(ganrun.compose([*tiny(*few, model="translation"), *settings]), tmp_path / "run")
+    assert main(["sample", str(run), f"images={tmp_path / 'a'}", f"out={tmp_path / 'made'}"]) == 0
+    loaded = ganrun.load(run, device="cpu")
+    bright = (torch.from_numpy(values[0] / 4095 * 255).round() / 127.5 - 1).float()
+    expected = loaded.game.translate("a_to_b", bright[None, None])
+    found = torch.from_numpy(np.array(Image.open(tmp_path / "made" / "0.png")))
+    assert ((expected[0, 0] + 1) * 127.5 - found).abs().max() < 0.51
+    (tmp_path / "deep").mkdir()
+    Image.fromarray(values[0] * 16).save(tmp_path / "deep" / "x.png")
+    line = refused("sample", str(run), f"images={tmp_path / 'deep'}")
+    assert line.startswith("images: trained on [0,4095], but ") and "values in the range of the run" in line
+
+
+def test_floats_must_say_how_bright_they_are(runs, tmp_path: Path) -> None:
+    clear = np.linspace(-1, 1, 768).reshape(16, 16, 3).astype(np.float32)
+    for name, values in (("clear", clear), ("doubtful", clear / 2 + 0.5)):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "x.npy", values)
+    assert main(["sample", str(runs["cycle"]), f"images={tmp_path / 'clear'}", f"out={tmp_path / 'made'}"]) == 0
+    made = np.array(Image.open(tmp_path / "made" / "x.png"))
+    image = ((torch.from_numpy(clear) + 1) * 127.5).round().permute(2, 0, 1)[None] / 127.5 - 1
+    expected = ganrun.load(runs["cycle"], device="cpu").game.translate("a_to_b", image)
+    assert np.abs((expected[0].permute(1, 2, 0).numpy() + 1) * 127.5 - made).max() < 0.51
+    line = refused("sample", str(runs["cycle"]), f"images={tmp_path / 'doubtful'}")
+    assert "nothing says which of them is white" in line and line.endswith("taking these out, or another folder")
+
+
+def test_remedies_of_wrong_folders_can_be_followed(runs, folder: Path, tmp_path: Path) -> None:
+    run = str(runs["cycle"])
+    (tmp_path / "empty").mkdir()
+    assert refused("sample", run, f"images={folder / 'a.png'}").endswith(f"Try: images={folder}")
+    assert refused("sample", run, f"images={tmp_path / 'emty'}").endswith(f"Try: images={tmp_path / 'empty'}")
+    assert refused("sample", run, f"images={tmp_path / 'empty'}").endswith("Try: a folder that holds some")
+    line = refused("sample", run, f"images={folder}", f"out={folder / 'made'}")
+    assert "inside the folder that is translated" in line and not (folder / "made").exists()
+    assert "its generator translates images" in refused("evaluate", run)

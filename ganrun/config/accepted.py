@@ -69,9 +69,13 @@ def _changed(cfg: DictConfig, override: Override) -> bool:
         return _without(cfg, [str(name) for name in cfg.tricks if name not in names]) and _with(cfg, names)
     if key in group:
         path = CONF / key / f"{override.value()}.yaml"
-        if path.is_file() and key != "experiment":
-            cfg[key] = OmegaConf.load(path)
-        return path.is_file() and key != "experiment"
+        if not path.is_file() or key == "experiment" or override.package is not None:
+            return False
+        node = OmegaConf.load(path)
+        if "defaults" in node:
+            return False
+        cfg[key] = node
+        return True
     place, _, last = key.rpartition(".")
     node = OmegaConf.select(cfg, place) if place else cfg
     if not OmegaConf.is_dict(node) or last not in node:

@@ -17,8 +17,10 @@ from torch import nn
 
 from ganrun.config.agreement import check_agreement, check_memory, check_sizes, check_streams
 from ganrun.config.combination import between, diagnostics, set_twice
+from ganrun.config.framing import framed, opened, take_framing
 from ganrun.config.held_out import without_held_out
 from ganrun.config.instantiate import Maker
+from ganrun.config.nested import share_shape
 from ganrun.config.players import Momentum, make_players
 from ganrun.config.rules import check_force
 from ganrun.config.stages import add_first_stage
@@ -145,14 +147,16 @@ def open_data(cfg: DictConfig, make: Maker) -> DataSets:
 
     Channels, resolution, the number of classes and what captions hold are measured; the networks read them there.
     """
+    share_shape(cfg.dataset, channels=cfg.dataset.channels, resolution=cfg.dataset.resolution)
     node: Any = OmegaConf.to_container(cfg.dataset, resolve=True, throw_on_missing=True)
     stated, share = node.pop("class_count", 0), node.pop("held_out", 0)  # a run of before these keys has none
     text, measured = take_text(node)
-    whole = make.a(DataSets, node, "dataset")  # type: ignore[type-abstract]
+    framing = take_framing(node)
+    whole = opened(lambda: make.a(DataSets, node, "dataset"), framing)  # type: ignore[type-abstract]
     for one in whole.streams.values():
         check_labels(one.labels, len(one), one.classes)
     measured = measure_text(whole, text, measured)
-    dataset = without_held_out(whole, share)
+    dataset = framed(without_held_out(whole, share), framing)
     count = 0 if dataset.labels is None else len(dataset.classes)
     if stated not in (0, count):
         found = f"{stated}, but the data have {count} classes"

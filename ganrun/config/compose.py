@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ganrun.config.gate import check_plugins, gated
 from ganrun.config.groups import CONF, Choices, expand_home
+from ganrun.config.nested import not_nested
 from ganrun.config.overrides import check, hydras_order, own_folders, read_options, read_overrides, refuse_several
 from ganrun.config.unknown import flat, no_such_setting, not_chosen
 from ganrun.config.validate import check_values, find, unresolved
@@ -268,7 +269,9 @@ def _no_such_key(error: ConfigCompositionException, overrides: list[Override], c
     found = re.search(r"Could not (override|delete|append)[^']*'([^']+)'", str(error))
     if not found:
         return _as_hydra_says(error)
-    key = found[2].split("=")[0].lstrip("~+").split("@")[0]
+    key = found[2].split("=")[0].lstrip("~+")
+    if "@" in key:
+        return not_nested(key, overrides, choices)
     known = _known_keys(overrides, choices)
     if found[1] == "append" and key in known:
         return ConfigError(f"+{key}", "it is there already", "a new key", f"{key}=..., without the +")

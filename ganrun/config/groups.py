@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 from ganrun.core.errors import ConfigError, for_shell, nearest
 
@@ -22,6 +24,7 @@ CONF = conf_folder()
 AFTER_TRAINING: tuple[str, ...] = ("sample", "walk", "export", "evaluate", "report", "diagnose", "rescue")
 COMMANDS = ("train", "resume", "explain", "check", "list", "help", *AFTER_TRAINING)
 MOST = 10_000  # files and folders of a group; in a folder with more, none is looked for
+NESTED = re.compile(r"^  - /(\w+)@(\w+): (\w+)", re.MULTILINE)  # in a file: group, place in it, and choice
 HOME = re.compile(r"^~(?=/|$)|(?<=^file://)~(?=/)")  # where a value is a path below the user's own folder
 
 
@@ -62,6 +65,13 @@ def _folders(place: Path) -> list[str]:
         return []
 
 
+class Inside(NamedTuple):
+    """A place in options of a group where another option of it stands."""
+
+    choice: str  # what stands there otherwise
+    options: list[str]  # that have this place
+
+
 class Choices:
     """The groups and their options, as found in the folders that hold configuration."""
 
@@ -88,21 +98,32 @@ class Choices:
             if path.is_file()
         )
 
-    def check(self, group: str, choice: object) -> None:
-        """Refuse what is not an option of this group, or is one twice."""
+    def inside(self, group: str) -> dict[str, Inside]:
+        """The places in this group's options where another option of it stands, such as `a` of `unpaired`."""
+        found: dict[str, Inside] = {}
+        for folder, name in product(self.folders, self.options(group)):
+            path = folder / group / f"{name}.yaml"
+            text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+            for other, place, choice in NESTED.findall(text):
+                if other == group:
+                    found.setdefault(place, Inside(choice, [])).options.append(name)
+        return found
+
+    def check(self, group: str, choice: object, key: str) -> None:
+        """Refuse what is not an option of this group, or is one twice. `key` is what was typed, such as GROUP@PLACE."""
         options = self.options(group)
         if choice in (None, "") and group != "experiment":
-            remedy = f"{group}=[]" if group == "tricks" else f"{group}={self.default(group)}"
-            raise ConfigError(group, "no choice", ", ".join(options), remedy)
+            remedy = f"{key}=[]" if group == "tricks" else f"{key}={self.default(group)}"
+            raise ConfigError(key, "no choice", ", ".join(options), remedy)
         names = [str(name) for name in choice] if isinstance(choice, list) else [str(choice)]
         for position, name in enumerate(names):
             if name in names[:position]:
-                raise ConfigError(group, f"{name} twice", "each once", written(group, dict.fromkeys(names)))
+                raise ConfigError(key, f"{name} twice", "each once", written(key, dict.fromkeys(names)))
             if name not in options and choice is not None:
                 close = nearest(name, options)
                 better = [close if other == name else other for other in names]
-                remedy = written(group, better) if close else f"ganrun --help, which lists every {group}"
-                raise ConfigError(group, f"there is no {name}", ", ".join(options), remedy)
+                remedy = written(key, better) if close else f"ganrun --help, which lists every {group}"
+                raise ConfigError(key, f"there is no {name}", ", ".join(options), remedy)
 
 
 def written(group: str, names: Iterable[str]) -> str:

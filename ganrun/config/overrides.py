@@ -14,6 +14,7 @@ from hydra.core.override_parser.types import Override, Sweep
 from hydra.errors import OverrideParseException
 
 from ganrun.config.groups import COMMANDS, Choices, expand_home, own_folder, written
+from ganrun.config.nested import check_nested
 from ganrun.config.types import fits, unfit
 from ganrun.core.errors import ConfigError, for_shell, literal, nearest, typed
 
@@ -140,18 +141,19 @@ def check(override: Override, choices: Choices) -> None:
         raise ConfigError(
             line, f"{trick} is a setting; what it has set would stay", expected, "tricks=[...] without it"
         )
+    check_nested(override, choices)
     if key not in choices.groups:
         return
-    options = choices.options(key)
+    options, typed = choices.options(key), override.get_key_element().lstrip("+~")
     if override.is_delete() and key != "experiment":
-        remedy = written(key, [] if key == "tricks" else [choices.default(key)])
+        remedy = written(typed, [] if key == "tricks" else [choices.default(key)])
         raise ConfigError(line, f"a run without {key}", ", ".join(options), remedy)
     if override.is_add() and key != "tricks":
         raise ConfigError(line, f"{key} is chosen already", ", ".join(options), line.lstrip("+"))
     value = override.value()
     sweep = isinstance(value, Sweep)
     for choice in getattr(value, "list", None) or [] if sweep else [value]:
-        choices.check(key, choice)
+        choices.check(key, choice, typed)
 
 
 def replacing(arguments: Sequence[str], words: Sequence[str]) -> list[str]:
@@ -161,10 +163,15 @@ def replacing(arguments: Sequence[str], words: Sequence[str]) -> list[str]:
     typed = list(zip(overrides, read_overrides(overrides), strict=True))
     for new in read_overrides(words):
         for word, old in typed:
-            replaced = f"{old.key_or_group}.".startswith(f"{new.key_or_group}.")
+            replaced = f"{_place(old)}.".startswith(f"{_place(new)}.")
             if replaced and (new.key_or_group != "tricks" or _lists_tricks(word)) and word in kept:
                 kept.remove(word)
     return [*kept, *words]
+
+
+def _place(override: Override) -> str:
+    """Where in the configuration this override acts: for GROUP@PLACE that is the place."""
+    return override.package or override.key_or_group
 
 
 def _lists_tricks(word: str) -> bool:

@@ -21,8 +21,8 @@ from ganrun.version import __version__
 # files of weights, and a machine without them goes on without these measures.
 FREE = ("steps", "name", "objective", "log", "diagnosis", "plugins", "engine.device", "engine.workers",
         "engine.memory", "engine.data_timeout", "metrics.inception.weights", "metrics.dinov2.weights",
-        "dataset.path", "dataset.a.path", "dataset.b.path", "dataset.root",
-        "dataset.download", "dataset.skip_bad", "dataset.a.skip_bad", "dataset.b.skip_bad")  # fmt: skip
+        *(f"dataset.{place}{key}" for place in ("", "a.", "b.", "input.", "target.")
+          for key in ("path", "root", "download", "skip_bad")))  # fmt: skip
 WARNED = ("batch", "engine.precision", "optim.generator.lr", "optim.discriminator.lr", "optim.decay")
 LATER = ("metrics", "diagnosis")  # groups that a run of before them has not, or not whole: it does without
 CHANGEABLE = "changes of steps, log, engine, batch or learning rates only"

@@ -67,6 +67,9 @@ def _same_name(key: str, known: Sequence[str]) -> list[str]:
 def _other_choices(key: str, choices: Choices) -> list[str]:
     """The choices of the group that do have this setting. Empty when there are many."""
     group, _, inner = key.partition(".")
+    nested = choices.inside(group).get(inner.partition(".")[0]) if group in choices.groups else None
+    if nested is not None:
+        return nested.options[:MOST]
     found = (
         []
         if group not in choices.groups or not inner

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from ganrun.data.readers.headers import read_headers
 from ganrun.data.readers.image_file import decode_whole
 from ganrun.data.readers.image_root import open_root
 from ganrun.data.readers.progress_bar import track
+from ganrun.data.readers.raw_ends import raw_ends
+from ganrun.data.readers.regular import UnreadableImage
 from ganrun.data.transforms.value_range import to_units
 from ganrun.record.grid import to_bytes
 from ganrun.record.progress import shown
@@ -37,18 +39,23 @@ class Translations:
         self._refuse_others()
         self.direction = self._direction()
         if not form.images:
-            remedy = "images=FOLDER, a folder or a ZIP archive of images"
+            remedy = "images=FOLDER"
             raise ConfigError("images", "not set, and this run makes images from images", "some to translate", remedy)
         try:
-            self.root = open_root(str(Path(form.images).expanduser()))
+            self.root = open_root(str(Path(form.images).expanduser()), "images")
             self.names = self.root.listing().names
-            read_headers(self.root, self.names, skip_bad=False)
+            headers = read_headers(self.root, self.names, skip_bad=False).seen
+            self.ends = raw_ends(self.root, self.names, headers, channels=self._channels, setting=self._range())
         except ConfigError as error:
-            raise ConfigError("images", error.found, error.expected, "images=FOLDER, another one") from error
+            remedy = error.remedy if error.where == "images" else "taking these out, or another folder"
+            raise ConfigError("images", error.found, error.expected, remedy) from error
         if not self.names:
             raise ConfigError("images", f"no images in {form.images}", "image files such as PNG or JPEG",
-                              "images=FOLDER, another one")  # fmt: skip
+                              "a folder that holds some")  # fmt: skip
         self.path = place(run, form.out, "", "translations", [*self._words(), f"seed_{form.seed}"])
+        if self.path.resolve().is_relative_to(Path(form.images).expanduser().resolve()):
+            found = f"{shown(self.path)}, inside the folder that is translated"
+            raise ConfigError("out", found, "a folder outside of it", "out=translated")
 
     def write(self) -> str:
         """Translate and write; returns a line that says what was written, and where."""
@@ -60,16 +67,29 @@ class Translations:
         return f"{count:,} {kind} translated ({self.direction}) by step {self.run.step:,}: {shown(self.path)}"
 
     def _made(self) -> Iterator[Tensor]:
-        """The translations, one by one. [C, H, W]
+        """The translations, one by one. [C, H, W] Raises ConfigError for a file that turns out to be damaged.
 
         Random numbers of layers that draw some follow from the seed alone, so that files do not depend on each other.
         """
-        channels = int(self.run.settings["dataset"]["channels"])
-        for name in self.names:
-            with self.root.open(name) as file:
-                image = to_units(decode_whole(file, channels=channels))
+        for name, ends in zip(self.names, self.ends, strict=True):
+            try:
+                with self.root.open(name) as file:
+                    image = to_units(decode_whole(file, channels=self._channels, ends=ends))
+            except (UnreadableImage, OSError) as problem:  # damaged between its header and its end
+                found, remedy = f"{self.root.place(name)} {problem}", "taking it out, or another folder"
+                raise ConfigError("images", found, "whole images", remedy) from problem
             reseed(self.form.seed, "translate")
             yield self.game.translate(self.direction, image[None].to(self.run.device))[0].cpu()
+
+    @property
+    def _channels(self) -> int:
+        return int(self.run.settings["dataset"]["channels"])
+
+    def _range(self) -> Sequence[float] | None:
+        """The raw values that became -1 and 1 in training, where that is a setting of what was translated."""
+        data = self.run.settings["dataset"]
+        node = data.get(self.game.origins[self.direction], data.get("input", data))
+        return node.get("range") if isinstance(node, Mapping) else None
 
     def _direction(self) -> str:
         """The direction that was asked for, the first without one. Raises ConfigError for one that there is not."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from ganrun.core.context import Condition
 from ganrun.core.errors import ConfigError
 from ganrun.data.transforms.classes import ClassSelection, select_classes
+from ganrun.data.transforms.framing import Framing
 from ganrun.data.transforms.value_range import ValueRange, range_of, to_units
 
 SAMPLED = 256  # images from which the value range of a data set is estimated that is not in memory
@@ -67,7 +68,13 @@ class Dataset(DataSets):
     embedding: Tensor | None = None  # [N, E] float32, what another network made of the captions
     inputs: Dataset | None = None  # of pairs: its image i is what image i is made from, and both are drawn together
     truth: Dataset | None = None  # its image i is image i in the other domain, where that is known; never drawn
+    framing: Framing | None = None  # which part of an image as it is stored is taken when it is drawn; None: all of it
     _fingerprint: str | None = None
+
+    @property
+    def stored(self) -> Dataset:
+        """The images as they are stored; others than its own where `framing` takes a part of them."""
+        return self
 
     @property
     def streams(self) -> Mapping[str, Dataset]:

@@ -70,7 +70,8 @@ def check_equal(**sets: Dataset) -> None:
         first, second = getattr(a, key), getattr(b, key)
         if first != second:
             found = f"{first} in {one} ({type(a).__name__}) and {second} in {other} ({type(b).__name__})"
-            raise ConfigError(f".{key}", found, "the same", f".{key}={min(first, second)}")
+            both = max(first, second) if key == "channels" else min(first, second)  # grey can be shown in colour
+            raise ConfigError(f".{key}", found, "the same", f".{key}={both}")
 
 
 def check_stated(data: Dataset, **stated: int | None) -> None:

@@ -34,10 +34,12 @@ class Captioned(Folder):
         """
         self._file = captions
         self._sentences: dict[str, list[str]] = {}
+        self._notes: list[str] = []
         super().__init__(
             path=path, labels=labels, skip_bad=skip_bad, range=range, fit=fit, channels=channels,
             resolution=resolution, classes=classes,
         )  # fmt: skip
+        self.notes = [*self.notes, *self._notes]
         names = [str(self.paths[index]) for index in builtins.range(len(self))]
         rows = [(row, sentence) for row, name in enumerate(names) for sentence in self._sentences[name]]
         if len(rows) > len(names):
@@ -49,6 +51,6 @@ class Captioned(Folder):
 
     def _read_beside(self, listing: Listing) -> None:
         """Read the captions of all images."""
-        self._sentences, files = read_captions(self.root, self._file, listing.names)
+        self._sentences, files, self._notes = read_captions(self.root, self._file, listing.names)
         for file in files:
             listing.used(file)

@@ -55,7 +55,11 @@ def read_embeddings(path: str, images: int) -> Tensor:
 
 def read_rows(path: str, where: str) -> Tensor:
     """The rows of a .npy file, [N, E] float32. Raises ConfigError for another array, and for values not finite."""
-    values = open_npy(Path(path).expanduser())
+    try:
+        values = open_npy(Path(path).expanduser())
+    except ConfigError as error:
+        remedy = f"{where}={WORDS}" if where == ".text" else ""
+        raise ConfigError(where, f"{error.where} {error.found}", error.expected, remedy) from error
     if values.ndim != 2 or values.dtype.kind not in "fiu" or not values.size:
         found = f"{printable(path)} has {list(values.shape)} values of {values.dtype}"
         raise ConfigError(where, found, "[N, E] numbers", f"{where}={WORDS}" if where == ".text" else "")

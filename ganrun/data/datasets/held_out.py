@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from hashlib import blake2b
 
 import torch
@@ -36,6 +37,7 @@ def _divided(dataset: Dataset, share: float) -> Dataset:
         ]
         return dataset
     order = _order(dataset)
+    count = _whole_files(count, order, dataset.file_names())
     kept, out = dataset.part(order[count:].sort().values), dataset.part(order[:count].sort().values)
     kept.test, out.test = out, None
     kept.notes = [*dataset.notes, f"{count:,} of {total:,} images are held out: they are never trained on"]
@@ -49,6 +51,15 @@ def _count(share: float, total: int) -> int:
         expected = f"a part below 1, or a number of images from 0 to {total - 1}"
         raise ConfigError(".held_out", f"{share:g} of {total} images", expected, ".held_out=0.1")
     return count
+
+
+def _whole_files(count: int, order: Tensor, names: Sequence[str]) -> int:
+    """The count, or a few more: an image that is there several times, once for each caption, is not divided.
+
+    Fewer where these were all.
+    """
+    ends = [i for i in range(1, len(order)) if not names or names[int(order[i - 1])] != names[int(order[i])]]
+    return next((end for end in ends if end >= count), ends[-1] if ends else count)
 
 
 def _order(dataset: Dataset) -> Tensor:

@@ -12,7 +12,7 @@ from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.base import Dataset
 from ganrun.data.datasets.beside import Beside, check_equal, check_stated
 from ganrun.data.datasets.folder import Folder
-from ganrun.data.readers.listing import some
+from ganrun.data.readers.listing import plain_name, some
 
 SIDES = {"left": "right", "right": "left"}
 
@@ -90,7 +90,9 @@ def _in_step(input: Dataset, target: Dataset) -> tuple[Dataset, Dataset, list[st
     alone += [f"target/{name}" for name in targets if name not in inputs]
     if not common or (alone and not (input.may_lack or target.may_lack)):
         found = f"{len(alone):,} files without a partner of the same name: {some(alone)}"
-        remedy = "deleting them, or skip_bad=true of both folders"
+        remedy = ".input.skip_bad=true .target.skip_bad=true, or deleting them"
+        if not common:
+            remedy = "giving each target the name of its input"
         raise ConfigError(".", found, "two folders with the same names", remedy)
     rows = [torch.tensor([stems[name] for name in common]) for stems in (inputs, targets)]
     note = [f"left out, without a partner of the same name: {len(alone):,} ({some(alone)})"] if alone else []
@@ -101,7 +103,7 @@ def _stems(side: str, data: Dataset) -> dict[str, int]:
     """The names of the files without their endings, with their places. Raises ConfigError for one name twice."""
     stems: dict[str, int] = {}
     for index, name in enumerate(data.file_names()):
-        stem = name.rpartition(".")[0] or name
+        stem = plain_name(name.rpartition(".")[0] or name)
         if stem in stems:
             raise ConfigError(f".{side}.path", f"two files are named {stem}", "one of each name", "deleting one")
         stems[stem] = index

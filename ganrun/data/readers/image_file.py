@@ -82,7 +82,7 @@ def _checked(header: Header, size: int) -> Header:
     if pixels > MOST or (pixels > SUSPECT[0] and pixels > SUSPECT[1] * size):
         raise UnreadableImage(f"declares {pixels / 1e6:.0f} megapixels in {size:,} bytes, a decompression bomb")
     if min(header.width, header.height) < LEAST:
-        raise UnreadableImage(f"is {header.width}x{header.height} pixels")
+        raise UnreadableImage(f"is {header.width}x{header.height} pixels, which are fewer than {LEAST} a side")
     if header.mode not in GREY | COLOUR and not header.mode.startswith("array"):
         raise UnreadableImage(f"has colours of the kind {header.mode}")
     return header
@@ -135,9 +135,9 @@ def decode(
     return torch.from_numpy(pixels).reshape(resolution, resolution, channels).permute(2, 0, 1)
 
 
-def decode_whole(file: IO[bytes], *, channels: int) -> Tensor:
-    """An image, upright, of the size that it has. [C, H, W] uint8. Raises UnreadableImage."""
-    plain = Image.fromarray(eight_bits(raw_values(file, channels), None))
+def decode_whole(file: IO[bytes], *, channels: int, ends: tuple[float, float] | None = None) -> Tensor:
+    """An image, upright, of the size that it has, `ends` as in `decode`. [C, H, W] uint8. Raises UnreadableImage."""
+    plain = Image.fromarray(eight_bits(raw_values(file, channels), ends))
     pixels = np.array(plain.convert("L" if channels == 1 else "RGB"))  # [H, W] or [H, W, 3]
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 
 from ganrun.data.readers.image_file import SUFFIXES
@@ -73,6 +74,11 @@ def some(names: list[str]) -> str:
     """The first few of these, and how many more there are."""
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
+
+
+def plain_name(name: str) -> str:
+    """A name as every system would write it: accents composed, slashes for backslashes, no `./` in front."""
+    return unicodedata.normalize("NFC", name).replace("\\", "/").removeprefix("./")
 
 
 def counts_in_words(counts: Counter[str]) -> str:

@@ -56,7 +56,7 @@ def open_source(
 
     `stream` names the random order, so that streams do not run in step.
     """
-    image, each = dataset.image(0), 1 if dataset.inputs is None else 2
+    image, each = dataset.stored.image(0), 1 if dataset.inputs is None else 2
     dataset.fingerprint()  # while its files are there
     if len(dataset) * each * image.numel() * image.element_size() <= memory * 2**30:
         return Resident(dataset, seed=seed, device=device, rank=rank, stream=stream)

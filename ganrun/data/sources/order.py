@@ -10,6 +10,8 @@ from torch import Tensor
 from ganrun.core.ranks import ALONE, Rank
 from ganrun.core.seeding import generator
 
+BLOCK = 4096  # positions whose random numbers are drawn at once
+
 
 class Order:
     """An endless sequence of epochs, each a permutation of the images. Does not use torch's global generators."""
@@ -37,6 +39,31 @@ class Order:
             pieces.append(piece)
             start, images = start + len(piece), images - len(piece)
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+
+class Numbers:
+    """Three random numbers for each position of an order: a function of seed, stream and position."""
+
+    def __init__(self, *, seed: int, stream: str, device: torch.device):
+        """`stream` is that of the order; the numbers are kept on the device, a block at a time."""
+        self.seed, self.stream, self.device = seed, f"{stream}/framing", device
+        self._number, self._block = -1, torch.empty(0, 3)
+
+    def block(self, number: int) -> Tensor:
+        """The numbers of `BLOCK` positions, on the device. [BLOCK, 3] in [0, 1)"""
+        if number != self._number:
+            drawn = torch.rand(BLOCK, 3, generator=generator(self.seed, self.stream, step=number))
+            self._number, self._block = number, drawn.to(self.device, non_blocking=True)
+        return self._block
+
+    def take(self, start: int, images: int) -> Tensor:
+        """The numbers of the images from this position on. [images, 3] in [0, 1)"""
+        pieces = []
+        while images > 0:
+            number, offset = divmod(start, BLOCK)
+            pieces.append(self.block(number)[offset : offset + images])
+            start, images = start + len(pieces[-1]), images - len(pieces[-1])
+        return torch.cat(pieces)
 
 
 class Chunks:

@@ -14,7 +14,7 @@ from ganrun.core.images import at_resolution
 from ganrun.core.ranks import ALONE, Rank
 from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import Dataset
-from ganrun.data.sources.order import Order
+from ganrun.data.sources.order import Numbers, Order
 from ganrun.data.transforms.value_range import to_units
 
 
@@ -27,6 +27,11 @@ class Rows(NamedTuple):
     def each(self, change: Callable[[Tensor], Tensor]) -> Rows:
         """The same change of images and of all that belongs to them, [B, ...] each."""
         return Rows(change(self.images), self.condition.each(change))
+
+    def pictures(self, change: Callable[[Tensor], Tensor]) -> Rows:
+        """The same change of images and of images that belong to them, [B, C, H, W] each."""
+        image = None if self.condition.image is None else change(self.condition.image)
+        return Rows(change(self.images), self.condition._replace(image=image))
 
     def batch(self, device: torch.device, resolution: int | None = None) -> Batch:
         """The images [B, C, R, R] in [-1, 1] with their conditions, on this device."""
@@ -75,6 +80,7 @@ class Source(ABC):
         """`rank` says which process this is; `stream` names the random order of the images."""
         self.dataset, self.seed, self.device, self.rank = dataset, seed, device, rank
         self._order = Order(count=len(dataset), seed=seed, device=self._order_device(), stream=stream)
+        self._numbers = Numbers(seed=seed, stream=stream, device=device)
         self._seen = 0
         self._open()
 
@@ -102,9 +108,21 @@ class Source(ABC):
     def draw(self, shape: BatchShape) -> Batch:
         """The next images of this process, [B, C, H, W] float32 on the device. Advances the position."""
         assert 0 < shape.resolution <= self.dataset.resolution, f"{shape} of {self.dataset.resolution} pixel data"
-        rows = self._next(shape.images)
+        start = self._share(shape.images)
+        rows = self._framed(self._next(shape.images), start)
         self._seen += shape.images * self.rank.world
         return rows.batch(self.device, shape.resolution)
+
+    def _framed(self, rows: Rows, start: int) -> Rows:
+        """The part of each picture that is drawn at this position of the order and those that follow."""
+        if (framing := self.dataset.framing) is None:
+            return rows
+        frames = framing.frames(self._numbers.take(start, len(rows.images)), rows.images.shape[-1])
+        return rows.pictures(lambda images: framing.take(images, frames))
+
+    def _centred(self, rows: Rows) -> Rows:
+        framing = self.dataset.framing
+        return rows if framing is None else rows.pictures(framing.centre)
 
     def _share(self, images: int) -> int:
         """The position of the next batch of this process: the processes take `images` each, in turn."""
@@ -127,7 +145,7 @@ class Source(ABC):
 
     def pick(self, indices: Tensor) -> Batch:
         """The images at these indices [B]: [B, C, H, W]. Does not change the position."""
-        return self._fetch(indices).batch(self.device)
+        return self._centred(self._fetch(indices)).batch(self.device)
 
     def held_out(self, most: int | None = None) -> Batch | None:
         """The held-out images, [N, C, H, W] on the device; None when the data set has none.
@@ -143,7 +161,7 @@ class Source(ABC):
         The same in all processes. Does not change the position.
         """
         order = torch.randperm(len(self.dataset), generator=generator(self.seed, "examples"))
-        return self._fetch(order.repeat(-(-count // len(order)))[:count]).batch(self.device)
+        return self.pick(order.repeat(-(-count // len(order)))[:count])
 
     def close(self) -> None:
         """End worker processes. May be repeated; drawing starts them again."""
@@ -167,7 +185,7 @@ class Resident(Source):
 
     def _open(self) -> None:
         # channels last, so that picking rows gives batches in that format without another copy
-        self._rows = bulk(self.dataset).each(lambda column: _channels_last(column).contiguous().to(self.device))
+        self._rows = bulk(self.dataset.stored).each(lambda column: _channels_last(column).contiguous().to(self.device))
 
     def _order_device(self) -> torch.device:
         return self.device

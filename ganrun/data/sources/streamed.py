@@ -87,7 +87,7 @@ class Streamed(Source):
         return sum(len(rows.images) for rows in self._read)
 
     def _fetch(self, indices: Tensor) -> Rows:
-        return self._placed(IndexedReader(self.dataset).rows(indices.tolist()))
+        return self._placed(IndexedReader(self.dataset.stored).rows(indices.tolist()))
 
     def _placed(self, rows: Rows) -> Rows:
         layout = torch.channels_last if rows.images.shape[-1] > 1 else torch.contiguous_format
@@ -120,7 +120,7 @@ class Streamed(Source):
         forks = self.workers and sys.platform.startswith("linux")
         order = copy.copy(self._order)  # the thread that reads ahead has one of its own
         loader: DataLoader = DataLoader(
-            IndexedReader(self.dataset, order.stream.replace("data", "dataset").replace("/", ".")),  # type: ignore[arg-type]
+            IndexedReader(self.dataset.stored, order.stream.replace("data", "dataset").replace("/", ".")),  # type: ignore[arg-type]
             batch_sampler=Chunks(order=order, start=self._seen, images=images, rank=self.rank),
             num_workers=self.workers,
             collate_fn=_identity,

@@ -29,10 +29,10 @@ def pad_to_square(images: Tensor) -> Tensor:
     return F.pad(images, edges, value=0 if images.dtype == torch.uint8 else -1)
 
 
-def centre_crop(images: Tensor) -> Tensor:
-    """The largest square in the middle. [N, C, H, W] -> [N, C, S, S]"""
+def centre_crop(images: Tensor, side: int | None = None) -> Tensor:
+    """The square of this side in the middle, the largest one without it. [N, C, H, W] -> [N, C, S, S]"""
     height, width = images.shape[-2:]
-    side = min(height, width)
+    side = side or min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     return images[..., top : top + side, left : left + side]
 
