@@ -20,8 +20,8 @@ from ganrun.version import __version__
 # Settings that may change on resume. Data may be elsewhere: their content is compared with the checkpoint's. So may
 # files of weights, and a machine without them goes on without these measures.
 FREE = ("steps", "name", "objective", "log", "diagnosis", "plugins", "engine.device", "engine.workers",
-        "engine.memory", "engine.data_timeout", "metrics.inception.weights", "metrics.dinov2.weights",
-        "dataset.path", "dataset.a.path", "dataset.b.path", "dataset.root",
+        "engine.memory", "engine.data_timeout", "metrics.swd", "metrics.ms_ssim", "metrics.inception.weights",
+        "metrics.dinov2.weights", "dataset.path", "dataset.a.path", "dataset.b.path", "dataset.root",
         "dataset.download", "dataset.skip_bad", "dataset.a.skip_bad", "dataset.b.skip_bad")  # fmt: skip
 WARNED = ("batch", "engine.precision", "optim.generator.lr", "optim.discriminator.lr", "optim.decay")
 LATER = ("metrics", "diagnosis")  # groups that a run of before them has not, or not whole: it does without
