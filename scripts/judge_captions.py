@@ -18,6 +18,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -126,7 +127,7 @@ def evaluate(path: Path, samples: int, seed: int, steps: int = 1500, kind: str =
 def judged(
     data: Dataset, made: Callable[[Condition, int], Tensor], *, samples: int, seed: int, steps: int, kind: str
 ) -> dict[str, object]:
-    """What `evaluate` says of these data, and of what is `made` for a condition of so many captions [N, C, H, W]."""
+    """What `evaluate` says of these data, and of what is `made` for conditions of a number of them [N, C, H, W]."""
     train, held_out = _split(data, seed)
     vocabulary = Vocabulary.of([*train.captions, *held_out.captions])
     known, new = (_pairs(part, vocabulary) for part in (train, held_out))
@@ -134,11 +135,15 @@ def judged(
     found: dict[str, object] = {"samples": samples, "candidates": min(CANDIDATES, len(set(new.captions)))}
     for end, pairs in (("", new), ("_of_training_captions", known)):
         rows = torch.arange(samples) % len(pairs.captions)
-        images = resized(made(pairs.condition.each(lambda given, rows=rows: given[rows]), samples))
+        images = resized(made(pairs.condition.each(partial(_at, rows=rows)), samples))
         found[f"retrieval{end}"] = _share(net, pairs, images, rows, seed)
         found[f"retrieval_of_reals{end}"] = _share(net, pairs, pairs.images, torch.arange(len(pairs.images)), seed)
         found[f"retrieval_by_chance{end}"] = round(1 / min(CANDIDATES, len(set(pairs.captions))), 4)
     return found
+
+
+def _at(given: Tensor, rows: Tensor) -> Tensor:
+    return given[rows]
 
 
 @torch.no_grad()
