@@ -48,6 +48,8 @@ class Form(RunForm):
     seed: Annotated[int, Within(0)] = 0
     against: Annotated[str | None, Called("the name of a data set")] = None
     reals: Literal["held_out", "train"] = "held_out"
+    swd: bool = False
+    ms_ssim: bool = False
     out: Annotated[str | None, Called("a folder")] = None
     inception: Annotated[str | None, Called("a file of weights")] = None
     dinov2: Annotated[str | None, Called("a file of weights")] = None
@@ -67,7 +69,8 @@ def main(words: Sequence[str]) -> int:
     weights = {"inception": form.inception, "dinov2": form.dinov2}
     device = find_device(form.device)
     train = form.reals == "train"
-    reference = Reference(data, form.samples, _progress, weights=weights, device=device, train=train)
+    asked = {"swd": form.swd, "ms_ssim": form.ms_ssim}
+    reference = Reference(data, form.samples, _progress, weights=weights, device=device, train=train, **asked)
     found = reference.evaluate(samples, data.kind)
     found = replace(found, metrics={**found.metrics, **further})
     _print(found, KINDS[train], KINDS[not train], Console(soft_wrap=True, markup=False, highlight=False, emoji=False))

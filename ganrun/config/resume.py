@@ -20,7 +20,8 @@ from ganrun.version import __version__
 # Settings that may change on resume. Data may be elsewhere: their content is compared with the checkpoint's. So may
 # files of weights, and a machine without them goes on without these measures.
 FREE = ("steps", "name", "objective", "log", "diagnosis", "plugins", "engine.device", "engine.workers",
-        "engine.memory", "engine.data_timeout", "metrics.inception.weights", "metrics.dinov2.weights",
+        "engine.memory", "engine.data_timeout", "metrics.swd", "metrics.ms_ssim", "metrics.inception.weights",
+        "metrics.dinov2.weights",
         *(f"dataset.{place}{key}" for place in ("", "a.", "b.", "input.", "target.")
           for key in ("path", "root", "download", "skip_bad")))  # fmt: skip
 WARNED = ("batch", "engine.precision", "optim.generator.lr", "optim.discriminator.lr", "optim.decay")

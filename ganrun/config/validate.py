@@ -36,6 +36,8 @@ SETTINGS: dict[str, Any] = {
     "log.best_is": Literal["auto", "lowest", "highest"],
     "metrics.every": Annotated[int, Within(0)],
     "metrics.samples": Annotated[int, Within(50, 100_000)],
+    "metrics.swd": bool,
+    "metrics.ms_ssim": bool,
     "metrics.inception.weights": WEIGHTS,
     "metrics.dinov2.weights": WEIGHTS,
     "diagnosis.before": bool,

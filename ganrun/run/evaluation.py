@@ -30,6 +30,7 @@ from ganrun.metrics.copying import Memorised, copying
 from ganrun.metrics.features import LEAST, pixels
 from ganrun.metrics.frechet import frechet_distance
 from ganrun.metrics.published import HELD_OUT, TRAIN
+from ganrun.metrics.requested import Requested, check
 from ganrun.metrics.stacked import StackedModes, channels_of, digits_of
 from ganrun.run.cache import cache_folder, keep
 from ganrun.run.load import LoadedRun
@@ -89,15 +90,18 @@ class Reference:
         weights: Mapping[str, str | None] = NONE,
         device: torch.device = CPU,
         train: bool = False,
+        swd: bool = False,
+        ms_ssim: bool = False,
     ):
         """At most `count` held-out images, or with `train` training images.
 
         `weights` are files of published networks, by kind; they use this device. Raises ConfigError where none are held
-        out to compare with, and for weights as `published.networks` does.
+        out to compare with, for images too small for `swd` or `ms_ssim`, and for weights as `published.networks` does.
         """
         if data.test is None and not train:
             found, remedy = "no image is held out, so there is nothing to compare with", "dataset.held_out=0.1"
             raise ConfigError("dataset.held_out", found, "some", remedy)
+        check(data.resolution, swd=swd, ms_ssim=ms_ssim)
         published = networks(weights, "{}", channels=data.channels, resolution=data.resolution)
         self.data, self.progress, self.train = data, progress, train
         self.trained = some(data, MOST)
@@ -113,7 +117,9 @@ class Reference:
         self.stacked = self._stacked_modes() if labelled and data.stacked else None
         judged = self.net is not None and self.held_out is not None  # images that the classifier has not learnt from
         self._judged = classify(self.net, self.held_out.images) if judged else None  # type: ignore[arg-type, union-attr]
-        self.seen = Seen(published, self.reals.images, device, TRAIN if train else HELD_OUT)
+        against = TRAIN if train else HELD_OUT
+        self.seen = Seen(published, self.reals.images, device, against)
+        self.requested = Requested(self.reals.images, swd=swd, ms_ssim=ms_ssim, against=against)
 
     @property
     def are_images(self) -> bool:
@@ -129,18 +135,21 @@ class Reference:
             classes = dict(zip(self.data.classes, shares.tolist(), strict=True))
         return Evaluation(
             source=samples.source, against=against, samples=count, reals=len(self.reals.images), classes=classes,
-            metrics=self.measured(samples) | self.seen.measure(samples.images) | self._copies(samples.images),
-            of_reals=self._floor(count),
+            metrics=self.measured(samples) | self.seen.measure(samples.images) | self._copies(samples.images)
+            | self.requested.measure(samples.images, samples.wanted),
+            of_reals=self._floor(count, by_class=samples.wanted is not None),
             nearest=beside_nearest(samples.images[:SHOWN], self.trained.images) if self.are_images else None,
         )  # fmt: skip
 
-    def _floor(self, count: int) -> dict[str, float]:
+    def _floor(self, count: int, *, by_class: bool) -> dict[str, float]:
         """The same measures of at most `count` reals that samples are not compared with; empty where there are none."""
         others = self.held_out if self.train else self.trained
         if others is None:
             return {}
         images = others.images[:count]
-        return self.measured(SampleSet(images=images, wanted=None, source="real images")) | self.seen.floor(images)
+        labels = others.labels[:count] if by_class and others.labels is not None else None
+        found = self.measured(SampleSet(images=images, wanted=None, source="real images")) | self.seen.floor(images)
+        return found | self.requested.measure(images, labels)
 
     def measured(self, samples: SampleSet) -> dict[str, float]:
         """All measures of samples but for copying, by name; what compares pairs, of the first 5,000."""

@@ -26,6 +26,7 @@ from ganrun.metrics.copying import Memorised
 from ganrun.metrics.features import pixels
 from ganrun.metrics.generalisation import GAP, generalisation_gap
 from ganrun.metrics.published import Published
+from ganrun.metrics.requested import Requested, check
 from ganrun.record.recorder import Recorder
 from ganrun.run.published import KINDS, Seen, networks
 from ganrun.run.translating import Translating
@@ -55,6 +56,8 @@ class Measuring(Callback):
         self.published = published(run) if self.acts else []
         if self.acts:
             check_count(len(_target(run).dataset.test or ()))
+            resolution = _target(run).dataset.resolution
+            check(resolution, swd=_asked(run, "swd"), ms_ssim=_asked(run, "ms_ssim"), place="metrics.{}")
 
     @cached_property
     def held_out(self) -> dict[str, Batch]:
@@ -80,6 +83,11 @@ class Measuring(Callback):
         return Seen(self.published, self.held_out[self.run.game.target].images, self.run.device)
 
     @cached_property
+    def requested(self) -> Requested:
+        """The measures that are made because the settings ask for them."""
+        return _requested(self.run, self.held_out)
+
+    @cached_property
     def translating(self) -> Translating | None:
         """Measures of translations; None where images are made from noise."""
         return _translating(self.run)
@@ -91,8 +99,12 @@ class Measuring(Callback):
 
     @cached_property
     def floor(self) -> dict[str, float]:
-        """What published networks find of reals that the run trains on, as if they were samples, by tag."""
-        return {tag(name, self.samples): value for name, value in self.seen.floor(self._trained()).items()}
+        """Published and requested measures of reals that the run trains on, as if they were samples, by tag."""
+        trained = _target(self.run).examples(self.samples)
+        labels = trained.labels if self.run.game.classes else None
+        found = self.seen.floor(trained.images) if self.published else {}
+        found |= self.requested.measure(trained.images, labels)
+        return {tag(name, self.samples): value for name, value in found.items()}
 
     def _trained(self) -> Tensor:
         """As many reals of the training set as there are samples. [N, C, H, W]"""
@@ -125,6 +137,7 @@ class Measuring(Callback):
             found |= {COPIES: self.memorised.share(features[PIXELS])} if PIXELS in features else {}
             found |= self._gap(Batch(torch.cat(images), given)) if scores(self.run.game) else {}
             found |= self.seen.measure(torch.cat(images)) if self.published else {}
+            found |= self.requested.measure(torch.cat(images), given.labels)
             further = self.translating.measure() if self.translating is not None else {}
             return {tag(name, self.samples): value for name, value in found.items()} | further
         return {tag(name, self.samples): value for name, value in found.items()}
@@ -140,8 +153,8 @@ class Measuring(Callback):
     def summary(self) -> dict[str, Any] | None:
         """How good the samples were, when they were best, and what the last quarter gained; None without a measurement.
 
-        `gained` is by how much the best quality of the last quarter of the steps is below the best before it. With
-        published networks, `floor` has their measures of reals in the samples' place.
+        `gained` is by how much the best quality of the last quarter of the steps is below the best before it. `floor`
+        has the measures of published networks, and requested ones, of reals in the samples' place.
         """
         if not self.history or not self.acts:
             return None
@@ -151,7 +164,7 @@ class Measuring(Callback):
         return {
             "metric": self.quality, "last": last if math.isfinite(last) else None,
             "best": best if math.isfinite(best) else None, "best_step": int(step),
-            "reals": self.reals, "gained": gained, **({"floor": self.floor} if self.published else {}),
+            "reals": self.reals, "gained": gained, **({"floor": self.floor} if self.floor else {}),
         }  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
@@ -172,6 +185,7 @@ def measured_tags(run: Run) -> list[str]:
     names += [COPIES] if PIXELS in comparison.reals else []
     names += [GAP] if scores(run.game) else []
     names += [name for network in published(run) for name in network.names()]
+    names += _requested(run, held_out_images(run, samples)).names(labelled=bool(run.game.classes))
     translating = _translating(run)
     return [*(tag(name, samples) for name in names), *([] if translating is None else translating.names())]
 
@@ -254,6 +268,14 @@ def _first(batch: Batch, count: int) -> Batch:
 def _target(run: Run) -> Source:
     """Of the reals that samples are to look like."""
     return run.data.sources[run.game.target]
+
+
+def _asked(run: Run, name: str) -> bool:
+    return bool(run.settings["metrics"].get(name, False))
+
+
+def _requested(run: Run, held_out: Mapping[str, Batch]) -> Requested:
+    return Requested(held_out[run.game.target].images, swd=_asked(run, "swd"), ms_ssim=_asked(run, "ms_ssim"))
 
 
 def _comparison(run: Run, held_out: Mapping[str, Batch]) -> Comparison:
