@@ -156,15 +156,12 @@ def test_factors_are_spread_and_independent():
 
 def test_captions_say_what_the_factors_say():
     shapes = build("shapes", size=400)
-    assert len(shapes.captions) == 400 and len(set(shapes.captions)) > 380
+    assert len(shapes.captions) == 400 and 300 < len(set(shapes.captions)) < 400
     for index, caption in enumerate(shapes.captions):
-        shape, colour, scale, rotation, x, y = shapes.factors[index].tolist()
+        shape, colour, scale, _, x, y = shapes.factors[index].tolist()
         size, ink, kind = re.match(r"a ([\w-]+) (\w+) (\w+),", caption).groups()
         assert (ink, kind) == (list(COLOURS)[int(colour)], list(SHAPES)[int(shape)])
         assert size == ("small", "medium-sized", "large")[min(int((scale - 0.15) / 0.05), 2)]
-        turn = re.search(r"turned by (\d+) degree", caption)
-        apart = abs((int(turn[1]) if turn else 0) - rotation)
-        assert min(apart, SHAPES[kind][1] - apart) <= 0.5001
         where = re.search(r"(?:at|in) the (\w+) ?(\w+)?$", caption).groups()
         row = next((PLACES[word] for word in where if word in PLACES), 1)
         column = 0 if "left" in where else 2 if "right" in where else 1
@@ -175,9 +172,9 @@ def test_captions_say_what_the_factors_say():
 def test_a_caption_by_hand():
     shapes = build("shapes", size=1)
     shapes._factors = one("triangle", scale=0.16, rotation=30, x=0.3, y=0.3)
-    assert shapes.caption(0) == "a small red triangle, turned by 30 degrees, at the upper left"
+    assert shapes.caption(0) == "a small red triangle, at the upper left"  # noise is left the rotation
     shapes._factors = one("square", colour="blue", scale=0.22, rotation=89.8)
-    assert shapes.caption(0) == "a medium-sized blue square, in the centre"  # 90 degrees look like none
+    assert shapes.caption(0) == "a medium-sized blue square, in the centre"
 
 
 def test_an_image_depends_on_the_seed_and_its_index_only():

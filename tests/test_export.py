@@ -70,7 +70,7 @@ def _save(path: Path, model: str, tricks: tuple[str, ...], more: dict[str, str])
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in run.game.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+            parameter.add_(0.15 * torch.randn_like(parameter))
         for name, buffer in run.game.named_buffers():
             if name.endswith(("running_mean", "running_var")):
                 buffer.mul_(1.5).add_(0.1 * torch.rand_like(buffer))

@@ -64,7 +64,7 @@ class TextEncoder(nn.Module):
     def _last_state(self, text: Tensor) -> Tensor:
         """The state behind the last word of each sentence. [B, L] -> [B, size]"""
         inputs, there = self.input(self.table(text)), text.ne(0)[..., None]
-        state = inputs.new_zeros(len(text), self.size)
+        state = inputs.new_zeros(text.shape[0], self.size)
         for step in range(text.shape[1]):
             reset, update, new = inputs[:, step].chunk(3, 1)
             of_reset, of_update, of_new = self.state(state).chunk(3, 1)

@@ -84,14 +84,11 @@ class Shapes(Dataset):
         return [self.caption(index) for index in range(len(self))]
 
     def caption(self, index: int) -> str:
-        """The factors in words, such as: a small red triangle, turned by 30 degrees, at the upper left."""
-        shape, colour, scale, rotation, x, y = (float(column[index]) for column in self._factors)
-        kind, (_, period) = list(SHAPES.items())[int(shape)]
+        """Most factors in words, such as: a small red triangle, at the upper left. Noise is left the rotation."""
+        shape, colour, scale, _, x, y = (float(column[index]) for column in self._factors)
+        kind, edge = list(SHAPES)[int(shape)], margin(self.scales)
         words = ["a", SIZES[_third(scale, *self.scales)], *[list(COLOURS)[int(colour)]] * (self.channels == 3), kind]
-        degrees = round(rotation) % round(period)
-        turned = [f"turned by {degrees} degree{'s' * (degrees > 1)}"] if degrees else []
-        edge = margin(self.scales)
-        return ", ".join([" ".join(words), *turned, PLACES[_third(y, edge, 1 - edge)][_third(x, edge, 1 - edge)]])
+        return f"{' '.join(words)}, {PLACES[_third(y, edge, 1 - edge)][_third(x, edge, 1 - edge)]}"
 
 
 def factors_of(drawn: np.ndarray, scales: tuple[float, float]) -> ShapeFactors:

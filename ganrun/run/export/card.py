@@ -172,8 +172,9 @@ def code(subject: Subject, kind: Format, origin: Origin) -> Iterator[str]:
 def _drawn(port: Port, kind: Format, settings: Mapping[str, Any]) -> str:
     numpy = kind.library == "numpy"
     if port.kind == "int64":
-        high = int(port.values.split()[-1]) + 1
-        return f"random.integers({high}, size={COUNT})" if numpy else f"torch.randint({high}, ({COUNT},))"
+        size = ", ".join(map(str, (COUNT, *port.shape)))
+        of_torch = f"torch.randint({port.below}, ({size}{',' * (not port.shape)}))"
+        return f"random.integers({port.below}, size=({size}))" if numpy else of_torch
     if port.name == "noise":
         return _prior(settings)[2 if numpy else 1].format(n=COUNT, z=port.shape[0])
     size = ", ".join(map(str, (COUNT, *port.shape)))
