@@ -223,7 +223,6 @@ def test_colours_are_a_setting_of_every_game_of_pyramids() -> None:
     run = built("game.color=3.0", "game.grid=4", "updates.share_fakes=false", model="msggan")
     terms = play(run, 0, 1).rows[-1][2]
     assert terms["loss/generator/color"] >= 0
-    assert "loss/generator/color" not in play(built(model="msggan"), 0, 1).rows[-1][2]
     with pytest.raises(ConfigError, match=r"^game\.color: -1"):
         built("game.color=-1", model="msggan")
 
@@ -237,7 +236,9 @@ def up(inputs: int, outputs: int) -> int:
 
 def test_parameters_are_those_of_the_authors() -> None:
     """G_NET, D_NET64, D_NET128 and D_NET256 of birds_3stages.yml: GF_DIM 64, DF_DIM 64, R_NUM 2."""
-    net = generator(text=given(1024), noise=100, code=128, resolution=256, width=64)
+    with torch.device("meta"):
+        net = generator(text=given(1024), noise=100, code=128, resolution=256, width=64)
+        whole = discriminator(text=given(1024), code=128, resolution=256, width=64)
     ca, n = 1024 * 512 + 512, 1024
     first = 228 * n * 16 * 2 + 2 * n * 16 * 2 + sum(up(n // 2**i, n // 2**i) for i in range(4))  # twice n / 2^(i+1)
     later = sum(up(g + 128, 2 * g) + 2 * (up(g, 2 * g) + up(g, g)) + up(g, g) for g in (64, 32))
@@ -252,8 +253,7 @@ def test_parameters_are_those_of_the_authors() -> None:
         trunk + down32 + up(16 * d, 8 * d),
         trunk + down32 + down64 + up(32 * d, 16 * d) + up(16 * d, 8 * d),
     ]
-    whole = discriminator(text=given(1024), code=128, resolution=256, width=64)
-    assert count(whole, "compress") == sum(sizes) + 3 * joint
+    assert count(whole, "compress") == sum(sizes) + 3 * joint == 95_827_206
 
 
 # The whole game
@@ -262,10 +262,6 @@ def test_parameters_are_those_of_the_authors() -> None:
 def test_resume_is_exact() -> None:
     properties.check_resume((*RUN, "game.color=1.0", "tricks=[orthogonal_init,ema,r1]", "tricks.r1.every=2",
                              "model.discriminator.norm=none"))  # fmt: skip
-
-
-def test_no_update_waits_for_the_device() -> None:
-    properties.check_no_sync((*RUN, "game.color=1.0"))
 
 
 def test_a_picture_shows_all_scales_of_each_sentence() -> None:
@@ -344,6 +340,7 @@ def asked(command: str, *words: str) -> str:
     return out.getvalue()
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_pictures_and_draws_from_sentences(tmp_path: Path) -> None:
     run = ganrun.train(composed(*RUN), tmp_path / "run")
     names = {path.name for path in (run / "samples").iterdir()}

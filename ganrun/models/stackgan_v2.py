@@ -22,8 +22,6 @@ from ganrun.models.layers import After, Parts, Unfold, as_output, stack
 from ganrun.models.stackgan import (
     LEAST,
     RESOLUTIONS,
-    Augmentation,
-    TextGenerator,
     beside,
     compression,
     halved,
@@ -31,7 +29,7 @@ from ganrun.models.stackgan import (
     joint_head,
     trunk,
 )
-from ganrun.models.text import TextEncoder
+from ganrun.models.text import Augmentation, TextEncoder, TextGenerator
 
 MOST = 5  # scales
 
@@ -96,7 +94,8 @@ class Generator(TextGenerator):
         """Noise and eps [B, Z + C] and sentences [B, L] or [B, E] to images [B, C, H, W], the largest last."""
         assert text is not None, "a network that reads sentences was given none"
         code = self.augmentation(self.text(text), noise[:, self.noise :])
-        maps, made = torch.cat([noise[:, : self.noise], code], 1), []
+        maps = torch.cat([noise[:, : self.noise], code], 1)
+        made: list[Tensor] = []
         for number, block in enumerate(self.blocks):
             maps = block(beside(maps, code) if number in self.joins else maps)
             if number in self.ends:
@@ -132,7 +131,7 @@ class Discriminator(base.Discriminator):
         layers.initialise(self, **init)
         self.text = text
 
-    def forward(self, images: Images, text: Tensor | None = None) -> DiscriminatorOutput:  # type: ignore[override]
+    def forward(self, images: Images, text: Tensor | None = None) -> DiscriminatorOutput:
         """Every scale, [B, C, H, W] each, the largest last, and sentences [B, L] or [B, E] to scores [B, 1, 1, S].
 
         One image has the scales that a real has.
@@ -143,7 +142,7 @@ class Discriminator(base.Discriminator):
         heads = {} if self.alone is None else {ALONE: self._scores(self.alone, last)}
         return DiscriminatorOutput(self._scores(self.head, [beside(maps, code) for maps in last]), features, heads)
 
-    def hidden(self, images: Images, text: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def hidden(self, images: Images, text: Tensor | None = None) -> tuple[Tensor, ...]:
         """The output of each block, the tower of the smallest scale first. [B, C, H, W] -> [B, C', H', W'] each"""
         given = iter(images if isinstance(images, tuple) else pyramid(images, self.scales))
         features: list[Tensor] = []
