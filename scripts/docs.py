@@ -180,7 +180,8 @@ class Docs:
         lost = [f"`{entry.name}`" for entry in self.entries if Fact.SINGLE_SCALE in self.part(entry).traits.needs]
         yield from ("## Tricks with `game=pyramid`", "")
         rule = link(Fact.SINGLE_SCALE.id).replace("compatibility.md", "")
-        yield f"An image has several scales there, and these tricks act on one ({rule}): {', '.join(lost) or 'none'}."
+        yield "An image has several scales there, and with `game=text_pyramid`."
+        yield f"These tricks act on one ({rule}): {', '.join(lost) or 'none'}."
         yield "Every other trick that acts on images acts on all of their scales, and none on the largest alone."
 
     def _matrix(self) -> Iterator[str]:

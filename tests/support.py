@@ -79,6 +79,7 @@ SIZES = {  # networks of the usual shape, small
     "projection": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "stackgan": TEXT,
     "stackgan_stage2": (*TEXT, "generator.residuals=1"),
+    "stackgan_v2": (*TEXT, "scales=2", "generator.residuals=1"),
     "translation": (
         "generator.width=2",
         "generator.halvings=1",
@@ -109,6 +110,7 @@ FIRST = (
 MATES = {  # what a model cannot do without
     "stackgan": CAPTIONS,
     "stackgan_stage2": (*CAPTIONS, f"model.generator.first={FIRST}"),  # of a stage I that nobody trained
+    "stackgan_v2": ("game=text_pyramid", *CAPTIONS[1:]),
     "began": ("loss=began",),
     "ebgan": ("loss=ebgan",),
     "progan": (

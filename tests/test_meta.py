@@ -35,6 +35,7 @@ def test_everything_is_here() -> None:
         "pix2pix",
         "progan",
         "stackgan",
+        "stackgan_v2",
         "translation",
     }
     assert len({composed(*tiny(model=name)).game._target_ for name in models}) == len(family("game"))

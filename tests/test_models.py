@@ -28,6 +28,7 @@ ELSEWHERE = (
     "r3gan",
     "stackgan",
     "stackgan_stage2",
+    "stackgan_v2",
     "stylegan2",
     "translation",
 )  # in test_energy.py, test_cycle.py and so on

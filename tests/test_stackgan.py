@@ -24,7 +24,7 @@ from ganrun.games.text import kl_divergence, mismatched
 from ganrun.losses.relativistic import Relativistic
 from ganrun.losses.targets import LeastSquares, NonSaturating
 from ganrun.models import stackgan
-from ganrun.models.text import TextEncoder
+from ganrun.models.text import ACTIVATIONS, Augmentation, TextEncoder
 from ganrun.record.grid import to_pixels
 from ganrun.run.draw import draw
 
@@ -94,15 +94,18 @@ def test_the_divergence_is_the_closed_form() -> None:
     assert kl_divergence(torch.zeros(2, 3), torch.zeros(2, 3)) == 0
 
 
-@pytest.mark.parametrize("activation", stackgan.ACTIVATIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_codes_have_the_mean_and_the_variance_that_the_layer_says(activation: str) -> None:
     torch.manual_seed(0)
-    augmentation = stackgan.Augmentation(inputs=5, code=3, activation=activation)
+    augmentation = Augmentation(inputs=5, code=3, activation=activation)
     vector = torch.randn(1, 5)
     mean, log_variance = augmentation.moments(vector)
-    hidden = {"relu": F.relu, "leaky_relu": lambda x: F.leaky_relu(x, 0.2), "none": lambda x: x}[activation](
-        augmentation.dense(vector)
-    )
+    hidden = {
+        "relu": F.relu,
+        "leaky_relu": lambda x: F.leaky_relu(x, 0.2),
+        "glu": lambda x: x[:, :6] * x[:, 6:].sigmoid(),
+        "none": lambda x: x,
+    }[activation](augmentation.dense(vector))
     assert torch.equal(mean, hidden[:, :3]) and torch.equal(log_variance, hidden[:, 3:])
     codes = augmentation(vector.expand(20000, -1), torch.randn(20000, 3))
     assert torch.allclose(codes.mean(0), mean[0], atol=0.05)

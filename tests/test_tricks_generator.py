@@ -232,6 +232,14 @@ def test_the_whole_batch_is_left_as_it_is() -> None:
     assert TopK(decay=0.99, floor=0.5, interval=5).choose(score) is score
 
 
+def test_of_patches_the_best_fakes_are_chosen_at_each_place() -> None:
+    """As of several discriminators, each of which chooses its own: [B, 1, h, w] -> [K, 1, h, w]."""
+    trick = TopK(decay=0.5, floor=0.5, interval=1)
+    trick.begin(None, 1)
+    score = torch.randn(6, 1, 2, 3)
+    assert torch.equal(trick.choose(score), score.sort(0, descending=True).values[:3])
+
+
 def test_the_default_is_99_per_cent_an_epoch_down_to_half() -> None:
     trick = built("tricks=[top_k]").game.pairs["main"].tricks["top_k"]
     shares = []

@@ -40,6 +40,7 @@ LAST = {  # the layer that makes the image, and the one that makes the score, wh
     "progan": ("to_image.2.conv", "head.score"),
     "msggan": ("to_image.2", "head.score"),
     "projection": ("to_image.conv", "head.score.psi"),
+    "stackgan_v2": ("to_image.1", "head.1.score"),
     "stylegan2": ("synthesis.scales.2.to_image", "head.score"),
 }
 OWN_GAINS = {"progan": {"to_image.0.conv": 1.0, "to_image.1.conv": 1.0}}  # they make the smaller images

@@ -120,7 +120,8 @@ class Pair(nn.Module):
         adversarial = self.loss.generator(chosen, on_real.score if on_real else None, targets)
         terms = self.tricks.terms(Trick.generator_term, context, update.due)
         if on_fake.alone is not None:
-            terms[ALONE] = self.loss.generator(on_fake.alone, on_real.alone if on_real else None, targets)
+            alone = self.tricks.fold(Trick.choose, on_fake.alone)
+            terms[ALONE] = self.loss.generator(alone, on_real.alone if on_real else None, targets)
         seen = {"": observed(context)}
         if self.tricks.replaces():
             return Outcome(terms=terms, metrics={"replaced/adversarial": adversarial.detach()}, observed=seen)

@@ -12,7 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganrun.core.context import UNCONDITIONAL, Batch, Batches, BatchShape, Condition, Fakes, Latent, Outcome, Update
+from ganrun.core.context import (
+    UNCONDITIONAL,
+    Batch,
+    Batches,
+    BatchShape,
+    Condition,
+    Fakes,
+    Latent,
+    Outcome,
+    Terms,
+    Update,
+)
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.from_noise import Drawing, FromNoise
@@ -62,6 +73,8 @@ class LatentGame(FromNoise):
 
     shares_fakes: ClassVar[bool] = True
     pyramids: ClassVar[bool] = False  # whether an image has several scales
+    instead: ClassVar[str] = "game=pyramid"  # what to try where a generator makes another number of scales
+    captioned: ClassVar[bool] = False  # whether fakes are made for sentences
     grid: Tensor  # [N, Z] the noise of every sample grid
     grid_labels: Tensor | None  # [N] a class for each row of it
 
@@ -81,6 +94,7 @@ class LatentGame(FromNoise):
         if not hasattr(self.pair.generator, "latent"):
             found, remedy = "it makes images from images", "game=cycle, or a model that makes them from noise"
             raise ConfigError("model.generator", found, "a generator that makes them from noise", remedy)
+        self._check_sentences()
         self._check_scales()
         self.classes = check_classes(self.pair)
         self.conditional = bool(self.classes) or getattr(self.pair.generator, "conditional", False)
@@ -90,14 +104,19 @@ class LatentGame(FromNoise):
         if self.classes:
             self._arrange(grid)
 
+    def _check_sentences(self) -> None:
+        if hasattr(self.pair.generator, "text") and not self.captioned:
+            remedy = "game=text_pyramid" if self.pyramids else "game=text"
+            raise ConfigError("model.generator", "it reads sentences", "a generator that reads none", remedy)
+
     def _check_scales(self) -> None:
         made = getattr(self.pair.generator, "scales", 1)
         if made > 1 and not self.pyramids:
             found = f"it makes images of {made} sizes at once"
-            raise ConfigError("model.generator", found, "a generator that makes one", "game=pyramid")
+            raise ConfigError("model.generator", found, "a generator that makes one", self.instead)
         if made == 1 and self.pyramids:
             found, expected = "it makes images of one size", "a generator that makes several at once"
-            raise ConfigError("model.generator", found, expected, "model=msggan, or game=latent")
+            raise ConfigError("model.generator", found, expected, self.instead)
 
     def _arrange(self, images: int) -> None:
         """A row for each class, the first classes where all have no room; the noise of a column is one."""
@@ -159,7 +178,11 @@ class LatentGame(FromNoise):
             latent, fake = self._fakes(update.shape, batch.condition if batch else UNCONDITIONAL)
         real = real if self.pair.paired(update) else None
         outcome = self.pair.generator_outcome(update, real, fake, condition=latent.condition, latent=latent)
-        return self.merged({"main": outcome})
+        return self.merged({"main": outcome}, self.own_terms(fake, latent))
+
+    def own_terms(self, fake: Images, latent: Latent) -> Terms:
+        """What the generator minimises beside its pair's terms, of these fakes and what they were made from. [] each"""
+        return {}
 
     @torch.no_grad()
     def bind(self, batches: Batches) -> None:

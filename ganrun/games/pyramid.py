@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import functional
 
+from ganrun.core import limits
+from ganrun.core.context import BatchShape, Latent, Terms
 from ganrun.core.facts import Fact
 from ganrun.core.images import Images, pyramid, scales
+from ganrun.core.pair import Pair
 from ganrun.core.seeding import the_same_each_time
 from ganrun.core.traits import Traits
 from ganrun.games.latent import LatentGame
 
+COVARIANCE = 5.0  # weight of covariances beside means: lambda 2 of the paper, with lambda 1 = 1
 SHOWN = 8  # noises in the picture of all scales, at most
 
 
@@ -27,6 +32,13 @@ class PyramidGame(LatentGame):
     """
 
     pyramids: ClassVar[bool] = True
+    instead: ClassVar[str] = "model=msggan, or game=latent"
+
+    def __init__(self, *, pairs: Mapping[str, Pair], shape: BatchShape, prior: str, grid: int, color: float):
+        """`color` is the weight of `color_consistency`. Raises ConfigError for a negative one."""
+        super().__init__(pairs=pairs, shape=shape, prior=prior, grid=grid)
+        limits.number(".color", color, 0)
+        self.color = color
 
     @property
     def traits(self) -> Traits:  # type: ignore[override]
@@ -38,15 +50,43 @@ class PyramidGame(LatentGame):
         """The pyramid of each real, of as many scales as the generator makes. [B, C, H, W]"""
         return pyramid(real, self.pair.generator.scales)  # type: ignore[arg-type]
 
+    def own_terms(self, fake: Images, latent: Latent) -> Terms:
+        """How much the colours of the scales of each fake differ. []"""
+        own = super().own_terms(fake, latent)
+        return own | {"color": self.color * color_consistency(scales(fake))} if self.color else own
+
     @torch.no_grad()
     def pictures(self) -> Mapping[str, Tensor]:
         """The traversals of tricks; and as `scales`, all scales of some images of the grid, a row for each image.
 
         [rows, columns, C, H, W] in [-1, 1]
         """
-        labels = None if self.grid_labels is None else self.grid_labels[:SHOWN]
+        count, given = len(self.grid), self.grid_condition()
+        spread = torch.arange(min(SHOWN, count), device=self.grid.device) * count // min(SHOWN, count)
+        given = None if given is None else given[spread]
         with self.pair.sampler() as generator, the_same_each_time(self.grid.device):
-            made = scales(generator(self.grid[:SHOWN], labels))
+            made = scales(generator(self.grid[spread], given))
         size = made[-1].shape[2:]
-        enlarged = [functional.interpolate(images.float(), size=size, mode="nearest") for images in made]
+        enlarged = [F.interpolate(images.float(), size=size, mode="nearest") for images in made]
         return {**super().pictures(), "scales": torch.stack(enlarged, 1)}
+
+
+def color_consistency(made: Sequence[Tensor]) -> Tensor:
+    """How much the colours of each scale differ from those of the scale before, which it does not change.
+
+    The mean square of the difference of mean pixels, and 5 times that of the covariances of channels, summed over
+    neighbours. [B, C, H, W] each -> []. Zhang et al. 2018 (StackGAN++), section 4.3. As in trainer.py of the authors,
+    mean squares over images and channels, and no gradient for the smaller scale.
+    """
+    terms = []
+    for small, large in pairwise(map(Tensor.float, made)):
+        means, covariances = zip(moments(small.detach()), moments(large), strict=True)
+        terms += [F.mse_loss(*means), COVARIANCE * F.mse_loss(*covariances)]
+    return torch.stack(terms).sum()
+
+
+def moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean pixels, and covariances of channels over the pixels of an image. [B, C, H, W] -> [B, C], [B, C, C]"""
+    pixels = images.flatten(2)
+    apart = pixels - pixels.mean(2, keepdim=True)
+    return pixels.mean(2), apart @ apart.mT / pixels.shape[2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,13 +16,12 @@ from ganrun.core.context import (
     BatchShape,
     Condition,
     Examples,
-    Fakes,
     Latent,
-    Outcome,
-    Update,
+    Terms,
 )
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
+from ganrun.core.images import Images
 from ganrun.core.pair import Pair
 from ganrun.core.traits import Traits, facts
 from ganrun.games.latent import COLUMNS, LatentGame
@@ -37,6 +36,9 @@ class TextGame(LatentGame):
     D's loss is the mean of two: reals with their captions against fakes, and against reals with captions of others.
     G also minimises `kl` times the divergence of the codes of sentences from N(0, I).
     """
+
+    captioned: ClassVar[bool] = True
+    instead: ClassVar[str] = "game=text_pyramid"
 
     captions: Tensor  # [K, L] or [K, E]
     grid_text: Tensor  # [N, L] or [N, E] the sentence of each image of the grid
@@ -73,15 +75,13 @@ class TextGame(LatentGame):
         """The captions of a batch, and those of other images."""
         return caption_of(batch.condition, mismatch=True)
 
-    def generator(self, update: Update, batches: Batches, fakes: Mapping[str, Fakes]) -> Outcome:
-        """The generator's objective, with the divergence of the codes."""
-        outcome = super().generator(update, batches, fakes)
+    def own_terms(self, fake: Images, latent: Latent) -> Terms:
+        """The divergence of the codes of the sentences that the fakes were made for. []"""
+        own = super().own_terms(fake, latent)
         if not self.kl:
-            return outcome
-        latent = fakes["main"].latent if fakes else None
-        text = (latent.condition if latent else batches["images"].condition).tensor
-        divergence = kl_divergence(*self.pair.generator.moments(text))  # type: ignore[operator]
-        return replace(outcome, terms=outcome.terms | {"kl": self.kl * divergence})
+            return own
+        moments = self.pair.generator.moments(latent.condition.tensor)  # type: ignore[operator]
+        return own | {"kl": self.kl * kl_divergence(*moments)}
 
     @torch.no_grad()
     def bind(self, batches: Batches) -> None:
@@ -121,10 +121,8 @@ class TextGame(LatentGame):
             captions = sentence(self.captions.index_select(0, drawn))
         return super().latent(noise, captions)
 
-    def _fakes(self, shape: BatchShape, condition: Condition) -> tuple[Latent, Tensor]:
-        latent, fake = super()._fakes(shape, caption_of(condition))
-        assert isinstance(fake, Tensor)
-        return latent, fake
+    def _fakes(self, shape: BatchShape, condition: Condition) -> tuple[Latent, Images]:
+        return super()._fakes(shape, caption_of(condition))
 
 
 def sentence(text: Tensor) -> Condition:

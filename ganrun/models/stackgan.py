@@ -19,58 +19,12 @@ from ganrun.core.context import ALONE, DiscriminatorOutput
 from ganrun.core.errors import ConfigError
 from ganrun.models import base, layers
 from ganrun.models.layers import After, Fold, Unfold, as_output, stack
-from ganrun.models.text import TextEncoder
+from ganrun.models.text import SLOPE, Augmentation, TextEncoder, TextGenerator
 
 RESOLUTIONS = (8, 16, 32, 64, 128, 256, 512)
 LEAST = 4  # pixels of the smallest maps
 WIDEST = 8  # times the width: channels of the maps that a score is made of, at most
-ACTIVATIONS = ("relu", "leaky_relu", "none")
-SLOPE = 0.2  # of leaky_relu
 HALVINGS = 2  # of the image of stage I, before it meets the sentence again
-
-
-class Augmentation(nn.Module):
-    """Conditioning augmentation: a sentence is a normal distribution, of which a code is drawn. Section 3.2.
-
-    c = mu + sigma * eps, both made from the sentence's vector by one dense layer, sigma as the logarithm of sigma^2.
-    """
-
-    def __init__(self, *, inputs: int, code: int, activation: str):
-        """`activation` follows the dense layer: relu (StackGAN-Pytorch), leaky_relu (the code of the paper) or none."""
-        super().__init__()
-        limits.whole(".code", code, 1)
-        limits.choice(".augmentation", activation, ACTIVATIONS)
-        self.dense = nn.Linear(inputs, 2 * code)
-        self.activation = nn.Identity() if activation == "none" else layers.activation(activation, SLOPE)
-
-    def moments(self, vector: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and logarithm of the variance of each number of the code. [B, N] -> [B, C], [B, C]"""
-        mean, log_variance = self.activation(self.dense(vector)).chunk(2, 1)
-        return mean, log_variance
-
-    def forward(self, vector: Tensor, noise: Tensor) -> Tensor:
-        """The code of a sentence's vector [B, N] with this noise eps [B, C] of N(0, 1). [B, C]"""
-        mean, log_variance = self.moments(vector)
-        return mean + (log_variance / 2).exp() * noise
-
-
-class TextGenerator(base.Generator):
-    """What generators that read a sentence have in common; the last numbers of the latent are eps of the augmentation.
-
-    Zhang et al. 2017, section 3.2.
-    """
-
-    conditional = True
-    text: TextEncoder
-    augmentation: Augmentation
-
-    def moments(self, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and logarithm of the variance of the codes of sentences [B, L] or [B, E]. [B, C] each"""
-        return self.augmentation.moments(self.text(text))
-
-    def blank(self, count: int) -> Tensor:
-        """Empty sentences. [count, L] int64 or [count, E]"""
-        return self.text.blank(count)
 
 
 class Generator(TextGenerator):
@@ -87,7 +41,7 @@ class Generator(TextGenerator):
         limits.whole(".code", code, 1)
         super().__init__(latent=noise + code, channels=channels, resolution=resolution, output=output)
         count = layers.scales(resolution, RESOLUTIONS, LEAST)
-        widths = _halved(WIDEST * width, count)
+        widths = halved(WIDEST * width, count)
         self.noise, after = noise, After(norm=norm, activation="relu", slope=0.0, dropout=0.0)
         dense = nn.Linear(self.latent, widths[0] * LEAST**2, bias=after.bias)
         units = after.by_unit(widths[0] * LEAST**2) | {"unfold": Unfold(channels=widths[0], size=LEAST)}
@@ -170,7 +124,7 @@ class SecondGenerator(TextGenerator):
         super().__init__(latent=first.latent + code, channels=channels, resolution=resolution, output=output)
         bottom, after = 2**HALVINGS * width, After(norm=norm, activation="relu", slope=0.0, dropout=0.0)
         count = (resolution * 2**HALVINGS // first.resolution).bit_length() - 1
-        widths = _halved(bottom, count)
+        widths = halved(bottom, count)
         joint = layers.keep(code + bottom, bottom, 3, bias=after.bias)
         self.encoder = _encoder(channels, width, after)
         self.blocks = nn.Sequential(stack(conv=joint, **after(bottom)))
@@ -187,7 +141,7 @@ class SecondGenerator(TextGenerator):
         split = self.first.net.latent
         maps = self.encoder(self.first(noise[:, :split], text))
         code = self.augmentation(self.text(text), noise[:, split:])
-        image: Tensor = self.squash(self.to_image(self.blocks(_beside(maps, code))))
+        image: Tensor = self.squash(self.to_image(self.blocks(beside(maps, code))))
         return image
 
 
@@ -204,14 +158,13 @@ class Discriminator(base.Discriminator):
         super().__init__(channels=channels, resolution=resolution, output=output)
         limits.whole(".width", width, 1)
         limits.whole(".channels", channels, 1, 4)
-        limits.whole(".code", code, 1)
         after = After(norm=norm, activation="leaky_relu", slope=slope, dropout=0.0)
         count = layers.scales(resolution, RESOLUTIONS, LEAST)
-        self.blocks, last = _trunk(channels, width, count, after)
-        joint = layers.keep(last + code, last, 3, bias=after.bias)
-        self.head = stack(conv=joint, **after(last), score=as_output(nn.Conv2d(last, 1, LEAST)), fold=Fold())
-        self.alone = stack(score=nn.Conv2d(last, 1, LEAST), fold=Fold()) if unconditional else None
-        self.compress = stack(dense=nn.Linear(text.size, code), activation=nn.LeakyReLU(SLOPE))
+        self.blocks, last = trunk(channels, width, count, after)
+        self.head = joint_head(last, code, after)
+        as_output(self.head.score)  # type: ignore[type-var]
+        self.alone = image_head(last) if unconditional else None
+        self.compress = compression(text, code)
         layers.initialise(self, **init)
         self.text = text
 
@@ -219,7 +172,7 @@ class Discriminator(base.Discriminator):
         """Images [B, C, H, W] and sentences [B, L] or [B, E] to scores [B] and features."""
         assert text is not None, "a network that reads sentences was given none"
         features = self.hidden(images)
-        score = self.head(_beside(features[-1], self.compress(self.text(text))))
+        score = self.head(beside(features[-1], self.compress(self.text(text))))
         heads = {} if self.alone is None else {ALONE: self.squash(self.alone(features[-1])).squeeze(1)}
         return DiscriminatorOutput(self.squash(score).squeeze(1), features, heads)
 
@@ -228,12 +181,29 @@ class Discriminator(base.Discriminator):
         return self.text.blank(count)
 
 
-def _beside(maps: Tensor, code: Tensor) -> Tensor:
+def joint_head(last: int, code: int, after: After) -> nn.Sequential:
+    """From maps of 4x4 pixels beside the compressed sentence to a score. [B, last + code, 4, 4] -> [B, 1]"""
+    joint = layers.keep(last + code, last, 3, bias=after.bias)
+    return stack(conv=joint, **after(last), score=nn.Conv2d(last, 1, LEAST), fold=Fold())
+
+
+def image_head(last: int) -> nn.Sequential:
+    """From maps of 4x4 pixels to a score of the image alone. [B, last, 4, 4] -> [B, 1]"""
+    return stack(score=nn.Conv2d(last, 1, LEAST), fold=Fold())
+
+
+def compression(text: TextEncoder, code: int) -> nn.Sequential:
+    """What D keeps of a sentence's vector. [B, N] -> [B, code]"""
+    limits.whole(".code", code, 1)
+    return stack(dense=nn.Linear(text.size, code), activation=nn.LeakyReLU(SLOPE))
+
+
+def beside(maps: Tensor, code: Tensor) -> Tensor:
     """The numbers of a code as constant maps beside other maps. [B, N, H, W], [B, C] -> [B, N + C, H, W]"""
     return torch.cat([maps, code[:, :, None, None].expand(-1, -1, *maps.shape[2:]).to(maps.dtype)], 1)
 
 
-def _halved(bottom: int, count: int) -> list[int]:
+def halved(bottom: int, count: int) -> list[int]:
     """Channels from the smallest maps on, half as many in each. Raises ConfigError for less than one."""
     limits.whole(".width", bottom, 2**count)
     return [bottom // 2**i for i in range(count + 1)]
@@ -259,7 +229,7 @@ def _encoder(channels: int, width: int, after: After) -> nn.Sequential:
     return blocks
 
 
-def _trunk(channels: int, width: int, count: int, after: After) -> tuple[nn.Sequential, int]:
+def trunk(channels: int, width: int, count: int, after: After) -> tuple[nn.Sequential, int]:
     """Convolutions that halve, then those of 3x3 that bring wide maps down to 8 times the width; and those channels."""
     blocks, widths = nn.Sequential(), [channels, *(width * 2**i for i in range(count))]
     for i, (inputs, outputs) in enumerate(pairwise(widths)):

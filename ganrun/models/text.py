@@ -1,4 +1,4 @@
-"""Encoders of sentences: a recurrent network, a bag of words, or what another network made of them."""
+"""What networks make of sentences: vectors by an encoder, and from these the codes that a generator reads."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from torch import Tensor, nn
 
 from ganrun.core import limits
 from ganrun.core.errors import ConfigError
+from ganrun.models import base, layers
 
 KINDS = ("gru", "bag", "given")
+ACTIVATIONS = ("relu", "leaky_relu", "glu", "none")
+SLOPE = 0.2  # of leaky_relu
 
 
 class TextEncoder(nn.Module):
@@ -73,6 +76,55 @@ class TextEncoder(nn.Module):
     def extra_repr(self) -> str:
         """The settings, as `print` shows them."""
         return f"{self.kind}, size={self.size}"
+
+
+class Augmentation(nn.Module):
+    """Conditioning augmentation: a sentence is a normal distribution, of which a code is drawn. Section 3.2.
+
+    c = mu + sigma * eps, both made from the sentence's vector by one dense layer, sigma as the logarithm of sigma^2.
+    """
+
+    def __init__(self, *, inputs: int, code: int, activation: str):
+        """`activation` follows the dense layer: relu, leaky_relu, glu or none.
+
+        relu is that of StackGAN-Pytorch, leaky_relu that of the paper's code. With glu (StackGAN-v2) the layer has
+        twice as many outputs: a gated linear unit halves them.
+        """
+        super().__init__()
+        limits.whole(".code", code, 1)
+        limits.choice(".augmentation", activation, ACTIVATIONS)
+        self.dense = nn.Linear(inputs, (4 if activation == "glu" else 2) * code)
+        own: dict[str, nn.Module] = {"none": nn.Identity(), "glu": nn.GLU(1)}
+        self.activation = own[activation] if activation in own else layers.activation(activation, SLOPE)
+
+    def moments(self, vector: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and logarithm of the variance of each number of the code. [B, N] -> [B, C], [B, C]"""
+        mean, log_variance = self.activation(self.dense(vector)).chunk(2, 1)
+        return mean, log_variance
+
+    def forward(self, vector: Tensor, noise: Tensor) -> Tensor:
+        """The code of a sentence's vector [B, N] with this noise eps [B, C] of N(0, 1). [B, C]"""
+        mean, log_variance = self.moments(vector)
+        return mean + (log_variance / 2).exp() * noise
+
+
+class TextGenerator(base.Generator):
+    """What generators that read a sentence have in common; the last numbers of the latent are eps of the augmentation.
+
+    Zhang et al. 2017, section 3.2.
+    """
+
+    conditional = True
+    text: TextEncoder
+    augmentation: Augmentation
+
+    def moments(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and logarithm of the variance of the codes of sentences [B, L] or [B, E]. [B, C] each"""
+        return self.augmentation.moments(self.text(text))
+
+    def blank(self, count: int) -> Tensor:
+        """Empty sentences. [count, L] int64 or [count, E]"""
+        return self.text.blank(count)
 
 
 def _check_data(kind: str, words: int, length: int) -> None:

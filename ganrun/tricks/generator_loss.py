@@ -127,9 +127,9 @@ class TopK(Trick):
     """Top-k training: G's loss is computed on the fakes with the highest scores. Sinha et al. 2020, algorithm 1.
 
     The k highest scores of each batch, k = max(floor, decay ^ (step // interval)) of the batch: the whole batch at
-    first. With `flip`, where real is 0, the k lowest. k is rounded once, from the power: 60 of 64 after seven intervals
-    of 0.99. StudioGAN (adjust_k, and int(topk) in its worker) cuts the power instead: 59. Code with k = int(decay k) at
-    each interval compounds what it cuts: 57.
+    first; of patches, the k highest at each place. With `flip`, where real is 0, the k lowest. k is rounded once, from
+    the power: 60 of 64 after seven intervals of 0.99. StudioGAN (adjust_k, and int(topk) in its worker) cuts the power
+    instead: 59. Code with k = int(decay k) at each interval compounds what it cuts: 57.
     """
 
     traits = Traits(needs=facts(Fact.SCORE, Fact.FAKES_ALONE), sets=keys("which scores teach the generator"))
@@ -156,4 +156,4 @@ class TopK(Trick):
 
     def choose(self, score: Tensor) -> Tensor:
         k = max(1, round(self.share * len(score)))
-        return score if k == len(score) else score.topk(k, largest=self.largest).values
+        return score if k == len(score) else score.topk(k, dim=0, largest=self.largest).values
