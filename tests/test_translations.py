@@ -184,7 +184,7 @@ def test_they_are_recorded_with_the_other_measures(tmp_path: Path) -> None:
     settings = ("metrics=default", "metrics.every=1", "metrics.samples=50", "steps=1", "dataset.held_out=0.2")
     folder = ganrun.train(ganrun.compose(tiny(*settings, "dataset.input.size=60", model="pix2pix")), tmp_path / "run")
     line = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
-    assert {"translation/error", "translation/content", "metrics/quality_50"} <= line.keys()
+    assert {"translation/error", "translation/content", "metrics/quality_12"} <= line.keys()
     assert Measuring.name == "metrics"
 
 
@@ -235,4 +235,3 @@ def test_remedies_of_wrong_folders_can_be_followed(runs, folder: Path, tmp_path:
     assert refused("sample", run, f"images={tmp_path / 'empty'}").endswith("Try: a folder that holds some")
     line = refused("sample", run, f"images={folder}", f"out={folder / 'made'}")
     assert "inside the folder that is translated" in line and not (folder / "made").exists()
-    assert "its generator translates images" in refused("evaluate", run)
