@@ -20,6 +20,7 @@ from ganrun.core.from_images import FromImages
 from ganrun.data.datasets.base import Dataset
 from ganrun.machine import find_device
 from ganrun.metrics.comparison import falls_as_samples_get_better, tag
+from ganrun.metrics.translation import BESIDE
 from ganrun.record.atomic import write_atomically
 from ganrun.record.folder import is_run
 from ganrun.record.grid import grid, save_png
@@ -118,12 +119,17 @@ def _print(found: Evaluation, compared: str, others: str, console: Console) -> N
         table.add_column(column, justify="left" if column in ("measure", "better") else "right")
     for name, value in found.metrics.items():
         other = found.of_reals.get(name)
-        better = "lower" if falls_as_samples_get_better(name if "/" in name else tag(name, 1)) else "higher"
-        table.add_row(name, f"{value:.3g}", "" if other is None else f"{other:.3g}", better)
+        table.add_row(name, f"{value:.3g}", "" if other is None else f"{other:.3g}", _better(name))
     console.print(table)
     if found.classes:
         shares = "  ".join(f"{name} {100 * share:.1f} %" for name, share in found.classes.items())
         console.print(f"classes seen: {shares}")
+
+
+def _better(name: str) -> str:
+    if name.rpartition("/")[2] in BESIDE:
+        return ""
+    return "lower" if falls_as_samples_get_better(name if "/" in name else tag(name, 1)) else "higher"
 
 
 def _write(found: Evaluation, folder: Path) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ganrun.metrics.classifier import predict, resized, train
 
+BESIDE = ("change", "error_unchanged", "content_of_reals")  # what others are compared with: neither way is better
 STEPS = 300  # in which a classifier of the target domain is trained
 
 

@@ -234,12 +234,13 @@ class Session:
     @staticmethod
     def _describe(run: Run, folder: RunFolder, overrides: list[str]) -> None:
         """Write down what the run is, and log the diagnostics of its parts."""
+        rows = run.game.rows if run.game.classes else None  # of classes, not of sentences
         folder.describe(
             config=run.yaml,
             overrides=overrides,
             seed=run.settings["seed"],
             command=sys.argv,
-            more=recorded(run.diagnostics) | recorded_classes(run.dataset.labels, run.dataset.classes, run.game.rows),
+            more=recorded(run.diagnostics) | recorded_classes(run.dataset.labels, run.dataset.classes, rows),
         )
         folder.list_data(run.dataset.file_names())
         for diagnostic in run.diagnostics:
