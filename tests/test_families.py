@@ -248,9 +248,10 @@ def test_every_file_that_names_a_part_was_read() -> None:
 
 @pytest.mark.parametrize(("path", "where", "node"), NODES, ids=[where for _, where, _ in NODES])
 def test_every_node_binds_to_its_signature(path: str, where: str, node: dict[str, Any]) -> None:
-    """No key missing, none too many; references count as given."""
+    """No key missing, none too many; references count as given, and so do choices that stand inside."""
     part = imported(node["_target_"])
-    given = {str(key): value for key, value in node.items() if key != "_target_"}
+    given = {str(key): value for key, value in node.items() if key not in ("_target_", "defaults")}
+    given |= {key.partition("@")[2]: None for one in node.get("defaults", ()) if one != "_self_" for key in one}
     check_signature(part, given, where, known=HANDED.get(Path(path).parts[0], set()))
 
 
