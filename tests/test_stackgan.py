@@ -29,7 +29,8 @@ from ganrun.record.grid import to_pixels
 from ganrun.run.draw import draw
 
 SMALL = ("batch=4", "steps=4", "game.grid=8", "engine.device=cpu", "engine.precision=fp32", "metrics=none",
-         "diagnosis=none", "dataset.size=60", "model.text.embed=4", "model.text.units=6", "model.generator.noise=4",
+         "diagnosis=none", "dataset.size=60", "game.kl=2", "model.text.kind=gru", "model.text.embed=4",
+         "model.text.units=6", "model.generator.noise=4",
          "model.generator.code=4", "model.generator.width=4", "model.discriminator.width=4",
          "model.discriminator.code=4")  # fmt: skip
 FIRST = ("experiment=stackgan_stage1", "dataset.resolution=16", *SMALL)
