@@ -21,10 +21,11 @@ from ganrun.cli.main import main
 from ganrun.core.context import Condition, Latent
 from ganrun.core.errors import ConfigError
 from ganrun.core.from_noise import FromNoise
+from ganrun.core.images import at_resolution, scales
 from ganrun.games.truncation import NOISES, TruncatedStyles, truncated_normal
 from ganrun.models.conditional import one_hot
 from ganrun.record.grid import grid, to_pixels
-from ganrun.run.draw import latents
+from ganrun.run.draw import first_of, latents
 
 CONDITIONAL = ("cgan", "cdcgan", "acgan", "projection", "biggan")
 WITH_CLASSES = {name: () for name in CONDITIONAL} | {
@@ -298,3 +299,29 @@ def test_an_interruption_leaves_nothing(runs, tmp_path: Path) -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
     assert code == 130 and seen and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("model", "sizes"), [("progan", (4, 8, 16)), ("msggan", (4, 8, 16))])
+def test_samples_are_drawn_at_a_resolution_that_the_run_makes(
+    model: str, sizes: tuple[int, ...], tmp_path: Path
+) -> None:
+    """Of MSG-GAN the scale, of ProGAN what its layers of that resolution make, and the run is as it was after."""
+    more = ("game.stabilise=0.004", "game.fade=0.004", "game.repeats=1") if model == "progan" else ()
+    settings = tiny("batch=4", "steps=6", "dataset.resolution=16", *more, model=model, tricks=())
+    run = ganrun.train(ganrun.compose(settings), tmp_path / "run")
+    loaded = ganrun.load(run, device="cpu")
+    assert loaded.game.resolutions == sizes
+    for size in sizes:
+        out = tmp_path / f"{size}.npz"
+        assert main(["sample", str(run), "count=3", "format=npz", f"resolution={size}", f"out={out}"]) == 0
+        made = torch.from_numpy(np.load(out)["images"]).permute(0, 3, 1, 2)
+        assert made.shape[2:] == (size, size)
+        with loaded.game.drawing(None, size) as drawing:
+            latent = first_of(latents(loaded.game, drawing, 0, seed=0), 3)
+            all_of_them = scales(drawing.generator(latent.noise, None))
+        wanted = all_of_them[sizes.index(size)] if model == "msggan" else at_resolution(all_of_them[-1], size)
+        assert ((wanted.clamp(-1, 1) + 1) * 127.5 - made).abs().max() < 0.51
+    assert loaded.game.resolutions == sizes, "the run is as it was"
+    line = refused("sample", str(run), "resolution=32")
+    assert line == "resolution: 32, in which this run makes no images, expected 4 or 8 or 16. Try: resolution=16"
+    assert "with resolution" in refused("sample", str(run), "resolution=4", "reject=true")

@@ -5,11 +5,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import properties
 import pytest
 import torch
 import torch.nn.functional as F
 from commands import Nursery, same_state
+from PIL import Image
 from support import EAGER, built, composed, family, loop, mostly_slow, pair_in, pair_of, play, trick_of
 from torch import Tensor, nn
 
@@ -22,7 +24,7 @@ from ganrun.core.images import at_resolution
 from ganrun.games.growing import Course, GrowingGame
 from ganrun.models.epilogues import MinibatchStddev
 from ganrun.models.progan import Discriminator, Generator
-from ganrun.record.grid import text_of
+from ganrun.record.grid import LINE, text_of
 from ganrun.run.state import restore, state_of
 
 PAPER = {"channels": 3, "resolution": 1024, "width": 16, "max_width": 512}
@@ -434,6 +436,9 @@ def test_a_run_that_ends_in_a_fade_can_be_looked_at(tmp_path: Path) -> None:
     assert (row["growing/resolution"], row["growing/alpha"]) == (8.0, 0.375)
     assert math.isfinite(row["metrics/quality_50"]) and row["training/learning_rate/generator"] == pytest.approx(2e-3)
     assert text_of(folder / "samples" / "step_00000006.png", "moment") == "8x8, 38% faded in"
+    picture = Image.open(folder / "samples" / "step_00000006.png")
+    words = np.asarray(picture.convert("L"))[-LINE:]
+    assert (words > 128).sum() > 50 and words[:, 120:].max() == 0, "a line below the grid says it too"
     assert "8x8, 38% faded in" in (folder / "run.log").read_text()
     loaded = ganrun.load(folder, device="cpu")
     images = loaded.sample(5, seed=1)

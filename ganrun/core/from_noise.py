@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ganrun.core.context import UNCONDITIONAL, Condition, Latent
 from ganrun.core.game import Game
-from ganrun.core.images import Images, each_scale, largest
+from ganrun.core.images import Images, at_resolution, each_scale, scales
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class Drawing:
 
     generator: nn.Module
     noise: Callable[[int], Tensor]  # count -> [count, Z], from torch's generator
+    resolution: int | None = None  # pixels to a side of images; None: the most that the generator makes
 
     @torch.no_grad()
     def made(self, latent: Latent) -> Images:
@@ -28,8 +29,12 @@ class Drawing:
         return each_scale(self.generator(latent.noise, latent.condition.tensor), Tensor.float)
 
     def images(self, latent: Latent) -> Tensor:
-        """Images of latents, at their largest scale. [B, C, H, W] in [-1, 1]"""
-        return largest(self.made(latent))
+        """Images of latents, at their largest scale or at that of `resolution`. [B, C, H, W] in [-1, 1]"""
+        made = scales(self.made(latent))
+        if self.resolution is None:
+            return made[-1]
+        of_that_size = [images for images in made if images.shape[-1] == self.resolution]
+        return of_that_size[0] if of_that_size else at_resolution(made[-1], self.resolution)
 
 
 class FromNoise(Game):
@@ -38,12 +43,18 @@ class FromNoise(Game):
     spherical: bool  # whether noise lies on a sphere or near one, as N(0, I) does: then paths between noises follow it
     mixes_labels: bool  # whether the generator takes shares of each class [B, K] in place of labels [B]
 
+    @property
+    @abstractmethod
+    def resolutions(self) -> tuple[int, ...]:
+        """The resolutions at which samples can be drawn, the largest last."""
+
     @contextmanager
     @abstractmethod
-    def drawing(self, truncation: float | None = None) -> Iterator[Drawing]:
+    def drawing(self, truncation: float | None = None, resolution: int | None = None) -> Iterator[Drawing]:
         """Within, the averaged generator and its noise; with a `truncation`, less varied and more typical.
 
-        Raises ConfigError where truncation means nothing.
+        `resolution` is one of `resolutions`; without it samples have the largest. Raises ConfigError where truncation
+        means nothing.
         """
 
     @abstractmethod

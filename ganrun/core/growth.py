@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -67,3 +69,17 @@ class Growth(nn.Module):
 def growths(module: nn.Module) -> list[Growth]:
     """What grows in a module, copies that tricks keep included."""
     return [one for one in module.modules() if isinstance(one, Growth)]
+
+
+@contextmanager
+def grown_to(module: nn.Module, resolution: int | None) -> Iterator[None]:
+    """Within, all that grows in the module is at this resolution, without what fades in; at its own without one."""
+    before = [(one, one.phase) for one in growths(module)]
+    try:
+        for one, phase in before:
+            if resolution is not None and resolution < phase.resolution:
+                one.turn(Phase(resolution))
+        yield
+    finally:
+        for one, phase in before:
+            one.turn(phase)

@@ -132,6 +132,11 @@ class GrowingGame(LatentGame):
         return tuple(BatchShape(int(self._of(self.batches, size)), size) for size in self.course.resolutions)
 
     @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Those that the networks have grown to."""
+        return tuple(size for size in self.course.resolutions if size <= self.phase.resolution)
+
+    @property
     def moment(self) -> str:
         """The resolution, and how much of it has faded in."""
         size, alpha = self.phase

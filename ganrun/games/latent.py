@@ -27,6 +27,7 @@ from ganrun.core.context import (
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.from_noise import Drawing, FromNoise
+from ganrun.core.growth import grown_to
 from ganrun.core.images import Images, each_scale, largest
 from ganrun.core.pair import Pair
 from ganrun.core.seeding import the_same_each_time
@@ -233,20 +234,26 @@ class LatentGame(FromNoise):
         with self.drawing() as drawing:
             return drawing.images(self.latent(drawing.noise(count), condition))
 
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """That of the data alone."""
+        return (self.shape.resolution,)
+
     @contextmanager
-    def drawing(self, truncation: float | None = None) -> Iterator[Drawing]:
+    def drawing(self, truncation: float | None = None, resolution: int | None = None) -> Iterator[Drawing]:
         """As `FromNoise` has it: styles are truncated where the generator makes any, else normal noise.
 
         Raises ConfigError for the truncation of other noise.
         """
-        with self.pair.sampler() as generator:
+        with self.pair.sampler() as generator, grown_to(generator, resolution):
             if truncation is None:
-                yield Drawing(generator, self._noise)
+                yield Drawing(generator, self._noise, resolution)
             elif Fact.STYLES in getattr(generator, "traits", Traits()).provides:
-                yield Drawing(TruncatedStyles(generator, self.prior, truncation), self._noise)
+                yield Drawing(TruncatedStyles(generator, self.prior, truncation), self._noise, resolution)
             elif self.prior_name == "normal":
                 size, device = self.grid.shape[1], self.grid.device
-                yield Drawing(generator, partial(truncated_normal, size=size, threshold=truncation, device=device))
+                noise = partial(truncated_normal, size=size, threshold=truncation, device=device)
+                yield Drawing(generator, noise, resolution)
             else:
                 found = f"{truncation:g}, but the noise of this run is {self.prior_name} (game.prior)"
                 expected = "a run with normal noise, or with a generator that makes styles of it"

@@ -46,6 +46,12 @@ class PyramidGame(LatentGame):
         found = super().traits
         return replace(found, provides=found.provides - {Fact.SINGLE_SCALE})
 
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Those of all scales."""
+        count = int(self.pair.generator.scales)  # type: ignore[arg-type]
+        return tuple(self.shape.resolution >> halvings for halvings in reversed(range(count)))
+
     def shown(self, real: Tensor) -> Images:
         """The pyramid of each real, of as many scales as the generator makes. [B, C, H, W]"""
         return pyramid(real, self.pair.generator.scales)  # type: ignore[arg-type]

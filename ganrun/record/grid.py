@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
@@ -15,6 +15,7 @@ from ganrun.record.atomic import environment, write_atomically
 from ganrun.record.stored import content
 
 GAP = 2  # pixels between images
+LINE = 16  # pixels of a line of words, height
 TILE = 64  # pixels that a small image is enlarged to, at most
 PLOT = 512  # height and width of a scatter picture, in pixels
 DOT = 2  # radius of a fake point, in pixels
@@ -29,6 +30,13 @@ def grid(images: Tensor, rows: int | None = None, *, reals: Tensor | None = None
     tiles = _enlarge(to_bytes(images), max(1, TILE // max(height, width)))
     rows = rows or max(1, round(math.sqrt(count * width / height)))  # nearly square
     return _tile(tiles, min(rows, count))
+
+
+def captioned(picture: np.ndarray, words: str) -> np.ndarray:
+    """A picture, uint8 [H, W, 1 or 3], above a line of these words: [H + 16, W, 1 or 3]."""
+    line = Image.new("L", (picture.shape[1], LINE))
+    ImageDraw.Draw(line).text((GAP, GAP), words, fill=255, font=ImageFont.load_default(11))
+    return np.concatenate([picture, np.asarray(line)[..., None].repeat(picture.shape[2], axis=2)])
 
 
 def to_pixels(images: Tensor) -> np.ndarray:

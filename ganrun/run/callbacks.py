@@ -18,7 +18,7 @@ from ganrun.record.atomic import environment, write_atomically
 from ganrun.record.best import RECORD, Best
 from ganrun.record.checkpoint import Checkpoints
 from ganrun.record.folder import RunFolder
-from ganrun.record.grid import grid, save_png
+from ganrun.record.grid import captioned, grid, save_png
 from ganrun.record.progress import Display
 from ganrun.record.recorder import SPEED, STATE, Recorder
 from ganrun.run.state import state_of
@@ -103,6 +103,7 @@ class Grids(Callback):
 
     def _write(self, path: Path, name: str, step: int, picture: np.ndarray, shown: bool) -> None:
         moment = self.run.game.moment
+        picture = captioned(picture, moment) if moment else picture
         save_png(path, picture, **({"moment": moment} if moment else {}))
         if shown:
             self.recorder.image(name, step, picture)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -43,6 +44,7 @@ class SampleForm(RunForm):
     classes: list[int | str] | None = None
     text: str | list[str] | None = None
     truncation: Annotated[float, Within(0)] | None = None
+    resolution: Annotated[int, Within(1)] | None = None
     reject: bool | Annotated[float, Within(1, 99)] = False
     images: Annotated[str | None, Called("a folder or a ZIP archive")] = None
     direction: str | None = None
@@ -65,7 +67,7 @@ class Samples:
 
     def write(self) -> str:
         """Draw and write; returns a line that says what was written, and where."""
-        with generators_kept(self.run.device), self.game.drawing(self.form.truncation) as drawing:
+        with generators_kept(self.run.device), self._drawing() as drawing:
             {"grid": self._grid, "png": self._pngs, "npz": self._npz}[self.format](self._drawn(drawing))
         line = f"{self.count:,} {'sample' if self.count == 1 else 'samples'} of step {self.run.step:,}"
         if self.rejection is not None:
@@ -129,10 +131,18 @@ class Samples:
             raise ConfigError("count", found, f"{MOST:,} at most", "format=npz or format=png")
         if form.reject is not False:
             check(self.run.pair())
-        if form.reject is not False and self.sentences is not None:
-            raise ConfigError("reject", "set, with text", "one of them", "leaving reject out")
-        with self.game.drawing(form.truncation):
+        for key, value in (("text", self.sentences), ("resolution", form.resolution)):
+            if form.reject is not False and value is not None:
+                raise ConfigError("reject", f"set, with {key}", "one of them", "leaving reject out")
+        if form.resolution is not None and form.resolution not in self.game.resolutions:
+            sizes = [str(size) for size in self.game.resolutions]
+            raise ConfigError("resolution", f"{form.resolution}, in which this run makes no images",
+                              " or ".join(sizes), f"resolution={sizes[-1]}")  # fmt: skip
+        with self._drawing():
             pass
+
+    def _drawing(self) -> AbstractContextManager[Drawing]:
+        return self.game.drawing(self.form.truncation, self.form.resolution)
 
     @property
     def _points(self) -> bool:
@@ -151,6 +161,7 @@ class Samples:
         words += [f"classes_{'-'.join(map(str, form.classes))}"] if form.classes else []
         words += [] if self.sentences is None else [f"text_{'_'.join(self.sentences.lines)}"[:60]]
         words += [] if form.truncation is None else [f"truncation_{form.truncation:g}"]
+        words += [] if form.resolution is None else [f"resolution_{form.resolution}"]
         words += ["reject"] if form.reject is True else [f"reject_{form.reject:g}"] if form.reject else []
         return words
 
