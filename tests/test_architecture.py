@@ -41,7 +41,7 @@ ROOMS: dict[str, set[str]] = {
 # The same within `data`: bytes become arrays, arrays become images, images a data set, a data set batches.
 DATA_ROOMS: dict[str, set[str]] = {
     "readers": set(),
-    "transforms": {"readers"},
+    "transforms": set(),
     "datasets": {"readers", "transforms"},
     "sources": {"datasets", "transforms"},
 }

@@ -188,7 +188,12 @@ def test_the_record_opens_the_same_data_again() -> None:
 
 
 SMALL = {
-    "cyclegan": ("dataset.a.size=40", "model.generator.blocks=1", "model.discriminator.halvings=1"),
+    "cyclegan": (
+        "dataset=outlines_to_shapes",
+        "dataset.a.size=40",
+        "model.generator.blocks=1",
+        "model.discriminator.halvings=1",
+    ),
     "pix2pix": ("dataset.input.size=40", "model.generator.halvings=3", "model.discriminator.halvings=1"),
 }
 

@@ -199,7 +199,7 @@ def test_files_come_in_the_order_of_their_folders(tmp_path):
 @pytest.mark.parametrize("name", ["imagefolder", "image_folder", "ImageFolder"])
 def test_the_name_that_torchvision_has_leads_to_folder(name):
     with pytest.raises(ConfigError, match=rf"dataset: there is no {name}, .*Try: dataset=folder$"):
-        Choices(()).check("dataset", name)
+        Choices(()).check("dataset", name, "dataset")
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,8 @@ SMALL = [
     "batch=8",
     "engine.device=cpu",
     "game.repeats=4",
+    "game.stabilise=6",
+    "game.fade=6",
 ]
 NETS = [f"model.{net}.{name}" for net in ("generator", "discriminator") for name in ("width=4", "max_width=8")]
 

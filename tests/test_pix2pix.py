@@ -214,7 +214,7 @@ def test_a_run_leaves_inputs_outputs_and_targets(tmp_path: Path) -> None:
     names = {path.name for path in (folder / "samples").iterdir()}
     assert {"pairs_00000004.png", "reals.png", "step_00000004.png"} == names
     line = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
-    assert {"loss/generator/l1", "loss/generator/adversarial", "probability/real", "metrics/quality_50"} <= line.keys()
+    assert {"loss/generator/l1", "loss/generator/adversarial", "probability/real", "metrics/quality_6"} <= line.keys()
     loaded = ganrun.load(folder, device="cpu")
     assert loaded.sample(3, seed=1).shape == (3, 3, 16, 16)
     again = run_of("dataset.held_out=6")

@@ -158,8 +158,11 @@ def translating_of(run: Run) -> Translating:
     return Translating(run.game, {name: one.dataset for name, one in run.data.sources.items()}, run.device)
 
 
-@pytest.mark.parametrize("name", ["cycle", "pairs"])
-def test_a_run_that_translates_is_evaluated_by_translations_of_held_out_images(name: str, runs, tmp_path, capsys):
+@pytest.mark.parametrize("name", [pytest.param("cycle", marks=pytest.mark.slow), "pairs"])
+def test_a_run_that_translates_is_evaluated_by_translations_of_held_out_images(
+    name: str, runs, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ganrun.metrics.translation.STEPS", 20)
     settings = ("dataset.held_out=0.2", "steps=1", "metrics=default", "metrics.every=1", "metrics.samples=5000")
     model = {"cycle": "translation", "pairs": "pix2pix"}[name]
     settings += ("dataset.input.size=300",) if name == "pairs" else ()
