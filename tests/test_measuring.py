@@ -139,7 +139,8 @@ def test_a_conditional_run_is_measured_within_its_classes(nursery: Nursery, tmp_
 
 def test_translations_are_compared_with_their_target(nursery: Nursery, tmp_path: Path) -> None:
     small = [word for word in SMALL if "width" not in word and not word.startswith(("model=", "dataset"))]
-    sizes = ("experiment=cyclegan", "dataset=outlines_to_shapes", "dataset.resolution=16", "model.generator.width=4", "dataset.a.size=300",
+    sizes = ("experiment=cyclegan", "dataset=outlines_to_shapes", "dataset.resolution=16", "dataset.a.size=300",
+             "model.generator.width=4",
              "model.discriminator.width=4", "model.generator.blocks=1", "model.discriminator.halvings=1")  # fmt: skip
     ended = nursery.run("steps=2", *small, *OFTEN, *sizes, "hydra.run.dir=run", folder=tmp_path)
     assert ended.code == 0, ended
