@@ -187,6 +187,7 @@ def test_the_state_of_each_pair_is_its_own() -> None:
     assert progress(run, 3).images == 6
 
 
+@pytest.mark.slow
 def test_a_run_leaves_grids_of_both_directions_and_curves_of_each_pair(tmp_path: Path) -> None:
     folder = ganrun.train(composed(*SMALL, "log.every=2"), tmp_path / "run")
     names = {path.name for path in (folder / "samples").iterdir()}

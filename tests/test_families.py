@@ -200,7 +200,7 @@ def trial(experiment: str) -> list[str]:
     return overrides
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", mostly_slow(EXPERIMENTS))
 def test_every_experiment_plays(name: str) -> None:
     run = build(composed(*trial(name)))
     rows = play(run, 0, 2).rows

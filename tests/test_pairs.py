@@ -174,6 +174,7 @@ def test_configurations_are_those_of_hydra(tricks: list[str]) -> None:
     assert settings_of("hinge", tricks, base) == OmegaConf.to_container(ours, resolve=True)
 
 
+@pytest.mark.slow
 def test_known_verdicts() -> None:
     """The combinations that users meet first; each cell can be wrong in its own way."""
     assert mark(CHECKER.loss_cell("soft_labels", "wasserstein")) == "E C6"
