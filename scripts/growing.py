@@ -24,11 +24,11 @@ from statistics import median
 from typing import Any
 
 import torch
+from bench import ENDLESS, Enough, Pause
 
 from ganrun.config.build import build
 from ganrun.config.compose import compose
-from ganrun.core.callbacks import Callback
-from ganrun.core.context import Progress, UpdateResult
+from ganrun.core.context import Progress
 from ganrun.core.seeding import reseed
 from ganrun.core.train import train
 from ganrun.games.growing import GrowingGame
@@ -38,27 +38,8 @@ from ganrun.metrics.requested import Requested
 from ganrun.run.measuring import CHUNK, drawn, held_out_images
 
 QUARTERS = 4
-ENDLESS = 10**9
 GROWS = 0.6  # the share of a run's steps in which it grows
 LONG = 10**6  # thousands of images: a phase that does not end while its speed is measured
-
-
-class Enough(Exception):
-    """Raised to pause a run that goes on later: its last step is not its end."""
-
-
-class Pause(Callback):
-    """Pauses a run after a number of steps."""
-
-    name = "pause"
-
-    def __init__(self) -> None:
-        self.until, self.now = 0, Progress()
-
-    def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
-        self.now = now
-        if now.step >= self.until:
-            raise Enough
 
 
 class Side:

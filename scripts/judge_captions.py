@@ -14,7 +14,6 @@ belong to, come after. Without held-out images a fifth is kept from the encoders
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from judge_shapes import show
 from torch import Tensor, nn
 
 from ganrun.core.context import Condition
@@ -182,11 +182,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     found = evaluate(arguments.run, arguments.samples, arguments.seed, arguments.steps, arguments.encoder)
-    if arguments.json:
-        print(json.dumps(found))
-    else:
-        for name, value in found.items():
-            print(f"{name:<45}{value}")
+    show(found, as_json=arguments.json)
     return 0
 
 

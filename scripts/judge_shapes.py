@@ -71,6 +71,11 @@ def _share(right: Tensor) -> float:
     return round(right.float().mean().item(), 4)
 
 
+def show(found: dict[str, object], *, as_json: bool) -> None:
+    """Print measurements, a line each, or as one line of JSON."""
+    print(json.dumps(found) if as_json else "\n".join(f"{name:<45}{value}" for name, value in found.items()))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
@@ -79,11 +84,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     found = evaluate(arguments.run, arguments.samples, arguments.seed)
-    if arguments.json:
-        print(json.dumps(found))
-    else:
-        for name, value in found.items():
-            print(f"{name:<45}{value}")
+    show(found, as_json=arguments.json)
     return 0
 
 

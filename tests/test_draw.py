@@ -21,6 +21,7 @@ from ganrun.cli.main import main
 from ganrun.core.context import Condition, Latent
 from ganrun.core.errors import ConfigError
 from ganrun.core.from_noise import FromNoise
+from ganrun.core.growth import Phase, growths
 from ganrun.core.images import at_resolution, scales
 from ganrun.games.truncation import NOISES, TruncatedStyles, truncated_normal
 from ganrun.models.conditional import one_hot
@@ -316,10 +317,16 @@ def test_samples_are_drawn_at_a_resolution_that_the_run_makes(
         assert main(["sample", str(run), "count=3", "format=npz", f"resolution={size}", f"out={out}"]) == 0
         made = torch.from_numpy(np.load(out)["images"]).permute(0, 3, 1, 2)
         assert made.shape[2:] == (size, size)
-        with loaded.game.drawing(None, size) as drawing:
+        with loaded.game.drawing() as drawing, torch.no_grad():
             latent = first_of(latents(loaded.game, drawing, 0, seed=0), 3)
+            for one in growths(drawing.generator):
+                one.turn(Phase(size))
             all_of_them = scales(drawing.generator(latent.noise, None))
+            for one in growths(drawing.generator):
+                one.turn(Phase(16))
+            whole = scales(drawing.generator(latent.noise, None))[-1]
         wanted = all_of_them[sizes.index(size)] if model == "msggan" else at_resolution(all_of_them[-1], size)
+        assert size == 16 or (at_resolution(whole, size) - wanted).abs().max() > 0.02, "not the largest in small"
         assert ((wanted.clamp(-1, 1) + 1) * 127.5 - made).abs().max() < 0.51
     assert loaded.game.resolutions == sizes, "the run is as it was"
     line = refused("sample", str(run), "resolution=32")

@@ -54,11 +54,12 @@ def test_encoders_of_shapes_find_captions_of_new_images_and_of_copies_alone() ->
     data = opened([*words, "dataset.resolution=16"])
     assert isinstance(data, Dataset) and data.test is not None
     images = data.test.bulk()[0] / 127.5 - 1
-    rows = {tuple(row): number for number, row in enumerate(data.test.text.tolist())}  # type: ignore[union-attr]
+    asked = data.test.text
 
     def copies(condition: Condition, count: int) -> Tensor:
-        assert condition.text is not None and len(condition.text) == count
-        return images[[rows.get(tuple(row), 0) for row in condition.text.tolist()]]
+        """The held-out images for their own captions; for those of training one of them, again and again."""
+        assert condition.text is not None and asked is not None and len(condition.text) == count
+        return images[:count] if torch.equal(condition.text, asked[:count]) else images[[0] * count]
 
     found = judged(data, copies, samples=200, seed=0, steps=120, kind="bag")
     assert found["candidates"] == 100 and found["retrieval_by_chance"] == 0.01
@@ -86,6 +87,6 @@ def test_names_of_emoji_are_read_from_their_archive(tmp_path: Path) -> None:
 def test_a_run_that_has_learnt_nothing_is_at_chance(tmp_path: Path) -> None:
     words = ("experiment=stackgan_stage1", "dataset.resolution=16", "dataset.size=600", "steps=2", "engine.device=cpu")
     run = ganrun.train(ganrun.compose([*words, "metrics=none"]), tmp_path / "run")
-    found = evaluate(run, samples=200, seed=0, steps=100, kind="gru")
+    found = evaluate(run, samples=200, seed=0, steps=400, kind="gru")
     assert found["step"] == 2 and found["samples"] == 200
     assert found["retrieval"] < 0.1 and found["retrieval_of_reals"] > 0.05  # type: ignore[operator]

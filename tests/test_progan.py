@@ -438,6 +438,7 @@ def test_a_run_that_ends_in_a_fade_can_be_looked_at(tmp_path: Path) -> None:
     assert text_of(folder / "samples" / "step_00000006.png", "moment") == "8x8, 38% faded in"
     picture = Image.open(folder / "samples" / "step_00000006.png")
     words = np.asarray(picture.convert("L"))[-LINE:]
+    assert picture.height == Image.open(folder / "samples" / "reals.png").height + LINE, "reals have their full size"
     assert (words > 128).sum() > 50 and words[:, 120:].max() == 0, "a line below the grid says it too"
     assert "8x8, 38% faded in" in (folder / "run.log").read_text()
     loaded = ganrun.load(folder, device="cpu")

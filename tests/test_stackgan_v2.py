@@ -19,7 +19,7 @@ from ganrun.config.build import Run, build
 from ganrun.core.context import ALONE, Latent
 from ganrun.core.errors import ConfigError
 from ganrun.core.images import pyramid, scales
-from ganrun.games.pyramid import color_consistency, moments
+from ganrun.games.pyramid import colour_consistency, moments
 from ganrun.games.text import kl_divergence, mismatched
 from ganrun.games.text_pyramid import TextPyramidGame
 from ganrun.models.stackgan_v2 import Discriminator, Generator
@@ -166,7 +166,7 @@ def parts(run: Run, text: Tensor, wrong: Tensor, real: Tensor, made: tuple[Tenso
 
 def test_losses_are_the_mean_over_scales_of_each_discriminators_own() -> None:
     """Conditional on matched, mismatched and made pairs, unconditional on images, for both players."""
-    run = build(composed(*RUN, "updates.share_fakes=false", "game.color=2.0"))
+    run = build(composed(*RUN, "updates.share_fakes=false", "game.colour=2.0"))
     game, pair = run.game, pair_in(run)
     assert isinstance(game, TextPyramidGame)
     (batches,) = drawn(run, update_of(run, "discriminator"))
@@ -184,9 +184,9 @@ def test_losses_are_the_mean_over_scales_of_each_discriminators_own() -> None:
         for name, theirs in names.items():
             assert torch.allclose(terms[name], torch.stack([one[theirs] for one in own]).mean(), atol=1e-5)
         more = set(terms) - set(names)
-        assert more == ({"kl", "color"} if player == "generator" else set())
+        assert more == ({"kl", "colour"} if player == "generator" else set())
     assert torch.allclose(terms["kl"], 0.2 * kl_divergence(*pair.generator.moments(text)))  # type: ignore[operator]
-    assert torch.allclose(terms["color"], 2 * color_consistency(made)) and terms["color"] > 0
+    assert torch.allclose(terms["colour"], 2 * colour_consistency(made)) and terms["colour"] > 0
 
 
 # Colours
@@ -205,26 +205,26 @@ def test_colours_of_neighbouring_scales_are_compared_pixel_by_pixel() -> None:
                        for i in range(3)] for mean, points in zip(means, pixels, strict=True)]  # fmt: skip
             total += sum((a - b) ** 2 for a, b in zip(*means, strict=True)) / 3 / 2
             total += 5 * sum((spread[0][i][j] - spread[1][i][j]) ** 2 for i in range(3) for j in range(3)) / 9 / 2
-    assert color_consistency(made).item() == pytest.approx(total, rel=1e-4)
+    assert colour_consistency(made).item() == pytest.approx(total, rel=1e-4)
     assert torch.allclose(moments(made[1])[1][0], torch.cov(made[1][0].flatten(1), correction=0), atol=1e-6)
-    assert color_consistency(pyramid(torch.ones(2, 3, 8, 8), 3)) == 0
+    assert colour_consistency(pyramid(torch.ones(2, 3, 8, 8), 3)) == 0
 
 
 def test_the_smaller_scale_is_not_pulled_to_the_larger() -> None:
     made = tuple(torch.rand(2, 3, size, size, requires_grad=True) for size in (2, 4, 8))
-    color_consistency(made).backward()
+    colour_consistency(made).backward()
     assert made[0].grad is None and made[1].grad is not None and made[2].grad is not None
     alone = tuple(one.detach().requires_grad_() for one in made)
-    color_consistency(alone[:2]).backward()
+    colour_consistency(alone[:2]).backward()
     assert torch.equal(alone[1].grad, made[1].grad), "as a larger scale it learns, as a smaller one it does not"  # type: ignore[arg-type]
 
 
 def test_colours_are_a_setting_of_every_game_of_pyramids() -> None:
-    run = built("game.color=3.0", "game.grid=4", "updates.share_fakes=false", model="msggan")
+    run = built("game.colour=3.0", "game.grid=4", "updates.share_fakes=false", model="msggan")
     terms = play(run, 0, 1).rows[-1][2]
-    assert terms["loss/generator/color"] >= 0
-    with pytest.raises(ConfigError, match=r"^game\.color: -1"):
-        built("game.color=-1", model="msggan")
+    assert terms["loss/generator/colour"] >= 0
+    with pytest.raises(ConfigError, match=r"^game\.colour: -1"):
+        built("game.colour=-1", model="msggan")
 
 
 # Networks of the paper's size: counted from the layers of StackGAN-v2/code/model.py with text of 1024 numbers
@@ -260,7 +260,7 @@ def test_parameters_are_those_of_the_authors() -> None:
 
 
 def test_resume_is_exact() -> None:
-    properties.check_resume((*RUN, "game.color=1.0", "tricks=[orthogonal_init,ema,r1]", "tricks.r1.every=2",
+    properties.check_resume((*RUN, "game.colour=1.0", "tricks=[orthogonal_init,ema,r1]", "tricks.r1.every=2",
                              "model.discriminator.norm=none"))  # fmt: skip
 
 
@@ -314,7 +314,7 @@ def test_tricks_train_beside_it(trick: str) -> None:
         (["game=text"], "model.generator: it makes images of 3 sizes at once, .*Try: game=text_pyramid"),
         (["game=pyramid", "~game.kl"], "model.generator: it reads sentences"),
         (["game.prior=uniform"], "game.prior: uniform, but a part of the noise"),
-        (["game.color=-1"], "game.color: -1, expected a number of at least 0"),
+        (["game.colour=-1"], "game.colour: -1, expected a number of at least 0"),
         (["tricks=[diffaugment]"], r"tricks\.diffaugment: needs images of one resolution"),
     ],
 )

@@ -13,6 +13,7 @@ from test_draw import refused
 import ganrun
 from ganrun.cli.main import main
 from ganrun.config.build import Run, build
+from ganrun.core.errors import ConfigError
 from ganrun.core.from_images import FromImages, continued
 from ganrun.metrics.comparison import falls_as_samples_get_better
 from ganrun.metrics.translation import Content, Translated, distances
@@ -174,6 +175,16 @@ def test_a_run_that_translates_is_evaluated_by_translations_of_held_out_images(
     shared = {key for key in found["metrics"] if key.startswith("translation/")}
     assert len(shared) >= 4 and shared == {key for key in logged if key.startswith("translation/")}
     assert f"metrics/quality_{found['samples']}" in logged, "no image is translated twice"
+
+
+def test_too_few_images_to_translate_are_refused_before_the_first_step() -> None:
+    """Of 40 images that are translated 4 are held out, and of the 300 that they are compared with 30."""
+    settings = tiny("dataset=unpaired", "dataset@dataset.a=shapes", "dataset@dataset.b=shapes", "dataset.a.size=40",
+                    "dataset.b.size=300", "dataset.held_out=0.1", "dataset.resolution=16", "metrics=default",
+                    model="translation")  # fmt: skip
+    run = build(ganrun.compose(settings))
+    with pytest.raises(ConfigError, match=r"^dataset\.held_out: 4 held-out images, expected 6 or more"):
+        Measuring(run, None)  # type: ignore[arg-type]
 
 
 def test_domains_without_a_known_map_have_no_error() -> None:

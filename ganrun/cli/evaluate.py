@@ -17,7 +17,7 @@ from ganrun.cli.words import one_operand, read_words
 from ganrun.config.types import Called, Within
 from ganrun.core.errors import ConfigError
 from ganrun.core.from_images import FromImages
-from ganrun.data.datasets.base import Dataset
+from ganrun.data.datasets.base import Dataset, DataSets
 from ganrun.machine import find_device
 from ganrun.metrics.comparison import falls_as_samples_get_better, tag
 from ganrun.metrics.translation import BESIDE
@@ -64,14 +64,16 @@ def main(words: Sequence[str]) -> int:
     if not os.path.exists(path):
         raise ConfigError("evaluate", f"nothing is at {path}", "a run, a folder of pictures or an array file", EXAMPLE)
     run = _run(path, form) if os.path.isdir(path) and is_run(path) else None
-    data = _data(path, run, form, [f"dataset={form.against}"] * bool(form.against) + of_data)
+    asked = [f"dataset={form.against}"] * bool(form.against) + of_data
+    own = data_of_run(path, form.plugins) if run and (not asked or isinstance(run.game, FromImages)) else None
+    data = _data(path, run, own, asked)
     folder = None if form.out is None else free_folder("out", form.out)
-    samples, further = _samples(path, run, data, form)
+    samples, further = _samples(path, run, own, data, form)
     weights = {"inception": form.inception, "dinov2": form.dinov2}
     device = find_device(form.device)
     train = form.reals == "train"
-    asked = {"swd": form.swd, "ms_ssim": form.ms_ssim}
-    reference = Reference(data, form.samples, _progress, weights=weights, device=device, train=train, **asked)
+    further_asked = {"swd": form.swd, "ms_ssim": form.ms_ssim}
+    reference = Reference(data, form.samples, _progress, weights=weights, device=device, train=train, **further_asked)
     found = reference.evaluate(samples, data.kind)
     found = replace(found, metrics={**found.metrics, **further})
     _print(found, KINDS[train], KINDS[not train], Console(soft_wrap=True, markup=False, highlight=False, emoji=False))
@@ -84,25 +86,27 @@ def _run(path: Path, form: Form) -> LoadedRun:
     return load(path, plugins=form.plugins, device=form.device, checkpoint=form.checkpoint)
 
 
-def _data(path: Path, run: LoadedRun | None, form: Form, asked: Sequence[str]) -> Dataset:
-    """What samples are compared with: the data that are asked for, else those that the run's samples are to be like."""
+def _data(path: Path, run: LoadedRun | None, own: DataSets | None, asked: Sequence[str]) -> Dataset:
+    """What samples are compared with: the data that are asked for, else those of the run that they are to be like."""
     if asked:
         data = opened(asked)
         if not isinstance(data, Dataset):
             raise ConfigError("against", "data of several streams", "one set of images", "against=mnist_5k")
         return data
-    if run is None:
+    if run is None or own is None:
         found, remedy = "no data set to compare the pictures with", f"ganrun evaluate {path} against=mnist_5k"
         raise ConfigError("against", found, "the name of one", remedy)
-    return data_of_run(path, form.plugins).streams[run.game.target]
+    return own.streams[run.game.target]
 
 
-def _samples(path: Path, run: LoadedRun | None, data: Dataset, form: Form) -> tuple[SampleSet, Mapping[str, float]]:
-    """Samples, and what else is measured of them."""
+def _samples(
+    path: Path, run: LoadedRun | None, own: DataSets | None, data: Dataset, form: Form
+) -> tuple[SampleSet, Mapping[str, float]]:
+    """Samples, and what else is measured of them; a run that translates takes the images of its `own` data."""
     if run is None:
         return samples_of_files(path, data, form.samples, form.seed), {}
-    if isinstance(run.game, FromImages):
-        return translations_of_run(run, data_of_run(path, form.plugins), form.samples)
+    if isinstance(run.game, FromImages) and own is not None:
+        return translations_of_run(run, own, form.samples)
     return samples_of_run(run, form.samples, form.seed), {}
 
 

@@ -34,11 +34,11 @@ class PyramidGame(LatentGame):
     pyramids: ClassVar[bool] = True
     instead: ClassVar[str] = "model=msggan, or game=latent"
 
-    def __init__(self, *, pairs: Mapping[str, Pair], shape: BatchShape, prior: str, grid: int, color: float):
-        """`color` is the weight of `color_consistency`. Raises ConfigError for a negative one."""
+    def __init__(self, *, pairs: Mapping[str, Pair], shape: BatchShape, prior: str, grid: int, colour: float):
+        """`colour` is the weight of `colour_consistency`. Raises ConfigError for a negative one."""
         super().__init__(pairs=pairs, shape=shape, prior=prior, grid=grid)
-        limits.number(".color", color, 0)
-        self.color = color
+        limits.number(".colour", colour, 0)
+        self.colour = colour
 
     @property
     def traits(self) -> Traits:  # type: ignore[override]
@@ -59,7 +59,7 @@ class PyramidGame(LatentGame):
     def own_terms(self, fake: Images, latent: Latent) -> Terms:
         """How much the colours of the scales of each fake differ. []"""
         own = super().own_terms(fake, latent)
-        return own | {"color": self.color * color_consistency(scales(fake))} if self.color else own
+        return own | {"colour": self.colour * colour_consistency(scales(fake))} if self.colour else own
 
     @torch.no_grad()
     def pictures(self) -> Mapping[str, Tensor]:
@@ -77,7 +77,7 @@ class PyramidGame(LatentGame):
         return {**super().pictures(), "scales": torch.stack(enlarged, 1)}
 
 
-def color_consistency(made: Sequence[Tensor]) -> Tensor:
+def colour_consistency(made: Sequence[Tensor]) -> Tensor:
     """How much the colours of each scale differ from those of the scale before, which it does not change.
 
     The mean square of the difference of mean pixels, and 5 times that of the covariances of channels, summed over

@@ -20,8 +20,10 @@ class TextPyramidGame(PyramidGame, TextGame):
 
     instead: ClassVar[str] = "model=stackgan_v2, or game=text"
 
-    def __init__(self, *, pairs: Mapping[str, Pair], shape: BatchShape, prior: str, grid: int, kl: float, color: float):
-        """`kl` and `color` weigh the divergence of codes, and `color_consistency`. Raises ConfigError as both games."""
+    def __init__(
+        self, *, pairs: Mapping[str, Pair], shape: BatchShape, prior: str, grid: int, kl: float, colour: float
+    ):
+        """`kl` weighs the divergence of codes, `colour` `colour_consistency`. Raises ConfigError as both games."""
         TextGame.__init__(self, pairs=pairs, shape=shape, prior=prior, grid=grid, kl=kl, stage1=None)
-        limits.number(".color", color, 0)
-        self.color = color
+        limits.number(".colour", colour, 0)
+        self.colour = colour

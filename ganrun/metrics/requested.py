@@ -23,6 +23,9 @@ class Requested:
         """`reals` [N, C, H, W] in [-1, 1] are compared with; `against` says which they are. See `check` first."""
         self.reals, self.swd, self.ms_ssim, self.against = reals, swd, ms_ssim, against
 
+    def __bool__(self) -> bool:
+        return self.swd or self.ms_ssim
+
     def names(self, *, labelled: bool) -> list[str]:
         """The names of all that `measure` finds, with labels or without."""
         levels = [*sliced.sides(self.reals.shape[-1]), "mean"] if self.swd else []

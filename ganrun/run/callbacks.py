@@ -91,19 +91,24 @@ class Grids(Callback):
         self.last = self.folder.samples / f"step_{step:08d}.png"
         self._write(self.last, "samples", step, self.picture(step), shown)
         for name, images in self.run.game.pictures().items():
-            picture = grid(images.flatten(0, 1), len(images))
+            picture = self._with_moment(grid(images.flatten(0, 1), len(images)))
             self._write(self.folder.samples / f"{name}_{step:08d}.png", name, step, picture, shown)
 
     def picture(self, step: int) -> np.ndarray:
         """The grid of this step, the one that the game is at: uint8 [H, W, 1 or 3]."""
         if self._drawn is None or self._drawn[0] != step:
             game = self.run.game
-            self._drawn = step, grid(game.sample(), game.rows, reals=self.reals[game.target])
+            picture = grid(game.sample(), game.rows, reals=self.reals[game.target])
+            self._drawn = step, self._with_moment(picture)
         return self._drawn[1]
+
+    def _with_moment(self, picture: np.ndarray) -> np.ndarray:
+        """The picture above a line that says the moment of the game, where it has one."""
+        moment = self.run.game.moment
+        return captioned(picture, moment) if moment else picture
 
     def _write(self, path: Path, name: str, step: int, picture: np.ndarray, shown: bool) -> None:
         moment = self.run.game.moment
-        picture = captioned(picture, moment) if moment else picture
         save_png(path, picture, **({"moment": moment} if moment else {}))
         if shown:
             self.recorder.image(name, step, picture)

@@ -55,7 +55,7 @@ class Measuring(Callback):
         self.acts = measures(run) and run.rank.writes
         self.published = published(run) if self.acts else []
         if self.acts:
-            check_count(len(_target(run).dataset.test or ()))
+            check_count(min(len(_target(run).dataset.test or ()), self.samples))
             resolution = _target(run).dataset.resolution
             check(resolution, swd=_asked(run, "swd"), ms_ssim=_asked(run, "ms_ssim"), place="metrics.{}")
 
@@ -100,6 +100,8 @@ class Measuring(Callback):
     @cached_property
     def floor(self) -> dict[str, float]:
         """Published and requested measures of reals that the run trains on, as if they were samples, by tag."""
+        if not self.published and not self.requested:
+            return {}
         trained = _target(self.run).examples(self.samples)
         labels = trained.labels if self.run.game.classes else None
         found = self.seen.floor(trained.images) if self.published else {}

@@ -38,11 +38,19 @@ class Translations:
         self.run, self.form, self.game = run, form, run.game
         self._refuse_others()
         self.direction = self._direction()
-        if not form.images:
-            remedy = "images=FOLDER"
-            raise ConfigError("images", "not set, and this run makes images from images", "some to translate", remedy)
+        self._open(form.images)
+        self.path = place(run, form.out, "", "translations", [*self._words(), f"seed_{form.seed}"])
+        if self.path.resolve().is_relative_to(Path(str(form.images)).expanduser().resolve()):
+            found = f"{shown(self.path)}, inside the folder that is translated"
+            raise ConfigError("out", found, "a folder outside of it", "out=translated")
+
+    def _open(self, images: str | None) -> None:
+        """Find the images, and which of their raw values become -1 and 1. Raises ConfigError."""
+        if not images:
+            found = "not set, and this run makes images from images"
+            raise ConfigError("images", found, "some to translate", "images=FOLDER")
         try:
-            self.root = open_root(str(Path(form.images).expanduser()), "images")
+            self.root = open_root(str(Path(images).expanduser()), "images")
             self.names = self.root.listing().names
             headers = read_headers(self.root, self.names, skip_bad=False).seen
             self.ends = raw_ends(self.root, self.names, headers, channels=self._channels, setting=self._range())
@@ -50,12 +58,8 @@ class Translations:
             remedy = error.remedy if error.where == "images" else "taking these out, or another folder"
             raise ConfigError("images", error.found, error.expected, remedy) from error
         if not self.names:
-            raise ConfigError("images", f"no images in {form.images}", "image files such as PNG or JPEG",
+            raise ConfigError("images", f"no images in {images}", "image files such as PNG or JPEG",
                               "a folder that holds some")  # fmt: skip
-        self.path = place(run, form.out, "", "translations", [*self._words(), f"seed_{form.seed}"])
-        if self.path.resolve().is_relative_to(Path(form.images).expanduser().resolve()):
-            found = f"{shown(self.path)}, inside the folder that is translated"
-            raise ConfigError("out", found, "a folder outside of it", "out=translated")
 
     def write(self) -> str:
         """Translate and write; returns a line that says what was written, and where."""
