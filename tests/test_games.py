@@ -249,7 +249,7 @@ def test_a_pyramid_trains_through_the_whole_core() -> None:
 
 def test_a_trick_on_images_of_one_size_is_refused_on_a_pyramid() -> None:
     pair = pair_of(Scales(), generator=Pyramid(), noise=Dequantize())
-    game = PyramidGame(pairs={"main": pair}, shape=SHAPE, prior="normal", grid=4, color=0.0)
+    game = PyramidGame(pairs={"main": pair}, shape=SHAPE, prior="normal", grid=4, colour=0.0)
     assert "C51" in {diagnostic.id for diagnostic in diagnostics(game.parts(pair))}
     plain = pair_of(noise=Dequantize())
     latent = LatentGame(pairs={"main": plain}, shape=SHAPE, prior="normal", grid=4)
