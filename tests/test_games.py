@@ -237,7 +237,7 @@ class Scales(nn.Module):
 def test_a_pyramid_trains_through_the_whole_core() -> None:
     """Every scale reaches D and teaches G; callbacks and grids see the largest."""
     game = PyramidGame(pairs={"main": pair_of(Scales(), generator=Pyramid())}, shape=SHAPE, prior="normal", grid=4,
-                       color=0.0)  # fmt: skip
+                       colour=0.0)  # fmt: skip
     engine, before = engine_of(game), game.pair.generator.scale.item()
     engine.begin(Progress())
     joint = Update(player="discriminator", role="discriminator", shape=SHAPE,
