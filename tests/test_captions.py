@@ -52,6 +52,7 @@ def test_sentences_come_back_from_their_numbers() -> None:
 @pytest.mark.parametrize(
     ("sentence", "line"),
     [
+        ("a small red pentagon", r"text: 'pentagon' is in no caption, .* such as .*red.* Try: 'text=a small red'$"),
         ("a smal red circle", r"text: 'smal' is in no caption, expected .* such as small. Try: 'text=a small red c"),
         ("", r"text: '' has no word, expected 1 to 4 words"),
         ("a small red circle red", r"text: 'a small red circle red' has 5 words, expected 1 to 4 words"),

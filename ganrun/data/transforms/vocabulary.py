@@ -14,6 +14,7 @@ from ganrun.core.errors import ConfigError, for_shell, nearest
 WORD = re.compile(r"[^\W_]+(?:[-'.][^\W_]+)*")  # letters and digits; one mark may join two parts
 MOST = 20_000  # words; of more, the rarest are left out of the sentences
 LONGEST = 64  # words of a sentence that are read
+SHOWN, SHORT = 30, 2  # words that a message lists, and letters of those that it does not
 
 
 def words_of(sentence: str) -> list[str]:
@@ -71,7 +72,9 @@ class Vocabulary:
             raise ConfigError(where, found, f"1 to {self.length} words, as the captions of this run have")
         unknown = next((word for word in words if word not in self._numbers), None)
         if unknown is not None:
-            close = nearest(unknown, self.words) or self.words[0]
+            close = nearest(unknown, self.words)
             replaced = re.sub(rf"(?<!\w){re.escape(unknown)}(?!\w)", close, sentence.lower())
-            expected = f"words of the captions of this run, such as {close}"
-            raise ConfigError(where, f"{unknown!r} is in no caption", expected, for_shell(f"{where}={replaced}"))
+            shorter = " ".join(replaced.split()) if words_of(replaced) else self.words[0]
+            known = close or ", ".join([word for word in self.words if len(word) > SHORT][:SHOWN])
+            expected = f"words of the captions of this run, such as {known}"
+            raise ConfigError(where, f"{unknown!r} is in no caption", expected, for_shell(f"{where}={shorter}"))
