@@ -21,9 +21,10 @@ import torch
 from ganrun.cli.catalog import SENTENCE, Entry, entries
 from ganrun.cli.explain import HOOKS
 from ganrun.config.compatibility import SEVERITY, CompatibilityChecker, mark, rule_number, settings_of
+from ganrun.config.compatibility_games import USUAL, GameChecker
 from ganrun.config.instantiate import Maker
+from ganrun.config.overlays import names
 from ganrun.config.rules import RULES
-from ganrun.core.facts import Fact
 from ganrun.core.traits import Diagnostic, Level, Traits
 from ganrun.core.trick import Setting, Trick
 
@@ -54,6 +55,11 @@ Every combination was built on small networks, with the norm in D (batch, layer 
 tricks that a loss requires, and every setting at its default. An empty cell means that the checker has no objection.
 What a trick's diagnostics are in every combination is in [tricks.md](tricks.md), not here."""
 
+GAMES = """\
+Each game was built on small networks of the experiment beside its name, with the loss and the norm in D that suit
+the trick best. An `E` without a rule: these networks do not have what the trick changes. In a pyramid every trick
+that acts on images acts on all of their scales, and none on the largest alone."""
+
 
 class Docs:
     """The pages, from checking every combination once."""
@@ -62,6 +68,7 @@ class Docs:
         self.checker = checker or CompatibilityChecker()
         listed = {entry.name: entry for entry in entries("tricks")}
         self.entries = [listed[name] for name in self.checker.tricks]
+        self.games = [GameChecker(game, self.checker) for game in names("game") if game != USUAL]
         self.pairs: dict[tuple[str, str], list[Diagnostic]] = {}
 
     def ask(self) -> None:
@@ -146,7 +153,7 @@ class Docs:
         tables = [
             *self._losses(),
             "",
-            *self._scales(),
+            *self._games(),
             "",
             "## Tricks with tricks",
             "",
@@ -175,14 +182,11 @@ class Docs:
                          [[name, *(mark(self.checker.loss_cell(name, loss)) for loss in self.checker.losses)]
                           for name in self.checker.tricks])  # fmt: skip
 
-    def _scales(self) -> Iterator[str]:
-        """Which tricks cannot act on images of several scales."""
-        lost = [f"`{entry.name}`" for entry in self.entries if Fact.SINGLE_SCALE in self.part(entry).traits.needs]
-        yield from ("## Tricks with `game=pyramid`", "")
-        rule = link(Fact.SINGLE_SCALE.id).replace("compatibility.md", "")
-        yield "An image has several scales there, and with `game=text_pyramid`."
-        yield f"These tricks act on one ({rule}): {', '.join(lost) or 'none'}."
-        yield "Every other trick that acts on images acts on all of their scales, and none on the largest alone."
+    def _games(self) -> Iterator[str]:
+        """Every trick in every game but the usual one, whose diagnostics are in all other tables."""
+        yield from ("## Tricks with games", "", GAMES, "")
+        rows = [[trick, *(mark(one.cell(trick)) for one in self.games)] for trick in self.checker.tricks]
+        yield from table(["", *(f"{one.game}, `{one.experiment}`" for one in self.games)], rows)
 
     def _matrix(self) -> Iterator[str]:
         names = self.checker.tricks
@@ -195,6 +199,8 @@ class Docs:
         for name in self.checker.tricks:
             for loss in self.checker.losses:
                 yield from _explained(f"`{name}`, `loss={loss}`", self.checker.loss_cell(name, loss))
+            for game in self.games:
+                yield from _explained(f"`{name}`, `game={game.game}`", game.cell(name))
         for one, other in combinations(self.checker.tricks, 2):
             yield from _explained(f"`{one}`, `{other}`", self.pairs[one, other])
 

@@ -56,6 +56,8 @@ BORDER = {
     "config/remedies.py": "composes what a setting is when it is left alone",
     "config/resume.py": "reads a run's own configuration again",
     "config/compatibility.py": "composes two thousand combinations of files without asking Hydra for each",
+    "config/compatibility_games.py": "composes an experiment of each game with every trick",
+    "config/overlays.py": "chooses files of configuration without asking Hydra",
     "config/validate.py": "turns what was composed into plain data",
     "config/build.py": "turns plain data into objects",
     "config/accepted.py": "tries overrides on the settings of a run",

@@ -12,8 +12,11 @@ import pytest
 import torch
 
 from ganrun.cli.catalog import entries
-from ganrun.config.compatibility import CompatibilityChecker, names, rule_number
+from ganrun.config.compatibility import CompatibilityChecker, rule_number
+from ganrun.config.compatibility_games import GameChecker
+from ganrun.config.overlays import names
 from ganrun.config.rules import RULES
+from ganrun.core.traits import Level
 
 torch.set_num_threads(1)
 
@@ -61,6 +64,24 @@ def test_the_matrix_is_symmetric_and_says_only_rules() -> None:
             RULES
         )
     assert any(cell.startswith("E") for row in matrix.values() for cell in row)
+
+
+def test_every_trick_has_a_cell_for_every_other_game() -> None:
+    table = cells(PAGES["compatibility.md"], "Tricks with games")
+    assert list(table) == TRICKS and all(len(row) == len(names("game")) - 1 >= 6 for row in table.values())
+    assert any(not cell for row in table.values() for cell in row)
+
+
+@pytest.mark.parametrize(
+    ("game", "trick", "rules"),
+    [("pyramid", "diffaugment", {"C51"}), ("pyramid", "gp", set()), ("paired", "mirror", {"C55"}),
+     ("cycle", "mirror", set()), ("growing", "replay", {"C52"}), ("text", "replay", {"C24"})],
+)  # fmt: skip
+def test_a_game_adds_its_own_refusals(game: str, trick: str, rules: set[str]) -> None:
+    checker = CompatibilityChecker(tricks=["diffaugment", "gp", "mirror", "replay"], losses=["hinge", "wasserstein"])
+    found = GameChecker(game, checker).cell(trick)
+    assert {one.id for one in found} == rules
+    assert all(one.level is Level.ERROR for one in found)
 
 
 @pytest.mark.parametrize("name", TRICKS)

@@ -97,6 +97,12 @@ def test_a_latent_without_room_for_noise_is_refused(latent: int) -> None:
         run_of(f"model.generator.latent={latent}")
 
 
+@pytest.mark.parametrize("model", ["stackgan", "stackgan_v2"])
+def test_noise_that_a_sentence_is_drawn_with_is_not_for_codes(model: str) -> None:
+    with pytest.raises(ConfigError, match=r"tricks.info_codes: codes take the last numbers of the noise.* Try: model="):
+        built("tricks=[info_codes]", "tricks.info_codes.categories=[2]", model=model)
+
+
 def test_a_pool_of_fakes_is_refused() -> None:
     """Fakes of the past have lost their codes."""
     with pytest.raises(ConfigErrors, match=r"tricks.replay: needs .*; tricks.info_codes takes that away"):

@@ -138,7 +138,10 @@ def test_nodes_inside_nodes_lists_and_plain_values() -> None:
 
 def test_a_key_that_the_part_has_not_names_the_nearest() -> None:
     line = refused({**LINEAR, "delai": 3})
-    assert line == "here.delai: Linear has no such setting, expected start, end, steps, delay. Try: here.delay"
+    assert line == (
+        "here.delai: Linear has no such setting, expected start, end, steps, delay. "
+        "Try: here.delay, or '~here.delai', if another choice has left it there"
+    )
 
 
 def test_a_missing_key_is_named() -> None:

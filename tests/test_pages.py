@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support import CONF
 
-from ganrun.config.compatibility import names
+from ganrun.config.overlays import names
 
 ROOT = CONF.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

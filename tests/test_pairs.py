@@ -25,11 +25,11 @@ from ganrun.config.compatibility import (
     ask,
     configuration,
     mark,
-    names,
     settings_of,
 )
 from ganrun.config.compose import compose
 from ganrun.config.instantiate import Maker
+from ganrun.config.overlays import names
 from ganrun.core.context import Progress, Update
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact

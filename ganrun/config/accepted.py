@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ganrun.config.build import assemble, open_data
-from ganrun.config.compatibility import chosen, overlay
 from ganrun.config.groups import CONF, Choices
 from ganrun.config.instantiate import Maker
+from ganrun.config.overlays import chosen, overlay
 from ganrun.config.overrides import read_overrides
 from ganrun.config.text import NOTHING
 from ganrun.config.validate import check_settings, resolve

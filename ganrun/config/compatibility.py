@@ -16,8 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from ganrun.config.build import assemble
 from ganrun.config.compose import compose
-from ganrun.config.groups import CONF, Choices
+from ganrun.config.groups import CONF
 from ganrun.config.instantiate import Maker
+from ganrun.config.overlays import chosen, names, overlay, small, with_parts
 from ganrun.config.validate import resolve
 from ganrun.core.context import Batch, Condition
 from ganrun.core.errors import ConfigError
@@ -29,7 +30,6 @@ NORMS = ("batch", "layer", "none")  # of the discriminator; in this order
 MODELS = (("dcgan", 16), ("dcgan", 32), ("mlp", 16), ("acgan", 16), ("stylegan2", 16), ("ebgan", 16))
 TINY = ("dataset=digits", "engine.device=cpu", "engine.precision=fp32", "engine.workers=0",
         "steps=6", "batch=4", "game.grid=4", "dataset.class_count=10")  # fmt: skip
-SMALL = {"width": 4, "hidden": [8], "latent": 16}
 SEVERITY = {Level.NOTE: 0, Level.WARNING: 1, Level.ERROR: 3}
 
 
@@ -66,28 +66,12 @@ class _All(list[str]):
         return True
 
 
-def names(group: str) -> list[str]:
-    """The choices of a group, by name."""
-    return Choices().options(group)
-
-
 def configuration(loss: str, tricks: Sequence[str], base: BaseConfiguration) -> DictConfig:
     """What `ganrun loss=... tricks=[...]` would compose on this base, without Hydra, which takes 1000 times as long."""
     cfg = _base(base.model).copy()
     assert isinstance(cfg, DictConfig)
     cfg.dataset.resolution = base.resolution
-    for role in ("generator", "discriminator"):
-        node = cfg.model[role]
-        for key, value in SMALL.items():
-            if key in node:
-                node[key] = value
-    if "norm" in cfg.model.discriminator:
-        cfg.model.discriminator.norm = base.norm
-    cfg.loss = OmegaConf.load(CONF / "loss" / f"{loss}.yaml")
-    for group, choice in (pair for trick in tricks for pair in chosen(trick)):
-        cfg[group] = OmegaConf.load(CONF / group / f"{choice}.yaml")
-    for trick in tricks:
-        cfg = OmegaConf.merge(cfg, overlay(trick))  # type: ignore[assignment]
+    cfg = with_parts(small(cfg), loss, tricks, base.norm)
     if cfg.dataset.classes is not None:  # counted, as it is when data are opened
         cfg.dataset.class_count = len(cfg.dataset.classes)
     return cfg
@@ -120,24 +104,6 @@ def _base(model: str) -> DictConfig:
 def _touches_others(trick: str) -> bool:
     """Whether this trick sets, chooses or reads what belongs to other parts."""
     return bool(set(overlay(trick)) != {"tricks"} or chosen(trick) or "${" in str(_node(trick)))
-
-
-@cache
-def overlay(trick: str) -> DictConfig:
-    """The settings that choosing a trick adds to a configuration."""
-    path = CONF / "tricks" / f"{trick}.yaml"
-    node = OmegaConf.load(path)
-    assert isinstance(node, DictConfig)
-    node.pop("defaults", None)
-    return node if "@package _global_" in path.read_text() else OmegaConf.create({"tricks": node})
-
-
-@cache
-def chosen(trick: str) -> list[tuple[str, str]]:
-    """The choices of other groups that a trick makes: `override /optim: sgd` in its defaults."""
-    node = OmegaConf.to_container(OmegaConf.load(CONF / "tricks" / f"{trick}.yaml"))
-    assert isinstance(node, dict)
-    return [(key.split("/")[-1], str(choice)) for one in node.get("defaults", ()) for key, choice in one.items()]
 
 
 def ask(loss: str, tricks: Sequence[str], base: BaseConfiguration) -> Verdict:
@@ -258,7 +224,7 @@ class CompatibilityChecker:
 
     def pair_cell(self, one: str, other: str) -> list[Diagnostic]:
         """The diagnostics that two tricks have only together, with the first loss that accepts each of them."""
-        losses = self._ordered()
+        losses = self.ordered()
         both = [loss for loss in losses if not (self.refuses(one, loss) or self.refuses(other, loss))]
         either = [loss for loss in losses if not (self.refuses(one, loss) and self.refuses(other, loss))]
         loss = (both or either or losses)[0]
@@ -276,7 +242,7 @@ class CompatibilityChecker:
         """Whether this trick cannot be combined with this loss."""
         return self.with_loss(trick, loss).refused
 
-    def _ordered(self) -> list[str]:
+    def ordered(self) -> list[str]:
         """The losses: first those that require no trick, and among them those that provide most."""
         return sorted(self.losses, key=lambda loss: (self.required(loss) != ((),), -self._offers(loss)))
 

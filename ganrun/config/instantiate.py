@@ -108,7 +108,8 @@ def check_signature(part: type, given: Mapping[str, Any], where: str, known: set
     for key in given:
         if key not in names:
             close = nearest(key, names)
-            remedy = f"{where}.{close}" if close else f"'~{where}.{key}', if another choice has left it there"
+            left = f"'~{where}.{key}', if another choice has left it there"
+            remedy = f"{where}.{close}, or {left}" if close else left
             expected = ", ".join(names) or "no settings"
             raise ConfigError(f"{where}.{key}", f"{part.__name__} has no such setting", expected, remedy)
     for name in names:

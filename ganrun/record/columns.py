@@ -82,9 +82,15 @@ class Columns:
         """What to write under the tags [N, T], from the values of N updates [N, K]."""
         # A layer's norm is that of all its parameters together. In float32, as every other value: float64 holds the sum
         # of a window of them exactly, so that its mean does not depend on where checkpoints have cut the window.
-        norms = np.sqrt(values**2 @ self.members).astype(np.float32).astype(np.float64)
+        norms = np.sqrt(self._per_layer(values**2)).astype(np.float32).astype(np.float64)
         total = [values[:, self.terms].sum(1, keepdims=True)] if self.terms else []
         return np.hstack([values[:, self.plain], norms, *total])
+
+    def _per_layer(self, squares: np.ndarray) -> np.ndarray:
+        """The sum of each layer's squares [N, L]; what is not finite in one layer is not in the sums of others."""
+        if np.isfinite(squares).all():
+            return squares @ self.members
+        return np.where(self.members.T > 0, squares[:, None], 0.0).sum(2)
 
 
 def tagged(player: str, layers: Mapping[str, list[str]]) -> dict[str, list[str]]:

@@ -120,6 +120,9 @@ class InfoCodes(Trick):
     def _check(self, net: Any) -> None:
         if not hasattr(net, "latent"):
             raise ConfigError(".", "the generator has no noise for codes to be part of", "one that has")
+        if getattr(net, "conditional", False):
+            found = "codes take the last numbers of the noise, with which this generator varies a sentence"
+            raise ConfigError(".", found, "a generator that reads no sentences", "model=infogan")
         if net.latent <= self.size:
             found = f"{net.latent} numbers of noise, and the last {self.size} of them become codes"
             raise ConfigError(".", found, f"more than {self.size}",
