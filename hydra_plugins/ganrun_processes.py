@@ -8,10 +8,6 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-# Settings of Hydra for the sweep itself, which its jobs do not get.
-OF_THE_SWEEP = ("hydra.mode=", "hydra.run.", "hydra.sweep.", "hydra.sweeper.", "hydra.launcher.", "hydra/launcher",
-                "hydra/sweeper")  # fmt: skip
-
 
 class ProcessLauncher(Launcher):
     """Runs every job of a sweep as a `ganrun` process of its own, and continues when one fails."""
@@ -25,14 +21,14 @@ class ProcessLauncher(Launcher):
         self.context, self.config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from ganrun.run.sweep import Job, run_jobs
+        from ganrun.run.sweep import Job, job_options, run_jobs
 
         jobs = [
             Job(
                 number=number,
                 overrides=list(overrides),
                 folder=self._folder(list(overrides), number),
-                options=(*self._options(), f"hydra.job.num={number}", f"hydra.job.id={number}"),
+                options=job_options(self.config.hydra, number),
             )
             for number, overrides in enumerate(job_overrides, initial_job_idx)
         ]
@@ -46,14 +42,3 @@ class ProcessLauncher(Launcher):
         with open_dict(config):
             config.hydra.job.num, config.hydra.job.id = number, str(number)
         return f"{config.hydra.sweep.dir}/{config.hydra.sweep.subdir}"
-
-    def _options(self) -> list[str]:
-        """Options that the jobs need too: folders of configuration, and settings of Hydra."""
-        sources = self.config.hydra.runtime.config_sources
-        folders = [source.path for source in sources if source.provider == "command-line"]
-        name = self.config.hydra.job.config_name
-        return [
-            *(word for folder in folders for word in ("--config-dir", folder)),
-            *(("--config-name", name) if name != "config" else ()),
-            *(o for o in self.config.hydra.overrides.hydra if not o.startswith(OF_THE_SWEEP)),
-        ]

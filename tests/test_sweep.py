@@ -256,15 +256,6 @@ def test_under_the_launcher_of_hydra_a_signal_ends_every_job(nursery: Nursery, t
 
 
 @pytest.mark.slow
-def test_the_joblib_launcher(nursery: Nursery, tmp_path: Path):
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    more = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    ended = nursery.run(*SWEEP, "steps=1", "seed=1,2", *more, folder=tmp_path, patience=LONG)
-    assert ended.code == 0, ended
-    assert [config(path)["seed"] for path in folders(tmp_path)] == [1, 2]
-
-
-@pytest.mark.slow
 def test_a_sweeper_that_optimises_gets_the_objective(nursery: Nursery, tmp_path: Path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     optuna = (

@@ -236,6 +236,7 @@ def train(arguments: list[str], signals: Signals, play: Play = play) -> int:
     Raises ConfigError for a configuration that is refused, and Interrupted for a signal before there was a run.
     """
     from ganrun.config.compose import FolderMade, hydra_run
+    from ganrun.run import launched
 
     os.environ["GANRUN_TAG"] = secrets.token_hex(2)  # makes the folder of two runs of one second differ
     result: list[Any] = []
@@ -262,7 +263,7 @@ def train(arguments: list[str], signals: Signals, play: Play = play) -> int:
 
     interruption = None
     try:
-        hydra_run(arguments, task)
+        hydra_run(arguments, task, launched.task)
     except Interrupted as error:
         interruption = error
     failed = _table()
@@ -280,8 +281,13 @@ def train(arguments: list[str], signals: Signals, play: Play = play) -> int:
 
 def _table() -> int | None:
     """Print how the jobs of a sweep ended; returns how many failed, None when there was no sweep in processes."""
+    from ganrun.config.compose import FolderMade
+    from ganrun.run.launched import outcomes as kept
+
     launcher = sys.modules.get("hydra_plugins.ganrun_processes")
     outcomes = launcher.ProcessLauncher.outcomes if launcher else []
+    if not outcomes and FolderMade.sweep is not None:
+        outcomes = list(kept(FolderMade.sweep))
     if not outcomes:
         return None
     from ganrun.run.sweep import refuse_common

@@ -44,10 +44,8 @@ class GameChecker:
     @cached_property
     def experiment(self) -> str:
         """The first experiment of this game that can start without a run that came before."""
-        for name in experiments_of(self.game):
-            if not OmegaConf.is_missing(_tiny(name).game, "stage1"):
-                return name
-        raise AssertionError(f"no experiment shows game={self.game}")
+        alone = [name for name in experiments_of(self.game) if not OmegaConf.is_missing(_tiny(name).game, "stage1")]
+        return alone[0]
 
     @cached_property
     def _started(self) -> tuple[DictConfig, Mapping[str, Batch]]:

@@ -19,6 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ganrun.config.gate import check_plugins, gated
 from ganrun.config.groups import CONF, Choices, expand_home
+from ganrun.config.hydra_packages import missing
+from ganrun.config.hydra_task import HydraTask, Task
 from ganrun.config.nested import not_nested
 from ganrun.config.overrides import check, hydras_order, own_folders, read_options, read_overrides, refuse_several
 from ganrun.config.unknown import flat, no_such_setting, not_chosen
@@ -35,6 +37,7 @@ class FolderMade(Callback):
 
     folder: ClassVar[Path] = Path()
     first: ClassVar[Path | None] = None  # the uppermost part of it that was not there before
+    sweep: ClassVar[Path | None] = None  # the folder of a sweep
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Remember the folder of a single run."""
@@ -44,7 +47,8 @@ class FolderMade(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Remember the folder of a sweep."""
         expand(config)
-        self.remember(Path(config.hydra.sweep.dir).absolute())
+        FolderMade.sweep = Path(config.hydra.sweep.dir).absolute()
+        self.remember(FolderMade.sweep)
 
     @classmethod
     def remember(cls, folder: Path) -> None:
@@ -91,8 +95,8 @@ def compose(overrides: Sequence[str] = (), folders: Sequence[Path] = ()) -> Dict
     return _finished(cfg, parsed)
 
 
-def hydra_run(arguments: list[str], task: Callable[[DictConfig], Any]) -> None:
-    """Let Hydra read the arguments and call `task` with what they compose. Raises ConfigError in one line."""
+def hydra_run(arguments: list[str], task: Task, elsewhere: Callable[[], Task] | None = None) -> None:
+    """Let Hydra call `task`, or `elsewhere()` in processes of a launcher of its own. Raises ConfigError in one line."""
     import hydra
 
     options = read_options(arguments)
@@ -117,13 +121,13 @@ def hydra_run(arguments: list[str], task: Callable[[DictConfig], Any]) -> None:
 
     OmegaConf.register_new_resolver("name_suffix", name_suffix, replace=True)  # of the folders in conf/config.yaml
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors here instead of printing them
-    FolderMade.first = None
+    FolderMade.first = FolderMade.sweep = None
     check_files()
     typed = hydras_order(arguments, options.overrides, [str(override.input_line) for override in parsed])
     saved, sys.argv = sys.argv, [sys.argv[0], *typed]
     try:
         with gated():
-            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)()
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(HydraTask(run, elsewhere))()
     except Exception as error:
         refusal = _in_one_line(error, parsed, choices) or (None if begun else _of_hydra(error, typed, choices))
         if refusal is None:
@@ -144,9 +148,8 @@ def _check_package(options: Any, parsed: Sequence[Override], choices: Choices) -
         with suppress(HydraException, OmegaConfBaseException):  # Hydra will say so itself
             settings = OmegaConf.to_container(composed([str(one.input_line) for one in parsed], choices))
         if settings and find(settings, place) is None:
-            raise ConfigError(
-                "--package", f"there is no {place}", "a place such as model.generator", "ganrun --cfg job"
-            )
+            expected = "a place such as model.generator"
+            raise ConfigError("--package", f"there is no {place}", expected, "ganrun --cfg job")
 
 
 def _of_hydra(error: Exception, arguments: list[str], choices: Choices) -> ConfigError | None:
@@ -236,9 +239,7 @@ def _in_one_line(error: Exception, overrides: list[Override], choices: Choices) 
     """Hydra's error as a ConfigError; None when it is not about the configuration."""
     match error:
         case MissingConfigException():
-            place, expected = error.missing_cfg_file or "configuration", ", ".join(error.options or [])
-            remedy = "ganrun --info searchpath, which lists the folders"
-            return ConfigError(place, "there is no such file", expected or "a YAML file of a group", remedy)
+            return missing(error)
         case ConfigCompositionException():
             if isinstance(error.__cause__, OmegaConfBaseException) and "Could not" not in str(error):
                 return unresolved(error.__cause__)

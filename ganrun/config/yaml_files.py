@@ -34,6 +34,9 @@ class CheckedFiles(FileConfigSource):
         return super().load_config(config_path)
 
 
+CheckedFiles.__name__ = FileConfigSource.__name__  # by which a process of another launcher knows that it is registered
+
+
 def check_files() -> None:
     """Let Hydra read files through `CheckedFiles`."""
     Plugins.instance()  # registers its own first

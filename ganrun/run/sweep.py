@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from rich.console import Console
@@ -35,6 +35,11 @@ REASONS = {
     128 + signal.SIGTERM: "interrupted",
 }
 PREFIX = "ganrun: error: "  # of a message on standard error
+
+
+# Settings of Hydra for the sweep itself, which its jobs do not get.
+OF_THE_SWEEP = ("hydra.mode=", "hydra.run.", "hydra.sweep.", "hydra.sweeper.", "hydra.launcher.", "hydra/launcher",
+                "hydra/sweeper")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +188,11 @@ class Processes:
         for process in list(self.alive):
             process.send_signal(signal.SIGTERM)
 
+    def wait(self) -> None:
+        """Until every job that was stopped has ended."""
+        for process in list(self.alive):
+            process.wait()
+
 
 def run_jobs(jobs: Sequence[Job], outcomes: list[JobOutcome], *, at_once: int) -> list[JobOutcome]:
     """Run every job, `at_once` at a time; a job that fails ends no other. Adds to `outcomes` even when interrupted."""
@@ -198,6 +208,19 @@ def run_jobs(jobs: Sequence[Job], outcomes: list[JobOutcome], *, at_once: int) -
             raise
         finally:
             outcomes += [future.result() for future in futures]
+
+
+def job_options(hydra: Any, number: int) -> tuple[str, ...]:
+    """Options that this job needs too: folders of configuration, and settings of Hydra, as the sweep has them."""
+    folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    name = hydra.job.config_name
+    return (
+        *(word for folder in folders for word in ("--config-dir", folder)),
+        *(("--config-name", name) if name != "config" else ()),
+        *(o for o in hydra.overrides.hydra if not o.startswith(OF_THE_SWEEP)),
+        f"hydra.job.num={number}",
+        f"hydra.job.id={number}",
+    )
 
 
 def split_overrides(jobs: Sequence[Job]) -> tuple[str, dict[int, str]]:
