@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import resource
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -111,3 +112,11 @@ def computes_in_bf16(precision: str, device: torch.device, resolution: int) -> b
         return precision == "bf16"
     faster = torch.cuda.is_bf16_supported() if device.type == "cuda" else multiplies_bf16_faster()
     return faster and resolution > 1
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes that this process has had at once: of a GPU's memory by tensors, else of the machine's in all."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024

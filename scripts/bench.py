@@ -18,8 +18,8 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from copy import deepcopy
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,39 +34,19 @@ from torch import Tensor, nn
 from ganrun.config.build import Run, build
 from ganrun.config.compose import compose
 from ganrun.config.instantiate import Maker
-from ganrun.core.callbacks import Callback
-from ganrun.core.context import Progress, UpdateResult
-from ganrun.core.train import train
+from ganrun.core.context import Progress
 from ganrun.machine import find_device, keep_big_blocks, processor_name
 from ganrun.record.checkpoint import Checkpoints
 from ganrun.record.folder import RunFolder
 from ganrun.record.progress import Display
 from ganrun.record.recorder import Recorder
 from ganrun.run.callbacks import Checkpointing, Grids, Record
+from ganrun.run.turns import ENDLESS, Turns, wait
 
 Loop = Callable[[int], None]  # trains this number of steps
 TARGETS = {"bare": 0.97, "usual": 2.0}
-ENDLESS = 10**9
 WARM_UP = 10  # steps before the clock counts
 TURN = 5  # steps of a loop before the next one's turn
-
-
-class Enough(Exception):
-    """Raised to pause a loop that goes on later: its last step is not the end of the run, which writes."""
-
-
-class Pause(Callback):
-    """Pauses the loop after a number of steps. Comes after all other callbacks."""
-
-    name = "pause"
-
-    def __init__(self) -> None:
-        self.until, self.now = 0, Progress()
-
-    def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
-        self.now = now
-        if now.step >= self.until:
-            raise Enough
 
 
 class Ours:
@@ -82,23 +62,11 @@ class Ours:
         display = stack.enter_context(Display(steps=run.settings["steps"], console=nowhere))
         checkpoints = Checkpoints(folder.checkpoints, keep=log["keep"])
         others = [Record(run, recorder, display, Progress()), Grids(run, folder, recorder)]
-        self.pause = Pause()
-        self.callbacks: list[Callback] = [*others, Checkpointing(run, checkpoints, recorder, others), self.pause]
+        callbacks = [*others, Checkpointing(run, checkpoints, recorder, others)]
+        self.turns = Turns(run, callbacks)
 
     def __call__(self, steps: int) -> None:
-        run = self.run
-        self.pause.until += steps
-        with suppress(Enough):
-            train(
-                game=run.game,
-                engine=run.engine,
-                updates=run.updates,
-                data=run.data,
-                callbacks=self.callbacks,
-                seed=run.settings["seed"],
-                start=self.pause.now,
-                steps=ENDLESS,
-            )
+        self.turns.train(steps)
 
 
 class Bare:
@@ -219,16 +187,11 @@ class Usual:
 
 def timed(loop: Loop, steps: int, device: torch.device) -> float:
     """Seconds that this number of steps takes, the device's work included."""
-    _wait(device)
+    wait(device)
     start = time.perf_counter()
     loop(steps)
-    _wait(device)
+    wait(device)
     return time.perf_counter() - start
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def serve(pipe: Connection, settings: Mapping[str, Any], images: Tensor, device: torch.device) -> None:

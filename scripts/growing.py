@@ -16,26 +16,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from bench import ENDLESS, Enough, Pause
 
 from ganrun.config.build import build
 from ganrun.config.compose import compose
 from ganrun.core.context import Progress
 from ganrun.core.seeding import reseed
-from ganrun.core.train import train
 from ganrun.games.growing import GrowingGame
 from ganrun.machine import processor_name
 from ganrun.metrics.comparison import QUALITY, Comparison, joined, spaces
 from ganrun.metrics.requested import Requested
 from ganrun.run.measuring import CHUNK, drawn, held_out_images
+from ganrun.run.turns import Turns
 
 QUARTERS = 4
 GROWS = 0.6  # the share of a run's steps in which it grows
@@ -46,7 +43,8 @@ class Side:
     """One of the two runs, which trains in turns."""
 
     def __init__(self, overrides: Sequence[str]):
-        self.run, self.pause, self.seconds = build(compose(list(overrides))), Pause(), 0.0
+        self.run, self.seconds = build(compose(list(overrides))), 0.0
+        self.turns = Turns(self.run)
         assert isinstance(self.run.game, GrowingGame), "a run with game=growing is measured"
         self.game = self.run.game
 
@@ -57,27 +55,20 @@ class Side:
 
     def train(self, steps: int) -> float:
         """The seconds that this number of steps takes."""
-        began, run = self._clock(), self.run
-        self.pause.until = self.pause.now.step + steps
-        with suppress(Enough):
-            train(
-                game=run.game, engine=run.engine, updates=run.updates, data=run.data, callbacks=[self.pause],
-                seed=run.settings["seed"], start=self.pause.now, steps=ENDLESS,
-            )  # fmt: skip
-        spent = self._clock() - began
+        spent = self.turns.work(steps)
         self.seconds += spent
         return spent
 
     def go_to(self, images: int) -> None:
         """Go on as if this many images had been seen, at a step at which the schedule is looked up."""
-        step = self.pause.now.step
-        self.pause.now = Progress(step - step % self.game.repeats, images)
+        step = self.turns.now.step
+        self.turns.now = Progress(step - step % self.game.repeats, images)
 
     def speed(self, steps: int) -> float:
         """Images per second of this number of steps."""
-        before = self.pause.now.images
+        before = self.turns.now.images
         spent = self.train(steps)
-        return (self.pause.now.images - before) / spent
+        return (self.turns.now.images - before) / spent
 
     def measure(self, samples: int) -> dict[str, float]:
         """The quality and the mean SWD of samples, against held-out images."""
@@ -88,12 +79,6 @@ class Side:
         comparison = Comparison(joined(map(spaces, reals.split(CHUNK))))
         found = {QUALITY: comparison.measure(joined(map(spaces, images.split(CHUNK))))[QUALITY]}
         return found | {"swd": Requested(reals, swd=True, ms_ssim=False).measure(images)["swd_mean_held_out"]}
-
-    def _clock(self) -> float:
-        if self.run.device.type == "cpu":
-            return time.process_time()
-        torch.cuda.synchronize(self.run.device)
-        return time.perf_counter()
 
 
 def speeds(overrides: Sequence[str], *, rounds: int, turn: int) -> list[dict[str, Any]]:
@@ -126,13 +111,13 @@ def qualities(overrides: Sequence[str], *, steps: int, turn: int, samples: int) 
     grown = Side([*overrides, f"game.stabilise={thousands}", f"game.fade={thousands}"])
     whole, found = Side([*overrides, f"game.start={grown.full}"]), []
     for quarter in range(1, QUARTERS + 1):
-        while (left := steps * quarter // QUARTERS - grown.pause.now.step) > 0:
+        while (left := steps * quarter // QUARTERS - grown.turns.now.step) > 0:
             grown.train(min(turn, left))
             while whole.seconds < grown.seconds:
                 whole.train(1)
         row: dict[str, Any] = {"seconds": grown.seconds}
         for name, side in (("growing", grown), ("full size", whole)):
-            row[name] = {"step": side.pause.now.step, "images": side.pause.now.images, **side.measure(samples)}
+            row[name] = {"step": side.turns.now.step, "images": side.turns.now.images, **side.measure(samples)}
         found.append(row | {"moment": grown.game.moment})
         print(quality_row(found[-1]), flush=True)
     return found

@@ -65,6 +65,7 @@ BORDER = {
     "config/build.py": "turns plain data into objects",
     "config/accepted.py": "tries overrides on the settings of a run",
     "cli/check.py": "names the type that it takes to `build`",
+    "cli/speed.py": "names the type that it takes to `build`",
     "cli/explain.py": "names the refusals of Hydra while it composes",
     "cli/main.py": "takes what Hydra composed to a session",
     "run/session.py": "takes what it was given to build; names the type only",

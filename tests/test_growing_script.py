@@ -28,10 +28,10 @@ def test_the_sides_are_in_the_phases_that_they_are_said_to_be_in() -> None:
     """And at any step the phase is looked up, though the schedule is every four steps only."""
     grown, whole = growing.Side([*SMALL, *NETS]), growing.Side([*SMALL, *NETS, "game.start=8"])
     assert (grown.game.moment, whole.game.moment, grown.full) == ("4x4", "8x8", 8)
-    assert grown.speed(3) > 0 and grown.pause.now == (3, 24) and whole.pause.now == (0, 0)
+    assert grown.speed(3) > 0 and grown.turns.now == (3, 24) and whole.turns.now == (0, 0)
     grown.go_to(9000)
     grown.train(1)
-    assert grown.game.moment == "8x8, 50% faded in" and grown.pause.now == (1, 9008)
+    assert grown.game.moment == "8x8, 50% faded in" and grown.turns.now == (1, 9008)
     whole.train(2)
     assert whole.game.moment == "8x8" and whole.seconds > 0
 

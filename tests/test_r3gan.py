@@ -191,7 +191,8 @@ def test_r1_and_r2_weigh_half_of_gamma() -> None:
     from ganrun.losses.relativistic import Relativistic
     from ganrun.tricks.penalties import R1, R2
 
-    pair = pair_of(loss=Relativistic(), r1=R1(gamma=0.05, every=1), r2=R2(gamma=0.005, every=1))  # |w| = 5
+    exact = {"every": 1, "method": "exact", "share": 1.0, "epsilon": 0.01}
+    pair = pair_of(loss=Relativistic(), r1=R1(gamma=0.05, **exact), r2=R2(gamma=0.005, **exact))  # |w| = 5
     update = Update(player="discriminator", role="discriminator", shape=BatchShape(2, 2))
     outcome = pair.discriminator_outcome(
         update, torch.randn(2, 1, 2, 2), torch.randn(2, 1, 2, 2), latent=Latent(torch.zeros(2, 4))

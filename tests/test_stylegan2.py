@@ -498,7 +498,7 @@ def test_lazy_terms_count_as_often_as_they_are_left_out() -> None:
     assert terms["path_length"].item() == pytest.approx(4 * alone)
     assert not context.pair.tricks.terms(Trick.generator_term, context, frozenset())
     judge = LinearDiscriminator([3.0, 0.0, 4.0, 0.0])
-    pair = pair_of(judge, r1=R1(gamma=10.0, every=16))
+    pair = pair_of(judge, r1=R1(gamma=10.0, every=16, method="exact", share=1.0, epsilon=0.01))
     real = torch.randn(4, 1, 2, 2, requires_grad=True)
     seen = Context(pair=pair, real=real, fake=real, on_real=judge(real), on_fake=judge(real))
     assert pair.tricks.terms(Trick.discriminator_term, seen, frozenset({"r1"}))["r1"].item() == 16 * 10 / 2 * 25

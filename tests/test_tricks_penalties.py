@@ -105,6 +105,18 @@ def dragan(**changes: Any) -> Dragan:
     return Dragan(**{"weight": 10.0, "target": 1.0, "spread": 0.5, "one_sided": False, "every": 1} | changes)
 
 
+def slope_settings(**changes: Any) -> dict[str, Any]:
+    return {"gamma": 10.0, "every": 1, "method": "exact", "share": 1.0, "epsilon": 0.01} | changes
+
+
+def r1(**changes: Any) -> R1:
+    return R1(**slope_settings(**changes))
+
+
+def r2(**changes: Any) -> R2:
+    return R2(**slope_settings(**changes))
+
+
 @pytest.mark.parametrize("trick", [gp, dragan])
 @pytest.mark.parametrize("one_sided", [False, True])
 @pytest.mark.parametrize(("target", "size"), [(1.0, 1.0), (1.0, 0.1), (0.0, 1.0), (6.0, 1.0)])
@@ -153,7 +165,7 @@ def test_dragan_s_spread_scales_with_the_data_and_its_setting() -> None:
 
 def test_r1_and_r2_by_hand() -> None:
     """gamma / 2 E |x|^2 for D(x) = w |x|^2 / 2: over reals of norm 0 and 2, 10; over fakes of norm 1 and 3, 25."""
-    pair = pair_of(bowl(), r1=R1(gamma=10.0, every=1), r2=R2(gamma=10.0, every=1))
+    pair = pair_of(bowl(), r1=r1(), r2=r2())
     found = terms(pair, norms(0, 2), norms(1, 3))
     assert found["r1"].item() == pytest.approx(10) and found["r2"].item() == pytest.approx(25)
     assert metric_of(pair, "tricks/r1/slope") == pytest.approx(1)
@@ -163,7 +175,7 @@ def test_r1_and_r2_by_hand() -> None:
 
 
 def test_r1_of_a_linear_critic_has_the_gradient_gamma_w() -> None:
-    pair = pair_of(r1=R1(gamma=0.3, every=1))
+    pair = pair_of(r1=r1(gamma=0.3))
     found = terms(pair, torch.rand(4, 1, 2, 2), torch.rand(4, 1, 2, 2))["r1"]
     assert found.item() == pytest.approx(0.15 * 25, rel=1e-5)
     torch.testing.assert_close(by_weight(pair, found), 0.3 * WEIGHT)
@@ -177,7 +189,7 @@ def test_r1_is_taken_where_the_loss_looked_and_costs_no_other_look() -> None:
             return 2 * images + torch.randn_like(images)
 
     critic = bowl()
-    pair = pair_of(critic, view=Doubles(), r1=R1(gamma=2.0, every=1))
+    pair = pair_of(critic, view=Doubles(), r1=r1(gamma=2.0))
     found = terms(pair, norms(1, 1, 1, 1), norms(0, 0, 0, 0))["r1"]
     assert len(critic.seen) == 2
     assert found.item() == pytest.approx((2 * critic.seen[0]).square().sum((1, 2, 3)).mean().item(), rel=1e-5)
@@ -200,7 +212,7 @@ def small_net() -> nn.Module:
 
 @pytest.mark.parametrize(
     ("trick", "exact"),
-    [(gp(), True), (dragan(), True), (R1(gamma=10.0, every=1), False), (R2(gamma=10.0, every=1), False)],
+    [(gp(), True), (dragan(), True), (r1(), False), (r2(), False)],
     ids=["gp", "dragan", "r1", "r2"],
 )
 def test_penalties_under_bf16(trick: Trick, exact: bool) -> None:
@@ -222,7 +234,7 @@ def test_penalties_under_bf16(trick: Trick, exact: bool) -> None:
 
 
 def test_the_weight_of_a_penalty_may_follow_the_step() -> None:
-    pair = pair_of(r1=R1(gamma=Linear(start=4.0, end=2.0, steps=10), every=1))
+    pair = pair_of(r1=r1(gamma=Linear(start=4.0, end=2.0, steps=10), every=1))
     for step, gamma in ((0, 4.0), (5, 3.0), (10, 2.0)):
         turn(pair, step)
         found = terms(pair, torch.rand(4, 1, 2, 2), torch.rand(4, 1, 2, 2))["r1"]
@@ -232,8 +244,8 @@ def test_the_weight_of_a_penalty_may_follow_the_step() -> None:
 LAZY: dict[str, Callable[[int], Trick]] = {
     "gp": lambda every: gp(every=every),
     "dragan": lambda every: dragan(every=every),
-    "r1": lambda every: R1(gamma=10.0, every=every),
-    "r2": lambda every: R2(gamma=10.0, every=every),
+    "r1": lambda every: r1(every=every),
+    "r2": lambda every: r2(every=every),
     "drift": lambda every: Drift(weight=0.001, every=every),
 }
 
@@ -252,7 +264,7 @@ def test_lazy_penalties_have_their_turn_and_count_for_the_steps_between(name: st
 
 def test_images_become_leaves_only_when_somebody_differentiates() -> None:
     assert not pair_of(gp=gp()).tricks.differentiate(frozenset())
-    lazy = pair_of(r1=R1(gamma=10.0, every=16)).tricks
+    lazy = pair_of(r1=r1(every=16)).tricks
     assert lazy.differentiate(frozenset({"r1"})) and not lazy.differentiate(frozenset())
 
 
@@ -665,13 +677,13 @@ class NoMomentum:
 BOUNDS: dict[str, tuple[Trick, bool]] = {
     "gp": (gp(), True),
     "one_sided": (gp(one_sided=True), True),
-    "r1": (R1(gamma=1.0, every=16), True),
+    "r1": (r1(gamma=1.0, every=16), True),
     "clip": (WeightClipping(bound=0.01), True),
     "dragan": (dragan(), False),
-    "r2": (R2(gamma=1.0, every=1), False),
+    "r2": (r2(gamma=1.0), False),
     "drift": (Drift(weight=0.001, every=1), False),
     "nothing": (gp(weight=0.0), False),
-    "no_r1": (R1(gamma=0.0, every=1), False),
+    "no_r1": (r1(gamma=0.0), False),
 }
 
 
@@ -696,9 +708,9 @@ BAD: dict[str, Callable[[], Trick]] = {
     "tricks.gp.every": lambda: gp(every=0),
     "tricks.dragan.weight": lambda: dragan(weight=float("nan")),
     "tricks.dragan.spread": lambda: dragan(spread=-0.5),
-    "tricks.r1.gamma": lambda: R1(gamma=-1.0, every=1),
-    "tricks.r1.every": lambda: R1(gamma=1.0, every=-16),
-    "tricks.r2.gamma": lambda: R2(gamma=-1.0, every=1),
+    "tricks.r1.gamma": lambda: r1(gamma=-1.0),
+    "tricks.r1.every": lambda: r1(gamma=1.0, every=-16),
+    "tricks.r2.gamma": lambda: r2(gamma=-1.0),
     "tricks.drift.weight": lambda: Drift(weight=-0.001, every=1),
     "tricks.drift.every": lambda: Drift(weight=0.001, every=0),
     "tricks.clip.bound": lambda: WeightClipping(bound=0.0),

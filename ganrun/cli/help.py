@@ -21,6 +21,7 @@ usage:  ganrun [GROUP=CHOICE] [KEY=VALUE] ...      train
         ganrun export RUN format=FORMAT out=FOLDER safetensors, onnx or torch_export, with a model card
         ganrun explain [GROUP=CHOICE] ...          what would train: networks, tricks, terms; trains nothing
         ganrun check [GROUP=CHOICE] ...            what is wrong with data, networks or rates; trains nothing
+        ganrun speed [GROUP=CHOICE] ...            images/s, memory and where a step goes, in 30 s; keeps nothing
         ganrun sample RUN [count=64] ...           new samples of a run: a picture, an array, or PNG files
         ganrun sample RUN images=FOLDER ...        these images translated, by a run of CycleGAN or pix2pix
         ganrun walk RUN [out=walk.gif] ...         a walk between noises, between classes, or along a code

@@ -153,8 +153,8 @@ def _answer(arguments: list[str]) -> int | None:
             from ganrun.cli.catalog import show
 
             return show(rest)
-        case ["explain", *overrides]:
-            return _explain(overrides)
+        case ["explain" | "speed" as command, *overrides]:
+            return _page(command, overrides)
         case ["check", *overrides]:
             return _check(overrides)
     return None
@@ -170,15 +170,15 @@ def _resume(run: Path, overrides: list[str], signals: Signals) -> int:
     return Session(signals=signals).resume(cfg, run, overrides=earlier_overrides(run) + overrides, changes=changes)
 
 
-def _explain(arguments: list[str]) -> int:
-    """Compose and check as training does, before PyTorch is imported, then print what would train."""
-    cfg = _composed_here("explain", arguments)
+def _page(command: str, arguments: list[str]) -> int:
+    """Compose and check as training does, before PyTorch is imported, then print what there is to say of the run."""
+    cfg = _composed_here(command, arguments)
     if cfg is None:
         return 0
     with loading_torch():
-        from ganrun.cli.explain import explain
-
-    return explain(cfg)
+        page = getattr(import_module(f"ganrun.cli.{command}"), command)
+    code: int = page(cfg)
+    return code
 
 
 def _check(arguments: list[str]) -> int:

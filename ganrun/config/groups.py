@@ -22,7 +22,7 @@ def conf_folder() -> Path:
 CONF = conf_folder()
 # Commands for what training left; each is the module of its name in ganrun/cli.
 AFTER_TRAINING: tuple[str, ...] = ("sample", "walk", "export", "evaluate", "report", "diagnose", "rescue")
-COMMANDS = ("train", "resume", "explain", "check", "list", "help", *AFTER_TRAINING)
+COMMANDS = ("train", "resume", "explain", "check", "speed", "list", "help", *AFTER_TRAINING)
 MOST = 10_000  # files and folders of a group; in a folder with more, none is looked for
 NESTED = re.compile(r"^  - /(\w+)@(\w+): (\w+)", re.MULTILINE)  # in a file: group, place in it, and choice
 HOME = re.compile(r"^~(?=/|$)|(?<=^file://)~(?=/)")  # where a value is a path below the user's own folder

@@ -23,7 +23,7 @@ class Trick(nn.Module, ABC):
     """
 
     traits: Traits = Traits()
-    differentiates: ClassVar[bool] = False  # wants gradients with respect to context.real and context.fake
+    differentiates: bool = False  # wants gradients with respect to context.real and context.fake
     paired: ClassVar[bool] = False  # wants context.on_real in the generator's update too
     every: int = 1  # add its terms only each n-th step, scaled by n
     replaces: bool = False  # its generator term replaces the adversarial one

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -126,30 +128,94 @@ class Dragan(TargetedPenalty):
         return real + share * self.spread * real.std(correction=0) * torch.rand_like(real)
 
 
+class Slopes(NamedTuple):
+    """What R1 and R2 read of D's gradients with respect to images; the mean over scales where there are several."""
+
+    square: Tensor  # [] mean of |grad D(x)|^2, differentiable
+    norm: Tensor  # [] mean of |grad D(x)|, without gradients
+
+
+class Exact:
+    """Slopes by a backward pass through the scores that the loss reads, itself differentiated: a double backward."""
+
+    differentiates = True
+    needs: frozenset[Fact] = frozenset()
+
+    def __call__(self, context: Context, images: Images, output: DiscriminatorOutput) -> Slopes:
+        """Slopes [] at these images, [B, C, H, W] at each scale, from the scores that D has already given them."""
+        found = torch.autograd.grad(output.score.sum(), scales(images), create_graph=True)
+        squares = [gradient.square().sum((1, 2, 3)) for gradient in found]
+        norms = [square.detach().sqrt().mean() for square in squares]
+        return Slopes(mean([square.mean() for square in squares]), mean(norms))
+
+
+class FiniteDifference:
+    """Slopes by finite differences, without a double backward. Lin et al. 2025 (arXiv 2511.22475), algorithm 2.
+
+    E over n ~ N(0, 1) of ((D(x + epsilon n) - D(x)) / epsilon)^2 is |grad D(x)|^2, up to terms in epsilon^2. It is
+    taken at the first `share` of the batch, where D sees the images: after the views, as in the authors' code. One call
+    of D scores both, so that it has the same weights for both, and it is in float32: with the paper's epsilon the
+    rounding of bf16 is as large as the difference.
+    """
+
+    differentiates = False
+    needs = facts(Fact.STEADY)  # a dropout mask of its own for x + epsilon n would be all that is measured
+
+    def __init__(self, share: float, epsilon: float):
+        """Raises ConfigError for a share that is not above 0 and at most 1, and for an epsilon that is not above 0."""
+        limits.positive(".share", share)
+        limits.number(".share", share, 0, 1 + 1e-9)
+        limits.positive(".epsilon", epsilon)
+        self.share, self.epsilon = share, epsilon
+
+    def __call__(self, context: Context, images: Images, output: DiscriminatorOutput) -> Slopes:
+        """Slopes [] at the first of these images, [B, C, H, W] at each scale; D scores them again."""
+        count = max(1, round(self.share * len(largest(images))))
+        with torch.autocast(largest(images).device.type, enabled=False):
+            first = each_scale(detached(images), lambda image: image[:count])
+            seen = context.pair.tricks.fold(Trick.view, first)
+            both = each_scale(seen, lambda image: torch.cat([image, self._moved(image)]))
+            condition = context.condition.each(lambda given: torch.cat([given[:count]] * 2))
+            score = context.pair.discriminator(both, condition.tensor).float().score
+        here, moved = score.reshape(2, count, -1).sum(2)  # of all patches, as where D is differentiated
+        change = (moved - here) / (self.epsilon * math.sqrt(len(scales(images))))
+        return Slopes(change.square().mean(), change.detach().abs().mean() * math.sqrt(math.pi / 2))
+
+    def _moved(self, image: Tensor) -> Tensor:
+        return image + self.epsilon * torch.randn_like(image)
+
+
 class R1(SlopePenalty):
     """R1: zero-centred gradient penalty on reals. Mescheder et al. 2018, equation 9.
 
-    gamma / 2 * E |grad D(x)|^2 over reals. Lazy (`every`) as in StyleGAN2, Karras et al. 2020, appendix B. It
-    differentiates the scores that the loss reads, with their views and dropout, in the engine's precision: in bf16 its
-    gradient is as exact as the loss's. (The other penalties compute scores of new images, in float32.)
+    gamma / 2 * E |grad D(x)|^2 over reals. Lazy (`every`) as in StyleGAN2, Karras et al. 2020, appendix B.
+
+    `method=exact` differentiates the scores that the loss reads, with their views and dropout, in the engine's
+    precision: in bf16 its gradient is as exact as the loss's. (The other penalties compute scores of new images, in
+    float32.) `method=finite_difference` estimates the same from how scores change with a little noise, on a `share` of
+    the batch, as adversarial flow models do (Lin et al. 2025): it costs a fraction, and its gradient is noisier.
     """
 
     traits = replace(SlopePenalty.traits, provides=facts(Fact.LIPSCHITZ), prefers=facts(Fact.ALONE))
-    differentiates = True
 
-    def __init__(self, *, gamma: float | Schedule, every: int):
-        """Raises ConfigError for a negative gamma, and for `every` below 1."""
+    def __init__(self, *, gamma: float | Schedule, every: int, method: str, share: float, epsilon: float):
+        """Raises ConfigError for a negative gamma, `every` below 1, an unknown method, and a share not in (0, 1]."""
         super().__init__("gamma", gamma, every)
+        methods: dict[str, Exact | FiniteDifference]
+        methods = {"exact": Exact(), "finite_difference": FiniteDifference(share, epsilon)}
+        limits.choice(".method", method, methods)
+        self.slopes = methods[method]
+        self.differentiates = self.slopes.differentiates
+        self.traits = replace(self.traits, needs=self.traits.needs | self.slopes.needs)
 
     def discriminator_term(self, context: Context) -> Tensor:
-        return self._penalty(context.real, context.on_real)
+        return self._penalty(context, context.real, context.on_real)
 
-    def _penalty(self, images: Images | None, output: DiscriminatorOutput | None) -> Tensor:
+    def _penalty(self, context: Context, images: Images | None, output: DiscriminatorOutput | None) -> Tensor:
         assert images is not None and output is not None
-        found = torch.autograd.grad(output.score.sum(), scales(images), create_graph=True)
-        squares = [gradient.square().sum((1, 2, 3)) for gradient in found]
-        self.slope.copy_(mean([square.detach().sqrt().mean() for square in squares]))
-        return self.weight() / 2 * mean([square.mean() for square in squares])
+        found = self.slopes(context, images, output)
+        self.slope.copy_(found.norm)
+        return self.weight() / 2 * found.square
 
 
 class R2(R1):
@@ -158,7 +224,7 @@ class R2(R1):
     traits = replace(R1.traits, provides=frozenset())
 
     def discriminator_term(self, context: Context) -> Tensor:
-        return self._penalty(context.fake, context.on_fake)
+        return self._penalty(context, context.fake, context.on_fake)
 
 
 class Drift(Trick):

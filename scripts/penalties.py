@@ -1,0 +1,187 @@
+#!/usr/bin/env python3
+"""What penalties on D's slope cost, and how exact their gradients are in float32 and in bf16.
+
+    OMP_NUM_THREADS=1 python scripts/penalties.py cost [--rounds 9] [overrides]
+    OMP_NUM_THREADS=1 python scripts/penalties.py precision [--steps 300] [--draws 12] [overrides]
+
+cost       trains the same run with each penalty in turns of a few steps. The clock is the processor's, so that a busy
+           machine slows all alike; the ratio to the run without a penalty is the median of the rounds.
+precision  trains with the penalty for `--steps` steps in float32, then compares gradients by D's weights on one batch:
+           cosine and relative norm against the reference, the mean over draws of noise and of points between images.
+           bf16 is CPU autocast, which computes the same where no processor is quick at it.
+
+The networks are those of the default run, with 64 channels and no norm in D.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from ganrun.config.build import Run, build
+from ganrun.config.compose import compose
+from ganrun.core.context import Context
+from ganrun.core.pair import Pair
+from ganrun.core.seeding import reseed
+from ganrun.machine import processor_name
+from ganrun.run.turns import ENDLESS, Turns
+from ganrun.tricks.penalties import Exact, FiniteDifference, GradientPenalty
+
+BASE = ["metrics=none", "diagnosis=none", "model.discriminator.norm=none", f"steps={ENDLESS}"]
+WIDTH = [f"model.{net}.width=64" for net in ("generator", "discriminator")]
+DIFFERENCE = [f"tricks.{name}.method=finite_difference" for name in ("r1", "r2")]
+SIDES = {
+    "no penalty": ["tricks=[ema]"],
+    "r1": ["tricks=[ema,r1]"],
+    "r1, finite_difference": ["tricks=[ema,r1]", DIFFERENCE[0]],
+    "r1 and r2": ["tricks=[ema,r1,r2]"],
+    "r1 and r2, finite_difference": ["tricks=[ema,r1,r2]", *DIFFERENCE],
+    "gp": ["tricks=[ema,gp]"],
+}
+
+
+def side(overrides: Sequence[str]) -> Turns:
+    """A run that trains in turns."""
+    return Turns(build(compose([*BASE, *WIDTH, *overrides])))
+
+
+def cost(overrides: Sequence[str], *, rounds: int, turn: int) -> dict[str, list[float]]:
+    """The seconds of a turn of each side, in each round."""
+    sides = {name: side([*own, *overrides]) for name, own in SIDES.items()}
+    spent: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name in list(sides)[:: 1 if number % 2 else -1]:
+            seconds = sides[name].work(turn)
+            if number:  # the first warms up
+                spent[name].append(seconds)
+    return spent
+
+
+def show_cost(spent: dict[str, list[float]], turn: int) -> None:
+    print(f"{processor_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    none = spent["no penalty"]
+    for name, seconds in spent.items():
+        ratios = [one / other for one, other in zip(seconds, none, strict=True)]
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        print(f"| {name} | {median(seconds) / turn * 1000:.0f} ms | {median(ratios):.2f} | {spread} |")
+
+
+class Batch:
+    """One batch of reals and fakes before a trained D, and gradients of penalties on it by D's weights."""
+
+    def __init__(self, run: Run):
+        self.pair: Pair = next(iter(run.game.named_pairs().values()))
+        batch = run.data.draw(run.game.wanted(run.updates(run.game, 0)[0]))["images"]
+        self.real, self.condition = batch.images, batch.condition
+        with torch.no_grad():
+            noise = torch.randn(len(self.real), run.settings["model"]["generator"]["latent"])
+            self.fake = self.pair.generator(noise, self.condition.tensor).float()
+
+    def gradient(self, penalty: Callable[[Context], Tensor], *, draw: int, bf16: bool) -> tuple[float, Tensor]:
+        """A penalty and its gradient by D's weights, one vector [P], with the random numbers of this draw."""
+        reseed(0, "precision", 0, draw)
+        real = self.real.detach().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, bf16):
+            on_real = self.pair.judge(real, self.condition)
+            value = penalty(Context(
+                pair=self.pair, real=real, fake=self.fake, on_real=on_real, on_fake=on_real, condition=self.condition,
+            ))  # fmt: skip
+        weights = list(self.pair.discriminator.parameters())
+        found = torch.autograd.grad(value, weights, allow_unused=True, materialize_grads=True)
+        return value.item(), torch.cat([gradient.flatten() for gradient in found])
+
+
+def between(context: Context) -> Tensor:
+    """The penalty of gp with the paper's constants, in the precision that is on around it. []"""
+    points = GradientPenalty(weight=10.0, target=1.0, one_sided=False, every=1).points(context)
+    points = points.detach().requires_grad_()  # type: ignore[union-attr]
+    score = context.pair.judge(points, context.condition).score
+    (slope,) = torch.autograd.grad(score.sum(), [points], create_graph=True)
+    return 10 * (torch.linalg.vector_norm(slope.float(), dim=(1, 2, 3)) - 1).square().mean()
+
+
+class AsAround(FiniteDifference):
+    """Finite differences in the precision that is on around them, where the trick's own are in float32."""
+
+    def penalty(self, context: Context) -> Tensor:
+        """The mean square [] of the differences at the reals, of one scale."""
+        real = context.real.detach()
+        both = context.condition.each(lambda given: torch.cat([given, given]))
+        here, moved = context.pair.judge(torch.cat([real, self._moved(real)]), both).score.float().chunk(2)
+        return ((moved - here) / self.epsilon).square().mean()
+
+
+def alike(one: Tensor, other: Tensor) -> tuple[float, float]:
+    """The cosine between two gradients [P], and the length of the first, as a share of the second's."""
+    one, other = one.double(), other.double()
+    return torch.cosine_similarity(one, other, 0).item(), (one.norm() / other.norm()).item()
+
+
+def row(name: str, value: float, pairs: Sequence[tuple[float, float]]) -> None:
+    cosine, norm = (median(column) for column in zip(*pairs, strict=True))
+    print(f"| {name} | {value:.3f} | {cosine:.6f} | {norm:.4f} |", flush=True)
+
+
+def precision(overrides: Sequence[str], *, steps: int, draws: int) -> None:
+    """Print how far rounding moves each penalty's gradient, beside how far another draw does."""
+    trained = side(["loss=wasserstein", "tricks=[ema,gp]", "engine.precision=fp32", *overrides])
+    trained.train(steps)
+    batch = Batch(trained.run)
+    exact = [batch.gradient(between, draw=draw, bf16=False) for draw in range(draws)]
+    rounded = [batch.gradient(between, draw=draw, bf16=True) for draw in range(draws)]
+    print("| gp | value, of float32's | cosine | length |")
+    ratio = median(one[0] / other[0] for one, other in zip(rounded, exact, strict=True))
+    row("bf16, of the same draw in float32", ratio, [alike(a[1], b[1]) for a, b in zip(rounded, exact, strict=True)])
+    others = list(pairwise(exact))
+    row(
+        "another draw, of a draw in float32",
+        median(a[0] / b[0] for a, b in others),
+        [alike(a[1], b[1]) for a, b in others],
+    )
+    differences(batch, draws)
+
+
+def differences(batch: Batch, draws: int) -> None:
+    """Print R1 by finite differences of each epsilon in both precisions, against the exact one."""
+
+    def exact(context: Context) -> Tensor:
+        assert context.on_real is not None
+        return Exact()(context, context.real, context.on_real).square
+
+    value, reference = batch.gradient(exact, draw=0, bf16=False)
+    print("| r1 | value, of the exact one in float32 | cosine | length |")
+    rounded = batch.gradient(exact, draw=0, bf16=True)
+    row("exact, bf16", rounded[0] / value, [alike(rounded[1], reference)])
+    for bf16 in (False, True):
+        for epsilon in (0.001, 0.01, 0.03, 0.1):
+            by = AsAround(1.0, epsilon)
+            found = [batch.gradient(by.penalty, draw=draw, bf16=bf16) for draw in range(draws)]
+            mean = math.fsum(one for one, _ in found) / draws / value
+            name = f"epsilon {epsilon:g}, {'bf16' if bf16 else 'float32'}"
+            row(name, mean, [alike(gradient, reference) for _, gradient in found])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["cost", "precision"])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--turn", type=int, default=4, help="steps of a side in a round (default 4)")
+    parser.add_argument("--steps", type=int, default=300, help="of training before precision is measured (default 300)")
+    parser.add_argument("--draws", type=int, default=12)
+    parser.add_argument("overrides", nargs="*", help="further overrides of the configuration")
+    options = parser.parse_args()
+    if options.what == "cost":
+        show_cost(cost(options.overrides, rounds=options.rounds, turn=options.turn), options.turn)
+    else:
+        precision(options.overrides, steps=options.steps, draws=options.draws)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
