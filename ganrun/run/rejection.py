@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,7 +62,12 @@ class Threshold:
 
 
 def check(pair: Pair) -> None:
-    """Raises ConfigError where D's score is not the logit of a probability of being real."""
+    """Raises ConfigError where D's score is not the logit of a probability that one image is real."""
+    tricks: dict[str, Any] = dict(pair.tricks.items())
+    several = [name for name, trick in tricks.items() if Fact.ONE_IMAGE in trick.traits.invalidates]
+    if several:
+        found = f"this run's D scores several images together, by its trick {several[0]}"
+        raise ConfigError("reject", found, "a D that scores each image", "leaving reject out")
     if Fact.PROBABILITY not in pair.loss.traits.provides:
         found = f"the scores of this run's D are no logits of a probability: its loss is {type(pair.loss).__name__}"
         expected = "a run whose D is trained as a classifier, with loss=nonsaturating or loss=minimax"
