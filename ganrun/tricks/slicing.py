@@ -18,7 +18,6 @@ from ganrun.core.schedule import Schedule, Scheduled
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
 from ganrun.models.base import output_layer, title, weighted
-from ganrun.models.layers import Layer
 
 TOLERANCE = 1e-3  # of a score that is, but for a bias, what its last layer gives
 DIRECTION = "direction"  # the head that holds what the direction learns from
