@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from support import built, nets_of, pair_in, play, progress, trick_of
+from support import built, drawn, nets_of, pair_in, play, progress, trick_of, update_of
 from torch import Tensor, nn
 
 from ganrun.config.build import Run
@@ -14,6 +14,7 @@ from ganrun.core.errors import ConfigError
 from ganrun.core.trick import Trick
 from ganrun.run.state import restore, state_of
 from ganrun.tricks.averaging import Lookahead
+from ganrun.tricks.optimism import Optimistic
 
 LOOK = ("tricks.lookahead.steps=3", "tricks.lookahead.alpha=0.25")
 
@@ -118,3 +119,54 @@ def test_numbers_out_of_range_are_refused(settings: dict[str, float], where: str
 def test_two_tricks_on_the_weights_between_steps_are_refused() -> None:
     with pytest.raises(ConfigError, match="the weights that a step begins with"):
         built(tricks=["lookahead", "checkpoint_swap"])
+
+
+# Optimism
+
+
+def test_with_adam_it_is_the_algorithm_of_the_paper() -> None:
+    """theta_t = theta_(t-1) - 2 eta m_t / (sqrt v_t + eps) + eta m_(t-1) / (sqrt v_(t-1) + eps), by hand."""
+    slopes, rate, (beta1, beta2), eps = [1.0, -0.5, 2.0, 0.3], 0.1, (0.5, 0.9), 1e-8
+    game = Rotation(Optimistic())
+    trick, net = game.tricks[0], game.generator
+    optimizer = torch.optim.Adam(net.parameters(), lr=rate, betas=(beta1, beta2), eps=eps)
+    at, first, second, step_before = 1.0, 0.0, 0.0, 0.0
+    for number, slope in enumerate(slopes, 1):
+        net.weight.grad = torch.tensor([slope], dtype=torch.float64)
+        with torch.no_grad():
+            trick.before(game, "generator")  # type: ignore[arg-type]
+            optimizer.step()
+            trick.after(game, "generator")  # type: ignore[arg-type]
+        first, second = beta1 * first + (1 - beta1) * slope, beta2 * second + (1 - beta2) * slope**2
+        step = rate * first / (1 - beta1**number) / ((second / (1 - beta2**number)) ** 0.5 + eps)
+        at, step_before = at - 2 * step + step_before, step
+        assert net.weight.item() == pytest.approx(at, rel=1e-9)
+
+
+def test_the_last_iterate_reaches_the_solution_of_a_rotation() -> None:
+    """Gradient steps on x y leave the solution, optimistic ones reach it. Daskalakis et al. 2018, theorem 1."""
+    assert Rotation().play(2000) > 1000
+    assert Rotation(Optimistic()).play(2000) < 0.01
+
+
+@torch.no_grad()
+def test_what_stands_still_is_left_alone() -> None:
+    game = Rotation(Optimistic())
+    for role in ("generator", "discriminator"):
+        game.tricks[0].before(game, role)  # type: ignore[arg-type]
+        game.tricks[0].after(game, role)  # type: ignore[arg-type]
+    assert game.generator.weight.item() == game.discriminator.weight.item() == 1.0
+
+
+@pytest.mark.parametrize("optim", ["adam", "rmsprop", "momentum_sgd"])
+def test_every_optimiser_becomes_optimistic(optim: str) -> None:
+    """The first step is twice that of the run without it."""
+    run, plain = (built(f"optim={optim}", tricks=tricks) for tricks in (["optimistic_adam"], []))
+    start = weights(plain)
+    for one in (run, plain):
+        update = update_of(one, "discriminator")
+        torch.manual_seed(0)
+        one.engine.run(update, drawn(one, update))
+    for name, value in start.items():
+        step, double = weights(plain)[name] - value, weights(run)[name] - value
+        torch.testing.assert_close(double, 2 * step, atol=1e-6, rtol=1e-3)
