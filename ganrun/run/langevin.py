@@ -24,7 +24,7 @@ RATE = 0.01  # epsilon of a step
 
 
 def step(noise: Tensor, slope: Tensor, normal: Tensor, rate: float) -> Tensor:
-    """z - rate / 2 * grad E(z) + sqrt(rate) * n, n ~ N(0, 1): their algorithm 1. [B, Z] each"""
+    """One step, z - rate / 2 * grad E(z) + sqrt(rate) * n with n ~ N(0, 1). [B, Z] each"""
     return noise - rate / 2 * slope + sqrt(rate) * normal
 
 
@@ -42,7 +42,10 @@ class Langevin:
         self.seed, self.steps, self.rate = seed, steps, rate
 
     def moved(self, net: nn.Module, latent: Latent, number: int) -> Latent:
-        """Batch `number` of latents [B, Z] after all steps; the generator `net` is in evaluation mode."""
+        """Batch `number` of latents [B, Z] after all steps; the generator `net` is in evaluation mode.
+
+        Raises ConfigError where D's slope leads to what is no number.
+        """
         noise, normals = latent.noise, generator(self.seed, "langevin", step=number)
         for _ in range(self.steps):
             normal = torch.randn(noise.shape, generator=normals).to(noise.device)

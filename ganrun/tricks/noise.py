@@ -98,14 +98,14 @@ class DiffusionNoise(Adaptive):
         return (self.least + self.p.double() * (self.most - self.least)).round()
 
     def _kept(self) -> Tensor:
-        """a_t, the share of an image's variance that t steps leave, for t = 0, 1, ... [most + 1]"""
+        """The a_t, the share of an image's variance that t steps leave, for t = 0, 1, ... [most + 1]"""
         first, last = self.betas
         way = ((self.numbers - 1) / (self.steps() - 1).clamp_min(1)).clamp_max(1)
         logs = torch.log1p(-(first + (last - first) * way)).cumsum(0)
         return torch.cat([torch.zeros_like(logs[:1]), logs]).exp()
 
     def _drawn(self, count: int) -> Tensor:
-        """t of each image. [count] int64 in 0 to T"""
+        """The t of each image. [count] int64 in 0 to T"""
         uniform, coin = torch.rand(2, count, device=self.p.device, dtype=torch.float64)
         steps = self.steps()
         at = uniform * steps * (steps + 1) / 2  # t(t + 1) / 2 of the steps are no larger than t, each counted t times
