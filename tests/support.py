@@ -134,8 +134,10 @@ MODELS = {  # of tricks that need what the usual one has not
 
 EAGER = {  # settings with which a trick acts within a few steps of a tiny run, where its own wait for longer
     "ada": ("tricks.ada.start=0.5",),
+    "apa": ("tricks.apa.start=0.5",),
     "checkpoint_swap": ("tricks.checkpoint_swap.interval=2", "tricks.checkpoint_swap.p=0.9"),
     "info_codes": ("model.generator.latent=20",),
+    "lookahead": ("tricks.lookahead.steps=2",),
     "replay": ("tricks.replay.size=5",),
     "semi_supervised": ("model.discriminator.classes=10",),
     "self_attention": ("tricks.self_attention.at=8",),

@@ -41,6 +41,11 @@ class Fact(StrEnum):
     )
     ALONE = ("discriminator.alone", "C12", "features that do not depend on the other images of the batch")
     STEADY = ("discriminator.steady", "C39", "the same discriminator at every call, without dropout")
+    ONE_IMAGE = (
+        "discriminator.one_image",
+        "C56",
+        "a discriminator that sees one image at a time, not several together",
+    )
     FEATURES = ("discriminator.features", "C17", "a discriminator that shows its hidden activations")
     FREE_WEIGHTS = ("discriminator.free_weights", "C3", "a discriminator whose weights nothing else confines")
     CLASS_SCORE = (

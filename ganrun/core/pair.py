@@ -131,7 +131,6 @@ class Pair(nn.Module):
         """Whether the generator's side of this update compares with reals."""
         return self.loss.paired or self.tricks.paired(update.due)
 
-    @torch.no_grad()
     def log_odds(self, images: Images, condition: Condition = UNCONDITIONAL) -> Tensor:
         """D's logit that images [B, C, H, W] are real, without views and with the statistics it has learnt. [B]
 

@@ -20,7 +20,7 @@ from ganrun.models.layers import WEIGHTED, Fold, Layer, W, as_output, dropout, f
 RANGES = {"tanh": (-1.0, 1.0), "linear": (-math.inf, math.inf)}
 GAIN = math.sqrt(2)  # of layers before a ReLU
 OUTPUTS = ("linear", "sigmoid")
-OFFERS = (Fact.FEATURES, Fact.FREE_WEIGHTS, Fact.SCORE, Fact.PER_SAMPLE, Fact.ALONE, Fact.STEADY)
+OFFERS = (*(Fact.FEATURES, Fact.FREE_WEIGHTS, Fact.SCORE, Fact.PER_SAMPLE, Fact.ALONE, Fact.STEADY, Fact.ONE_IMAGE),)
 
 
 class Generator(nn.Module):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganrun.core.context import UNCONDITIONAL, Condition, Latent
 from ganrun.core.errors import ConfigError
@@ -44,13 +44,23 @@ def _not_from_noise(game: Game, count: int, seed: int) -> Tensor:
 
 
 def batches(
-    game: FromNoise, drawing: Drawing, count: int, *, seed: int, condition: Condition = UNCONDITIONAL
+    game: FromNoise,
+    drawing: Drawing,
+    count: int,
+    *,
+    seed: int,
+    condition: Condition = UNCONDITIONAL,
+    change: Callable[[nn.Module, Latent, int], Latent] | None = None,
 ) -> Iterator[Tensor]:
-    """The samples of `draw`, a batch at a time, on the CPU. [B, C, H, W]"""
+    """The samples of `draw`, a batch at a time, on the CPU. [B, C, H, W]
+
+    `change` is given the generator, the latents of a whole batch and its number, and returns those to make images of.
+    """
     for number, first in enumerate(range(0, count, BATCH)):
         given = condition.each(partial(_rows, first=first))
-        latent = first_of(latents(game, drawing, number, seed=seed, condition=given), count - first)
-        yield drawing.images(latent).cpu()
+        latent = latents(game, drawing, number, seed=seed, condition=given)
+        latent = change(drawing.generator, latent, number) if change else latent
+        yield drawing.images(first_of(latent, count - first)).cpu()
 
 
 def latents(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,12 +61,20 @@ class Threshold:
         return uniform < acceptance(logits, largest, self.gamma), Threshold(largest[-1], self.gamma)
 
 
-def check(pair: Pair) -> None:
-    """Raises ConfigError where D's score is not the logit of a probability of being real."""
+def check(pair: Pair, asked: str = "reject") -> None:
+    """Raises ConfigError where D's score is not the logit of a probability that one image is real.
+
+    `asked` is the setting that needs it.
+    """
+    tricks: dict[str, Any] = dict(pair.tricks.items())
+    several = [name for name, trick in tricks.items() if Fact.ONE_IMAGE in trick.traits.invalidates]
+    if several:
+        found = f"this run's D scores several images together, by its trick {several[0]}"
+        raise ConfigError(asked, found, "a D that scores each image", f"leaving {asked} out")
     if Fact.PROBABILITY not in pair.loss.traits.provides:
         found = f"the scores of this run's D are no logits of a probability: its loss is {type(pair.loss).__name__}"
         expected = "a run whose D is trained as a classifier, with loss=nonsaturating or loss=minimax"
-        raise ConfigError("reject", found, expected, "leaving reject out")
+        raise ConfigError(asked, found, expected, f"leaving {asked} out")
 
 
 class Rejection:

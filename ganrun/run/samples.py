@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganrun.config.types import Called, Within
-from ganrun.core.context import Condition
+from ganrun.core.context import Condition, Latent
 from ganrun.core.errors import ConfigError
 from ganrun.core.from_noise import Drawing
 from ganrun.core.seeding import generators_kept
@@ -23,6 +23,7 @@ from ganrun.record.grid import grid, save_png, to_bytes, to_pixels
 from ganrun.record.progress import shown
 from ganrun.record.samples import save_npz, save_pngs
 from ganrun.run.draw import batches
+from ganrun.run.langevin import STEPS, Langevin, check_noise
 from ganrun.run.load import LoadedRun, RunForm
 from ganrun.run.place import game_of, labels_of, place
 from ganrun.run.rejection import PERCENTILE, Rejection, check
@@ -46,6 +47,7 @@ class SampleForm(RunForm):
     truncation: Annotated[float, Within(0)] | None = None
     resolution: Annotated[int, Within(1)] | None = None
     reject: bool | Annotated[float, Within(1, 99)] = False
+    ddls: bool | Annotated[int, Within(1)] = False
     images: Annotated[str | None, Called("a folder or a ZIP archive")] = None
     direction: str | None = None
 
@@ -83,8 +85,17 @@ class Samples:
             pieces = self.rejection.batches(self.count, labels)
         else:
             condition = Condition(labels=labels) if self.sentences is None else self.sentences.condition(self.count)
-            pieces = batches(self.game, drawing, self.count, seed=form.seed, condition=condition)
+            pieces = batches(
+                self.game, drawing, self.count, seed=form.seed, condition=condition, change=self._langevin()
+            )
         yield from track((image for piece in pieces for image in piece), "drawing", self.count, few=0)
+
+    def _langevin(self) -> Callable[[nn.Module, Latent, int], Latent] | None:
+        """What moves noise towards what D takes for real; None where that was not asked for."""
+        form = self.form
+        if form.ddls is False:
+            return None
+        return Langevin(self.game, seed=form.seed, steps=STEPS if form.ddls is True else form.ddls).moved
 
     def _grid(self, samples: Iterator[Tensor]) -> None:
         """One picture, with a row for each class where they share it evenly; of points a scatter."""
@@ -131,9 +142,15 @@ class Samples:
             raise ConfigError("count", found, f"{MOST:,} at most", "format=npz or format=png")
         if form.reject is not False:
             check(self.run.pair())
-        for key, value in (("text", self.sentences), ("resolution", form.resolution)):
+        if form.ddls is not False:
+            check_noise(self.game, self.run.pair())
+        apart: dict[str, object] = {"text": self.sentences, "resolution": form.resolution}
+        for key, value in apart.items():
             if form.reject is not False and value is not None:
                 raise ConfigError("reject", f"set, with {key}", "one of them", "leaving reject out")
+        for key, value in (apart | {"truncation": form.truncation, "reject": form.reject or None}).items():
+            if form.ddls is not False and value is not None:
+                raise ConfigError("ddls", f"set, with {key}", "one of them", "leaving ddls out")
         if form.resolution is not None and form.resolution not in self.game.resolutions:
             sizes = [str(size) for size in self.game.resolutions]
             raise ConfigError("resolution", f"{form.resolution}, in which this run makes no images",
@@ -162,6 +179,7 @@ class Samples:
         words += [] if self.sentences is None else [f"text_{'_'.join(self.sentences.lines)}"[:60]]
         words += [] if form.truncation is None else [f"truncation_{form.truncation:g}"]
         words += [] if form.resolution is None else [f"resolution_{form.resolution}"]
+        words += [] if form.ddls is False else ["ddls" if form.ddls is True else f"ddls_{form.ddls}"]
         words += ["reject"] if form.reject is True else [f"reject_{form.reject:g}"] if form.reject else []
         return words
 

@@ -7,21 +7,21 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from ganrun.core.context import BatchShape, Context, PairView
-from ganrun.core.decision import margin
+from ganrun.core.context import BatchShape, PairView
 from ganrun.core.errors import ConfigError, nearest
 from ganrun.core.facts import Fact
 from ganrun.core.schedule import Schedule, Scheduled
 from ganrun.core.traits import Diagnostic, Level, Traits, facts, keys
 from ganrun.core.trick import Trick
 from ganrun.tricks.ada_pipeline import Pipeline
+from ganrun.tricks.adaptive import Adaptive
 from ganrun.tricks.augment import AUGMENTED, DiffAugment, one_pixel
 
 GROUPS = ("blit", "geometry", "colour")
 SMALLEST = 8  # pixels; below that the filters are longer than the image
 
 
-class Ada(Trick):
+class Ada(Adaptive):
     """ADA: adaptive discriminator augmentation. Karras et al. 2020, section 3.1, equation 1.
 
     All that D sees is augmented with probability p. r_t = E sign(D(x)) over the reals of the last `interval` updates
@@ -30,10 +30,6 @@ class Ada(Trick):
     """
 
     traits = Traits(needs=facts(Fact.SCORE, Fact.UNDECIDED, Fact.SINGLE_SCALE, Fact.IMAGE_ALONE), sets=keys(AUGMENTED))
-    p: Tensor  # [] the probability of each transform
-    r_t: Tensor  # [] at the last change of p
-    total: Tensor  # [] sum of sign(D(x)) since then
-    count: Tensor  # [] updates since then
 
     def __init__(
         self,
@@ -54,15 +50,12 @@ class Ada(Trick):
         saturation: float,
     ):
         """Raises ConfigError for a start outside [0, 1], counts below 1, and unknown groups."""
-        super().__init__()
-        _check(start, interval, images, groups)
-        self.target, self.interval, self.images = target, interval, images
+        super().__init__(start=start, target=target, interval=interval, images=images)
+        _check_groups(groups)
         self.pipeline = Pipeline(
             groups=groups, move=move, scale=scale, turn=turn, stretch=stretch, shift=shift,
             brightness=brightness, contrast=contrast, hue=hue, saturation=saturation,
         )  # fmt: skip
-        for name, value in (("p", start), ("r_t", 0.0), ("total", 0.0), ("count", 0.0)):
-            self.register_buffer(name, torch.tensor(float(value)))
 
     def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
         """Check the number of channels of images [B, C, H, W]. Raises ConfigError for colours of other than 1 or 3."""
@@ -71,21 +64,6 @@ class Ada(Trick):
     def view(self, images: Tensor) -> Tensor:
         augmented: Tensor = self.pipeline(images, self.p)
         return augmented
-
-    def observe(self, context: Context) -> None:
-        assert context.on_real is not None
-        score = context.on_real.score
-        self.total.add_(margin(context.pair, score).sign().mean())
-        self.count.add_(1)
-        due = self.count >= self.interval
-        self.r_t.copy_(torch.where(due, self.total / self.interval, self.r_t))
-        step = self.interval * len(score) / self.images
-        self.p.add_(due * (self.r_t - self.target).sign() * step).clamp_(0, 1)
-        self.total.mul_(~due)
-        self.count.mul_(~due)
-
-    def metrics(self) -> Mapping[str, Tensor]:
-        return {"p": self.p, "r_t": self.r_t}
 
     def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
         return _too_small(self.pipeline, shape)
@@ -161,15 +139,6 @@ def _refuse_colours(pipeline: Pipeline, real: Tensor) -> None:
     if channels not in (1, 3) and "colour" in pipeline.groups:
         found = f"images of {channels} channels"
         raise ConfigError(".", found, "1 or 3, whose colours it can change", "'.groups=[blit,geometry]'")
-
-
-def _check(start: float, interval: int, images: int, groups: list[str]) -> None:
-    if not 0 <= start <= 1:
-        raise ConfigError(".start", f"{start}", "a probability", ".start=0.0")
-    for name, value in (("interval", interval), ("images", images)):
-        if value < 1:
-            raise ConfigError(f".{name}", f"{value}", "1 or more")
-    _check_groups(groups)
 
 
 def _check_groups(groups: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Averages of weights over training: of the generator's for sampling (EMA), and of both players' as a regulariser."""
+"""Averages of weights over training: of the generator's for sampling (EMA), and of both players' to train with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from ganrun.core.context import Context, PairView, Role
 from ganrun.core.errors import ConfigError
 from ganrun.core.found import Found, buffers, parameters
 from ganrun.core.schedule import Schedule, Scheduled, schedule
+from ganrun.core.traits import Traits
 from ganrun.core.trick import Trick
+from ganrun.tricks.balance import BEGINNING
+
+BOTH: tuple[Role, Role] = ("generator", "discriminator")
 
 
 class _Weight(Schedule):
@@ -87,8 +91,7 @@ class HistoricalAveraging(Trick):
         if decay is not None and not 0 <= decay < 1:
             raise ConfigError(".decay", f"{decay}", "null, or 0 <= decay < 1", ".decay=null")
         self.weight, self.decay = weight, decay
-        roles: tuple[Role, Role] = ("generator", "discriminator")
-        self._means, self._weights = ({role: Found(parameters) for role in roles} for _ in range(2))
+        self._means, self._weights = ({role: Found(parameters) for role in BOTH} for _ in range(2))
         self.register_buffer("discriminator_count", torch.ones(()))
         self.register_buffer("generator_count", torch.ones(()))
 
@@ -115,3 +118,43 @@ class HistoricalAveraging(Trick):
         net: nn.Module = getattr(pair, player)
         means = self._means[player](self.averages[player])
         _approach(means, self._weights[player](net), share)
+
+
+class Lookahead(Trick):
+    """Lookahead-minmax: every few steps both players go back part of the way. Chavdarova et al. 2021, algorithm 1.
+
+    arXiv 2006.14567. After every `steps` steps slow += alpha * (fast - slow) for the weights of both players together,
+    from which training goes on; what the optimisers have learnt stays, and so do buffers, such as the statistics of
+    batch norm. It is done before the first update of the next step. Samples are drawn from the fast weights, or with
+    `ema` from their average.
+    """
+
+    traits = Traits(sets=BEGINNING)
+    slow: nn.ModuleDict  # role -> a network whose parameters are the slow weights
+
+    def __init__(self, *, steps: int, alpha: float):
+        """Raises ConfigError for less than one step, and for a share that is not above 0 and below 1."""
+        super().__init__()
+        limits.whole(".steps", steps, 1)
+        if not 0 < alpha < 1:
+            raise ConfigError(".alpha", f"{alpha}", "0 < alpha < 1", ".alpha=0.5")
+        self.steps, self.alpha = steps, alpha
+        self.roles: list[Role] = []  # whose network is this pair's own: one that pairs share goes back once
+        self._slow, self._fast = ({role: Found(parameters) for role in BOTH} for _ in range(2))
+
+    def modify(self, net: nn.Module, role: Role) -> nn.Module:
+        """Change nothing; note that the network is this pair's own."""
+        self.roles.append(role)
+        return net
+
+    def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
+        """Copy the networks; reads none of the images [B, C, H, W]."""
+        self.slow = nn.ModuleDict({role: deepcopy(getattr(pair, role)).requires_grad_(False) for role in self.roles})
+
+    def begin(self, pair: PairView, step: int) -> None:
+        if not step or step % self.steps:
+            return
+        for role in self.roles:
+            slow, fast = self._slow[role](self.slow[role]), self._fast[role](getattr(pair, role))
+            torch._foreach_lerp_(slow, fast, self.alpha)
+            torch._foreach_copy_(fast, slow)

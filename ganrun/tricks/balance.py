@@ -19,6 +19,7 @@ from ganrun.core.trick import Setting, Trick
 
 ROLES: tuple[Role, Role] = ("discriminator", "generator")
 SITTING_OUT = keys("the steps that a player skips")
+BEGINNING = keys("the weights that a step begins with")
 
 
 class SgdDiscriminator(Setting):
@@ -94,7 +95,7 @@ class CheckpointSwap(Trick):
     statistics of batch norm, are replaced and restored with them.
     """
 
-    traits = Traits(needs=facts(Fact.LATENT), sets=SITTING_OUT)
+    traits = Traits(needs=facts(Fact.LATENT), sets=SITTING_OUT | BEGINNING)
     past: nn.ModuleDict  # role -> its copies
     aside: nn.ModuleDict  # role -> its own weights, while a copy replaces them
     away: Role | None = None  # the role that sits out this step

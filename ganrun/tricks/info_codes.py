@@ -78,7 +78,10 @@ class InfoCodes(Trick):
     1, as in the authors' code for MNIST, or learnt.
     """
 
-    traits = Traits(needs=facts(Fact.LATENT, Fact.FEATURES, Fact.SINGLE_SCALE), invalidates=facts(Fact.UNLABELLED))
+    traits = Traits(
+        needs=facts(Fact.LATENT, Fact.FEATURES, Fact.SINGLE_SCALE, Fact.ONE_IMAGE),
+        invalidates=facts(Fact.UNLABELLED),
+    )
     categorical: Tensor  # [] the bound at D's last update, in nats
     gaussian: Tensor  # []
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ganrun.core import limits
 from ganrun.core.context import BatchShape, PairView, Role
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
-from ganrun.core.images import each_scale
+from ganrun.core.images import each_scale, largest
 from ganrun.core.schedule import Schedule, Scheduled, schedule
 from ganrun.core.traits import Diagnostic, Level, Traits, facts
 from ganrun.core.trick import Trick
+from ganrun.tricks.adaptive import Adaptive
 
 
 def _check_sigma(sigma: Schedule) -> None:
@@ -45,6 +47,73 @@ class InstanceNoise(Trick):
         if last > 0:
             sentence = f"sigma ends at {last:g}, so G learns the noise"
             yield Diagnostic("C29", Level.WARNING, f"{sentence}. Try: .sigma.end=0.0")
+
+
+class DiffusionNoise(Adaptive):
+    """Diffusion-GAN: D sees reals and fakes after a random number of steps of a diffusion. Wang et al. 2023, section 3.
+
+    arXiv 2206.02262. y = sqrt(a_t) x + sqrt(1 - a_t) sigma n with n ~ N(0, 1) and a_t = (1 - b_1) ... (1 - b_t), where
+    b goes from `beta_start` to `beta_end` in T steps. For each image t is 0 with probability `clean`, otherwise one of
+    1 to T, as likely as it is large (their "priority"). T = least + p (most - least), and p rises while D overfits, as
+    that of ADA does. In both players' updates. D is not told t, as in the authors' Diffusion-ProjectedGAN; in their
+    Diffusion-StyleGAN2 it is. There 32 steps t, which t - 1 weighs, are drawn whenever T changes, and reused.
+    """
+
+    traits = Traits(needs=facts(Fact.SCORE, Fact.UNDECIDED))
+    numbers: Tensor  # [most] 1, 2, ... of the diffusion's steps
+
+    def __init__(
+        self,
+        *,
+        start: float,
+        target: float,
+        interval: int,
+        images: int,
+        least: int,
+        most: int,
+        sigma: float,
+        beta_start: float,
+        beta_end: float,
+        clean: float,
+    ):
+        """Raises ConfigError for a start outside [0, 1], counts below 1, and shares that are none."""
+        super().__init__(start=start, target=target, interval=interval, images=images)
+        limits.whole(".least", least, 1)
+        limits.whole(".most", most, least)
+        limits.number(".sigma", sigma, 0)
+        limits.number(".beta_start", beta_start, 0, 1)
+        limits.number(".beta_end", beta_end, beta_start, 1)
+        limits.number(".clean", clean, 0, 1)
+        self.least, self.most, self.sigma, self.clean = least, most, sigma, clean
+        self.betas = beta_start, beta_end
+        self.register_buffer("numbers", torch.arange(1, most + 1, dtype=torch.float64))
+
+    def view(self, images: Any) -> Any:
+        kept = self._kept()[self._drawn(len(largest(images)))].float().view(-1, 1, 1, 1)
+        noisy, spread = kept.sqrt(), self.sigma * (1 - kept).sqrt()
+        return each_scale(images, lambda image: noisy * image + spread * torch.randn_like(image))
+
+    def steps(self) -> Tensor:
+        """T, the number of steps of the diffusion as of now. []"""
+        return (self.least + self.p.double() * (self.most - self.least)).round()
+
+    def _kept(self) -> Tensor:
+        """The a_t, the share of an image's variance that t steps leave, for t = 0, 1, ... [most + 1]"""
+        first, last = self.betas
+        way = ((self.numbers - 1) / (self.steps() - 1).clamp_min(1)).clamp_max(1)
+        logs = torch.log1p(-(first + (last - first) * way)).cumsum(0)
+        return torch.cat([torch.zeros_like(logs[:1]), logs]).exp()
+
+    def _drawn(self, count: int) -> Tensor:
+        """The t of each image. [count] int64 in 0 to T"""
+        uniform, coin = torch.rand(2, count, device=self.p.device, dtype=torch.float64)
+        steps = self.steps()
+        at = uniform * steps * (steps + 1) / 2  # t(t + 1) / 2 of the steps are no larger than t, each counted t times
+        drawn = ((torch.sqrt(1 + 8 * at) - 1) / 2).ceil().clamp_min(1).minimum(steps)
+        return torch.where(coin < self.clean, 0, drawn).long()
+
+    def metrics(self) -> Mapping[str, Tensor]:
+        return {**super().metrics(), "steps": self.steps().float()}
 
 
 class Dequantize(Trick):

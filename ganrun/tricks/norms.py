@@ -18,6 +18,8 @@ from ganrun.models.base import blocks, title
 from ganrun.models.layers import on_sphere, precise, stack
 from ganrun.tricks.roles import roles
 
+NEEDS = (Fact.UNLABELLED, Fact.SINGLE_SCALE, Fact.SAME_SIZE, Fact.IMAGE_ALONE)  # of what keeps a reference batch
+
 
 class VirtualNorm(nn.Module):
     """Normalisation by the statistics of a reference batch and of the image itself. Salimans et al. 2016, section 3.4.
@@ -127,12 +129,14 @@ class VirtualBatchNorm(Trick):
     behind the last block never see the reference.
     """
 
-    traits = Traits(needs=facts(Fact.UNLABELLED, Fact.SINGLE_SCALE, Fact.SAME_SIZE, Fact.IMAGE_ALONE))
+    traits = Traits(needs=facts(*NEEDS))
 
     def __init__(self, *, role: str, eps: float):
         """Raises ConfigError for an unknown role."""
         super().__init__()
         self.roles, self.eps = roles(".role", role), eps
+        if "discriminator" in self.roles:
+            self.traits = Traits(needs=facts(*NEEDS, Fact.ONE_IMAGE))
         self.without: list[str] = []
 
     def modify(self, net: nn.Module, role: Role) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Penalties on the discriminator: on the norm of its gradient (WGAN-GP, DRAGAN, R1, R2), and on its scores (drift)."""
+"""Penalties on the discriminator: on the norm of its gradient (WGAN-GP, R1, DigGAN and others), and on its scores."""
 
 from __future__ import annotations
 
@@ -227,6 +227,38 @@ class R2(R1):
         return self._penalty(context, context.fake, context.on_fake)
 
 
+class DigGan(SlopePenalty):
+    """DigGAN: D's slopes at reals and at fakes are kept alike. Fang et al. 2022 (arXiv 2211.14694).
+
+    weight * E (|grad D(x)| - |grad D(G(z))|)^2 over pairs of a real and the fake at its place. Each slope may be as
+    large as it likes, so nothing bounds D. The authors' code adds it in the first of D's updates in a step only, and
+    takes each norm half and half with that at the same place of the batch before; here are neither.
+    """
+
+    traits = replace(SlopePenalty.traits, prefers=facts(Fact.ALONE))
+    differentiates = True
+
+    def __init__(self, *, weight: float | Schedule, every: int):
+        """Raises ConfigError for a negative weight, and for `every` below 1."""
+        super().__init__("weight", weight, every)
+
+    def discriminator_term(self, context: Context) -> Tensor:
+        pairs = zip(self._norms(context.real, context.on_real), self._norms(context.fake, context.on_fake), strict=True)
+        gaps = [(real - fake) for real, fake in pairs]
+        self.slope.copy_(mean([gap.detach().mean() for gap in gaps]))
+        return self.weight() * mean([gap.square().mean() for gap in gaps])
+
+    @staticmethod
+    def _norms(images: Images | None, output: DiscriminatorOutput | None) -> list[Tensor]:
+        """The norm of each image's gradient, at each scale. [B] each"""
+        assert images is not None and output is not None
+        found = torch.autograd.grad(output.score.sum(), scales(images), create_graph=True)
+        return [torch.linalg.vector_norm(gradient, dim=(1, 2, 3)) for gradient in found]
+
+    def metrics(self) -> Mapping[str, Tensor]:
+        return {"gap": self.slope}
+
+
 class Drift(Trick):
     """Drift penalty: weight * E D(x)^2 over reals. Progressive GAN, Karras et al. 2018, appendix A.1.
 
@@ -246,3 +278,15 @@ class Drift(Trick):
     def discriminator_term(self, context: Context) -> Tensor:
         assert context.on_real is not None
         return self.weight() * context.on_real.score.square().mean()
+
+
+class LogitCentering(Drift):
+    """Logit centring: scores of reals and fakes are kept around 0, by pairs. Lin et al. 2025 (adversarial flow models).
+
+    weight * E (D(x) + D(G(z)))^2 over pairs of a real and the fake at its place. Relativistic losses read differences
+    alone, so the level of their scores is free; this fixes it and leaves the differences. arXiv 2511.22475.
+    """
+
+    def discriminator_term(self, context: Context) -> Tensor:
+        assert context.on_real is not None
+        return self.weight() * (context.on_real.score + context.on_fake.score).square().mean()

@@ -1,4 +1,4 @@
-"""Replay: the discriminator also learns from fakes of earlier updates."""
+"""Fakes of earlier updates, from which D learns again: as fakes (replay), or as if they were real (APA)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganrun.core.context import PairView
+from ganrun.core import limits
+from ganrun.core.context import Context, PairView
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
 from ganrun.core.images import scales
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
+from ganrun.tricks.adaptive import Adaptive
 
 
 class Replay(Trick):
@@ -86,3 +88,43 @@ class Replay(Trick):
         put = (place == places.unsqueeze(1)) & stays  # [N, B]
         last = torch.where(put, number, -1).amax(1)
         return torch.where(last >= 0, last, places + len(place))
+
+
+class Apa(Adaptive):
+    """APA: some reals of D are replaced by fakes, which D is to take for real. Jiang et al. 2021, section 3.
+
+    arXiv 2111.06849. Each real is replaced with probability p by one of the last `size` fakes that D has learnt from;
+    p rises while D overfits, as that of ADA does, by r_t = E sign(D(x)) over what stands for reals (their lambda_r).
+    The authors' code takes the fakes of G's last update in their order, and lets p grow above 1. Reals that another
+    term of G's loss compares with are replaced too. At first the fakes are those that tricks were bound to.
+    """
+
+    traits = Traits(
+        needs=facts(*(Fact.SCORE, Fact.UNDECIDED, Fact.UNLABELLED, Fact.SAME_SIZE, Fact.IMAGE_ALONE, Fact.SINGLE_SCALE))
+    )
+    fakes: Tensor  # [N, C, H, W] the last ones
+    seen: Tensor  # [] int64, the number of fakes so far
+
+    def __init__(self, *, start: float, target: float, interval: int, images: int, size: int):
+        """Raises ConfigError for a start outside [0, 1], and for counts below 1."""
+        super().__init__(start=start, target=target, interval=interval, images=images)
+        limits.whole(".size", size, 1)
+        self.size = size
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def bind(self, pair: PairView, real: Tensor, fake: Tensor) -> None:
+        """Allocate the fakes, which are these [B, C, H, W] at first."""
+        self.register_buffer("fakes", fake.detach()[torch.arange(self.size, device=fake.device) % len(fake)])
+
+    def reals(self, images: Tensor) -> Tensor:
+        """Reals, of which some are fakes. [B, C, H, W]"""
+        count, device = len(images), images.device
+        chosen = torch.rand(count, 1, 1, 1, device=device) < self.p
+        return torch.where(chosen, self.fakes[torch.randint(self.size, (count,), device=device)], images)
+
+    def observe(self, context: Context) -> None:
+        super().observe(context)
+        newest = context.fake[-self.size :]
+        places = (self.seen + torch.arange(len(newest), device=newest.device)) % self.size
+        self.fakes.index_copy_(0, places, newest)
+        self.seen.add_(len(newest))

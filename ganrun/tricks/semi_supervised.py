@@ -31,7 +31,7 @@ class SemiSupervised(Trick):
     code tests with an average of D's weights.
     """
 
-    traits = Traits(needs=facts(Fact.CLASS_SCORE, Fact.PROBABILITY, Fact.SINGLE_SCALE))
+    traits = Traits(needs=facts(Fact.CLASS_SCORE, Fact.PROBABILITY, Fact.SINGLE_SCALE, Fact.ONE_IMAGE))
     images: Tensor | None = None  # [M, C, H, W] the labelled images; found again from the data, so no state
     labels: Tensor | None = None  # [M]
     test: Batch | None = None
