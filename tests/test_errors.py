@@ -56,7 +56,7 @@ CONFIG_ERROR = {
     "plugins=['']": ["plugins: '', expected the dotted name of a module"],
     "optim.lr=2e-4": ["generator, discriminator, decay", "Try: optim.generator.lr=2e-4 optim.discriminator.lr=2e-4"],
     "dataset.path=x": [
-        "Try: dataset=array dataset.path=x or dataset=emoji dataset.path=x or dataset=folder dataset.path=x"
+        "Try: dataset=array dataset.path=x or dataset=captions dataset.path=x or dataset=emoji dataset.path=x"
     ],
     "+log.evry=3": [
         "log.evry: there is no such setting",

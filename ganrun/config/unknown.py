@@ -65,7 +65,7 @@ def _same_name(key: str, known: Sequence[str]) -> list[str]:
 
 
 def _other_choices(key: str, choices: Choices) -> list[str]:
-    """The choices of the group that do have this setting. Empty when there are many."""
+    """The choices of the group that do have this setting, the first of many."""
     group, _, inner = key.partition(".")
     nested = choices.inside(group).get(inner.partition(".")[0]) if group in choices.groups else None
     if nested is not None:
@@ -75,7 +75,7 @@ def _other_choices(key: str, choices: Choices) -> list[str]:
         if group not in choices.groups or not inner
         else [c for c in choices.options(group) if _has(c, group, inner, choices)]
     )
-    return found if len(found) <= MOST else []
+    return found[:MOST]
 
 
 def _has(choice: str, group: str, inner: str, choices: Choices) -> bool:

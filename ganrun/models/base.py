@@ -187,7 +187,7 @@ def shapes(net: Generator | Discriminator) -> list[torch.Size]:
     given = (net.latent,) if isinstance(net, Generator) else (net.channels, net.resolution, net.resolution)
     found: list[torch.Size] = []
     copy = deepcopy(net).eval()
-    for layer in copy.blocks:
+    for layer in blocks(copy):
         layer.register_forward_hook(lambda _, given, made: found.append(made.shape[1:]))
     with torch.random.fork_rng(devices=()):  # some layers draw
         copy(torch.zeros(2, *given), net.blank(2))

@@ -60,7 +60,9 @@ def child_handler_kept() -> Iterator[None]:
         yield  # there torch installs none
         return
     before = signal.getsignal(signal.SIGCHLD)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # one may die before its handler is gone
     try:
         yield
     finally:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
