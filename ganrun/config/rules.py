@@ -65,6 +65,7 @@ RULES: dict[str, Rule] = {
     "C51": Rule("E", "Tricks on images of one size cannot act on a pyramid of several.", False),
     "C52": Rule("E", "A trick that keeps images needs images that do not grow in the course of a run.", False),
     "C55": Rule("E", "What moves or exchanges images alone would part them from the inputs that D sees beside them."),
+    "C56": Rule("I", "In several processes batch norm takes the statistics of each process's part of a batch."),
 }
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganrun.core import limits
+from ganrun.core import across, limits
 from ganrun.core.context import Context, DiscriminatorOutput
 from ganrun.core.facts import Fact
 from ganrun.core.images import Images, detached, each_scale, largest, scales
@@ -82,7 +82,7 @@ class TargetedPenalty(SlopePenalty):
     def discriminator_term(self, context: Context) -> Tensor:
         found = gradients(context, self.points(context))
         norms = [torch.linalg.vector_norm(gradient, dim=(1, 2, 3)) for gradient in found]
-        self.slope.copy_(mean([norm.detach().mean() for norm in norms]))
+        self.slope.copy_(across.mean(mean([norm.detach().mean() for norm in norms])))
         return self.weight() * mean([self._penalty(norm - self.target) for norm in norms])
 
     def _penalty(self, excess: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ class Dragan(TargetedPenalty):
         assert context.real is not None
         real = context.real.detach()
         share = torch.rand(len(real), 1, 1, 1, device=real.device)
-        return real + share * self.spread * real.std(correction=0) * torch.rand_like(real)
+        return real + share * self.spread * across.whole(real).std(correction=0) * torch.rand_like(real)
 
 
 class R1(SlopePenalty):
@@ -148,7 +148,7 @@ class R1(SlopePenalty):
         assert images is not None and output is not None
         found = torch.autograd.grad(output.score.sum(), scales(images), create_graph=True)
         squares = [gradient.square().sum((1, 2, 3)) for gradient in found]
-        self.slope.copy_(mean([square.detach().sqrt().mean() for square in squares]))
+        self.slope.copy_(across.mean(mean([square.detach().sqrt().mean() for square in squares])))
         return self.weight() / 2 * mean([square.mean() for square in squares])
 
 
