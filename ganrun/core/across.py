@@ -84,7 +84,7 @@ class Shared(TorchFunctionMode):
     def _all(self, values: Tensor) -> Tensor:
         """New memory for the rows of all processes, in the order in which these values lie. [b, ...] -> [B, ...]"""
         shape = [len(values) * self.rank.world, *values.shape[1:]]
-        strides = values.stride()
+        strides = torch.empty_like(values).stride()  # of dense memory, where these values are not
         order = sorted(range(values.dim()), key=lambda axis: -strides[axis])
         memory = values.detach().new_empty([shape[axis] for axis in order])
         return memory.permute([order.index(axis) for axis in range(values.dim())])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -83,6 +84,8 @@ def _watch(launch: Launch) -> None:
         except RuntimeError:  # the store went with the first process
             break
         time.sleep(TICK)
+    if launch.folder is not None:
+        shutil.rmtree(launch.folder, ignore_errors=True)  # nobody else will
     os._exit(ENVIRONMENT)
 
 
