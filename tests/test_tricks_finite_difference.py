@@ -149,12 +149,14 @@ def test_of_patches_it_is_the_slope_of_their_sum_as_the_exact_one_is() -> None:
 
 
 @pytest.mark.parametrize(("share", "batch", "count"), [(1.0, 6, 6), (0.25, 6, 2), (0.25, 64, 16), (0.01, 6, 1)])
-def test_it_looks_at_the_first_share_of_the_batch(share: float, batch: int, count: int) -> None:
-    for kind, first in ((R1, 1.0), (R2, 2.0)):
+def test_it_looks_at_this_share_of_the_batch_evenly_spread(share: float, batch: int, count: int) -> None:
+    """So that each process that has a part of the batch looks at the same share of its own."""
+    real = torch.arange(4.0 * batch).view(batch, 1, 2, 2)
+    for kind, given in ((R1, real), (R2, -real)):
         critic = linear()
-        term(pair_of(critic, it=trick(kind, share=share)), alike(batch, 1.0), alike(batch, 2.0))
+        term(pair_of(critic, it=trick(kind, share=share)), real, -real)
         assert [len(seen) for seen in critic.seen] == [batch, batch, 2 * count]
-        torch.testing.assert_close(critic.seen[-1][:count], alike(count, first))
+        assert torch.equal(critic.seen[-1][:count], given[:: round(1 / share)])
         offset = critic.seen[-1][count:] - critic.seen[-1][:count]
         assert 0 < offset.abs().max() < 0.05, "noise of 0.01"
 
@@ -173,13 +175,13 @@ def test_the_noise_is_put_on_what_d_sees_and_a_view_is_drawn_once_for_both() -> 
 
 
 def test_a_conditional_critic_is_told_what_its_images_are_for() -> None:
-    """w . x for label 0 and nothing for label 1; the first half of the images have label 0, then the second."""
+    """w . x for label 0 and nothing for label 1; every second image has label 0, then the others."""
 
     def of(images: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
         return (1 - labels) * (images.flatten(1) @ weight)
 
     images = torch.rand(4000, 1, 2, 2)
-    labels = torch.arange(4000) // 2000
+    labels = torch.arange(4000) % 2
     for given, expected in ((labels, 125), (1 - labels, 0)):
         pair = pair_of(Known(of, WEIGHT), it=trick(share=0.5))
         found = term(pair, images, images, Condition(labels=given))

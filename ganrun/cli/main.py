@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ganrun.cli.torchrun import in_one_process
 from ganrun.cli.words import LONGEST
 from ganrun.config.groups import AFTER_TRAINING, COMMANDS, expand_home
 from ganrun.core.errors import (
@@ -40,7 +41,8 @@ Play = Callable[["DictConfig", Any, Signals], tuple[int, float | None]]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code. A user's error is one line and exit code 2; a traceback is a bug."""
     with unbreakable():
-        return _code(list(sys.argv[1:] if argv is None else argv))
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        return in_one_process(lambda: _code(arguments))
 
 
 def _code(arguments: list[str]) -> int:

@@ -11,6 +11,8 @@ from omegaconf import DictConfig
 
 from ganrun.cli.lines import wrapped
 from ganrun.config.build import Run, build
+from ganrun.config.validate import value_of
+from ganrun.core.errors import ConfigError
 from ganrun.machine import keep_big_blocks, peak_memory, processor_name
 from ganrun.record.progress import duration
 from ganrun.run.speed import SECONDS, Speed, measure
@@ -24,6 +26,8 @@ def speed(cfg: DictConfig) -> int:
 
     Raises ConfigError, and Stopped where a guard of the run ends it.
     """
+    if (ranks := value_of(cfg, "engine.ranks")) > 1:
+        raise ConfigError("engine.ranks", f"{ranks}, and `ganrun speed` measures one process", "1", "engine.ranks=1")
     keep_big_blocks()
     run = build(cfg)
     with closing(run.data):

@@ -22,6 +22,7 @@ from ganrun.config.held_out import without_held_out
 from ganrun.config.instantiate import Maker
 from ganrun.config.nested import share_shape
 from ganrun.config.players import Momentum, make_players
+from ganrun.config.processes import check_processes, local_statistics
 from ganrun.config.rules import check_force
 from ganrun.config.stages import add_first_stage
 from ganrun.config.text import measure_text, take_text
@@ -105,6 +106,7 @@ def _build(cfg: DictConfig, rank: Rank) -> Run:
     check_force(settings["force"])
     check_sizes(settings["model"], dataset)
     parts = assemble(settings, make)
+    check_processes(parts, settings, rank)
     check_streams(parts.game, dataset)
     check_agreement(parts.game, dataset)
     check_memory(max(parts.game.shapes), dataset)
@@ -121,9 +123,16 @@ def _build(cfg: DictConfig, rank: Rank) -> Run:
         dataset=dataset,
         data=data,
         game=game,
-        engine=Eager(game, make_players(settings, make, game), device=device, autocast=autocast),
+        engine=Eager(
+            game,
+            make_players(settings, make, game),
+            device=device,
+            autocast=autocast,
+            rank=rank,
+            norms=settings["engine"]["sync_batch_norm"],
+        ),
         updates=parts.updates,
-        diagnostics=parts.diagnostics,
+        diagnostics=[*parts.diagnostics, *local_statistics(game, settings, rank)],
         rank=rank,
     )
 
@@ -285,13 +294,6 @@ def _check_sets(settings: Mapping[str, Any], make: Maker, tricks: Mapping[str, T
 
 
 def _streams(settings: Mapping[str, Any], dataset: DataSets, device: torch.device, rank: Rank) -> Streams:
-    engine = settings["engine"]
-    return open_streams(
-        dataset,
-        seed=settings["seed"],
-        device=device,
-        workers=engine["workers"],
-        memory=engine["memory"],
-        timeout=engine["data_timeout"],
-        rank=rank,
-    )
+    engine, seed = settings["engine"], settings["seed"]
+    options = {"workers": engine["workers"], "memory": engine["memory"], "timeout": engine["data_timeout"]}
+    return open_streams(dataset, seed=seed, device=device, rank=rank, **options)

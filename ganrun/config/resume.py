@@ -20,11 +20,12 @@ from ganrun.version import __version__
 # Settings that may change on resume. Data may be elsewhere: their content is compared with the checkpoint's. So may
 # files of weights, and a machine without them goes on without these measures.
 FREE = ("steps", "name", "objective", "log", "diagnosis", "plugins", "engine.device", "engine.workers",
-        "engine.memory", "engine.data_timeout", "metrics.swd", "metrics.ms_ssim", "metrics.inception.weights",
-        "metrics.dinov2.weights",
+        "engine.memory", "engine.data_timeout", "engine.ranks", "metrics.swd", "metrics.ms_ssim",
+        "metrics.inception.weights", "metrics.dinov2.weights",
         *(f"dataset.{place}{key}" for place in ("", "a.", "b.", "input.", "target.")
           for key in ("path", "root", "download", "skip_bad")))  # fmt: skip
 WARNED = ("batch", "engine.precision", "optim.generator.lr", "optim.discriminator.lr", "optim.decay")
+NEW = {"engine.ranks": 1, "engine.sync_batch_norm": False}  # what settings were in a run of before them
 LATER = ("metrics", "diagnosis")  # groups that a run of before them has not, or not whole: it does without
 CHANGEABLE = "changes of steps, log, engine, batch or learning rates only"
 
@@ -41,6 +42,9 @@ def reopen(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]
             recorded = cfg.get(group)
             if recorded is None or OmegaConf.is_dict(recorded):
                 cfg[group] = OmegaConf.merge(OmegaConf.load(CONF / group / "none.yaml"), recorded or {})
+        for key, value in NEW.items():
+            if OmegaConf.is_dict(cfg.get("engine")) and OmegaConf.select(cfg, key) is None:
+                OmegaConf.update(cfg, key, value)
     check_values(cfg)
     before = flat(OmegaConf.to_container(cfg))
     wanted = list(before.get("plugins") or [])

@@ -66,6 +66,7 @@ RULES: dict[str, Rule] = {
     "C52": Rule("E", "A trick that keeps images needs images that do not grow in the course of a run.", False),
     "C55": Rule("E", "What moves or exchanges images alone would part them from the inputs that D sees beside them."),
     "C56": Rule("E", "What asks D about single images cannot ask one that judges several of them together."),
+    "C57": Rule("I", "In several processes batch norm takes the statistics of each process's part of a batch."),
 }
 
 

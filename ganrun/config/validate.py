@@ -45,6 +45,8 @@ SETTINGS: dict[str, Any] = {
     "diagnosis.on_collapse": Literal["warn", "stop"],
     "diagnosis.on_nonfinite": Literal["stop", "rollback"],
     "engine.device": Annotated[str, Called("auto, cpu, cuda or cuda:N")],
+    "engine.ranks": Annotated[int, Within(1, 1024)],
+    "engine.sync_batch_norm": bool,
     "engine.precision": Literal["auto", "bf16", "fp32"],
     "engine.workers": Annotated[int, Within(0, 256)],
     "engine.memory": Annotated[float, Within(0)],

@@ -10,8 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ganrun.core.across import sharing
+from ganrun.core.collective import average
 from ganrun.core.context import Batches, Fakes, Metrics, Outcome, Progress, Update, UpdateResult
 from ganrun.core.game import Game
+from ganrun.core.ranks import ALONE, Rank
 from ganrun.core.schedule import Schedule, at
 
 
@@ -141,8 +144,19 @@ class Eager:
 
     keep_addresses: bool  # of gradients, as an engine that captures updates needs
 
-    def __init__(self, game: Game, players: Mapping[str, Player], *, device: torch.device, autocast: bool):
+    def __init__(
+        self,
+        game: Game,
+        players: Mapping[str, Player],
+        *,
+        device: torch.device,
+        autocast: bool,
+        rank: Rank = ALONE,
+        norms: bool = False,
+    ):
+        """With several processes, `norms` says whether batch norm takes the statistics of the whole batch."""
         self.game, self.players, self.device, self.autocast = game, players, device, autocast
+        self.rank, self.norms = rank, norms
         self.keep_addresses = device.type == "cuda"
 
     def begin(self, now: Progress) -> None:
@@ -174,7 +188,7 @@ class Eager:
             outcome = self.learn(update, batches, fakes)
         player.collect()
         losses = {f"loss/{update.player}/{name}": term.detach() for name, term in outcome.terms.items()}
-        metrics = losses | outcome.metrics | player.norms(update.player)
+        metrics = self._averaged(player.gradients, losses | outcome.metrics) | player.norms(update.player)
         self.game.before(update)
         player.optimizer.step()
         metrics |= self.game.after(update)
@@ -185,10 +199,19 @@ class Eager:
 
     def learn(self, update: Update, batches: Batches, fakes: Mapping[str, Fakes] = MappingProxyType({})) -> Outcome:
         """Add the gradients of this update's objective."""
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+        shared = sharing(self.rank, update.shape.images, norms=self.norms)
+        with shared, torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             outcome = self.game.outcome(update, batches, fakes)
         torch.stack(list(outcome.terms.values())).sum().backward()
         return outcome
+
+    def _averaged(self, gradients: list[Tensor], metrics: Metrics) -> Metrics:
+        """Gradients and metrics of the whole batch: the mean of those that each process has of its share."""
+        if self.rank.world == 1:
+            return metrics
+        found = torch.stack([value.float() for value in metrics.values()])
+        average([gradients, [found]], self.rank.world)
+        return dict(zip(metrics, found.unbind(), strict=True))
 
     @contextmanager
     def _only(self, update: Update) -> Iterator[None]:

@@ -26,6 +26,7 @@ class Trick(nn.Module, ABC):
     differentiates: bool = False  # wants gradients with respect to context.real and context.fake
     paired: ClassVar[bool] = False  # wants context.on_real in the generator's update too
     every: int = 1  # add its terms only each n-th step, scaled by n
+    neighbours: int = 1  # images in a row of a batch that it looks at together: several processes never part them
     replaces: bool = False  # its generator term replaces the adversarial one
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ganrun.core import limits
+from ganrun.core import across, limits
 from ganrun.core.context import (
     UNCONDITIONAL,
     Batch,
@@ -135,7 +135,12 @@ def caption_of(condition: Condition, *, mismatch: bool = False) -> Condition:
     alone = Condition(text=condition.text, embedding=condition.embedding)
     if not mismatch or alone.tensor is None:
         return alone
-    return alone._replace(mismatch=mismatched(alone.tensor))
+    return alone._replace(mismatch=_of_others(alone.tensor))
+
+
+def _of_others(given: Tensor) -> Tensor:
+    (others,) = across.on_the_whole(lambda rows: [mismatched(*rows)], [given])
+    return others
 
 
 def mismatched(given: Tensor) -> Tensor:

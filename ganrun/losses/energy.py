@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganrun.core import limits
+from ganrun.core import across, limits
 from ganrun.core.context import Targets
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
@@ -68,8 +68,9 @@ class BoundaryEquilibrium(Loss):
     def discriminator(self, real: Tensor, fake: Tensor, targets: Targets) -> Tensor:
         real, fake = real.mean(), fake.mean()
         k = self.k.clone()  # of this update: the gradient is taken after k has changed
-        balance = (self.gamma * real - fake).detach()
-        self.convergence.copy_(real.detach() + balance.abs())
+        on_real, on_fake = across.mean(torch.stack([real.detach(), fake.detach()]))
+        balance = self.gamma * on_real - on_fake
+        self.convergence.copy_(on_real + balance.abs())
         self.k.add_(self.lambda_k * balance).clamp_(0, 1)
         return real - k * fake
 

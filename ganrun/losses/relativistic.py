@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ganrun.core import across
 from ganrun.core.context import Targets
 from ganrun.core.facts import Fact
 from ganrun.core.loss import Loss
@@ -67,9 +69,11 @@ class RelativisticAverageHinge(Loss):
 
 def _margin_to_the_mean(better: Tensor, worse: Tensor) -> Tensor:
     """What these [B] lack to be 1 above the mean of those [B], and those to be 1 below the mean of these. []"""
-    return F.relu(1 + worse.mean() - better).mean() + F.relu(1 + worse - better.mean()).mean()
+    low, high = across.mean(torch.stack([worse.mean(), better.mean()]))
+    return F.relu(1 + low - better).mean() + F.relu(1 + worse - high).mean()
 
 
 def _against_the_mean(better: Tensor, worse: Tensor) -> Tensor:
     """Cross-entropy of "above the mean of the others" for these [B], and of "below it" for those [B]. []"""
-    return F.softplus(worse.mean() - better).mean() + F.softplus(worse - better.mean()).mean()
+    low, high = across.mean(torch.stack([worse.mean(), better.mean()]))
+    return F.softplus(low - better).mean() + F.softplus(worse - high).mean()

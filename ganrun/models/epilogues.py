@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ganrun.core import limits
+from ganrun.core import across, limits
 from ganrun.core.context import BatchShape
 from ganrun.core.traits import Diagnostic, Level
 from ganrun.models.layers import Fold, precise
@@ -46,11 +46,15 @@ class MinibatchStddev(Epilogue):
     def forward(self, features: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, (C + 1) H W], or [B, N] -> [B, N + 1]."""
         maps = features if features.dim() == 4 else features[:, :, None, None]
+        extra = across.mine(self._spread(across.whole(precise(maps)))).to(maps.dtype)
+        return self.fold(torch.cat([maps, extra[:, None, None, None].expand(-1, 1, *maps.shape[2:])], 1))
+
+    def _spread(self, maps: Tensor) -> Tensor:
+        """The mean deviation within the group of each image. [B, C, H, W] -> [B]"""
         members = math.gcd(self.group, len(maps))  # `group`, unless `force` has let another batch size pass
-        groups = precise(maps).unflatten(0, (members, -1))  # [G, B / G, C, H, W]
+        groups = maps.unflatten(0, (members, -1))  # [G, B / G, C, H, W]
         spread = (groups.var(0, unbiased=False) + self.eps).sqrt().mean((1, 2, 3))  # [B / G]
-        extra = spread.repeat(members).to(maps.dtype)[:, None, None, None].expand(-1, 1, *maps.shape[2:])
-        return self.fold(torch.cat([maps, extra], 1))
+        return spread.repeat(members)
 
     def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
         """Every group needs all of its images."""
@@ -95,8 +99,8 @@ class MinibatchDiscrimination(Epilogue):
         """[B, C, H, W] or [B, N] -> [B, N + kernels]."""
         vectors = self.fold(features)
         with torch.autocast(vectors.device.type, enabled=False):
-            distances = self._distances(precise(vectors))
-            closeness = _to_others(distances) + self.bias
+            distances = self._distances(across.whole(precise(vectors)))
+            closeness = across.mine(_to_others(distances)) + self.bias
         return torch.cat([vectors, closeness], 1)
 
     @torch.no_grad()

@@ -8,8 +8,8 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from ganrun.config.build import Run, build
 from ganrun.config.compose import name_suffix
 from ganrun.config.resume import WARNED, below
 from ganrun.config.rules import recorded
+from ganrun.config.validate import value_of
 from ganrun.core.context import Progress
 from ganrun.core.errors import Stopped, WaitInterrupted
 from ganrun.core.train import train
@@ -39,6 +40,7 @@ from ganrun.run.callbacks import Checkpointing, Grids, Record
 from ganrun.run.check import before
 from ganrun.run.diagnosing import Diagnosis
 from ganrun.run.measuring import Measuring
+from ganrun.run.processes import Others, others, rank_of
 from ganrun.run.recording import recorder_of
 from ganrun.run.rehearsal import check_metrics
 from ganrun.run.rollback import with_rollback
@@ -74,14 +76,22 @@ class Session:
         self.signals = signals
         self.console = console or Console()
         self.objective: float | None = None
+        self.others: Others | None = None  # the processes that train beside this one
 
     def start(self, cfg: DictConfig, path: Path, *, overrides: list[str]) -> int:
         """Train from the first step in a new folder; returns the exit code. Raises ConfigError before any work."""
-        return with_rollback(self, path, lambda: self._start(cfg, path, overrides))
+        with self._among(cfg, path):
+            return with_rollback(self, path, lambda: self._start(cfg, path, overrides))
 
     def resume(self, cfg: DictConfig, path: Path, *, overrides: list[str], changes: Mapping[str, str]) -> int:
         """Go on where the run in this folder stopped; returns the exit code. Raises ConfigError before any work."""
-        return with_rollback(self, path, lambda: self.resume_once(cfg, path, overrides=overrides, changes=changes))
+        with self._among(cfg, path):
+            return with_rollback(self, path, lambda: self.resume_once(cfg, path, overrides=overrides, changes=changes))
+
+    @contextmanager
+    def _among(self, cfg: DictConfig, path: Path) -> Iterator[None]:
+        with others(value_of(cfg, "engine.ranks"), path) as self.others:
+            yield
 
     def tell(self, line: str) -> None:
         """Print a line, and log it."""
@@ -91,7 +101,7 @@ class Session:
     def _start(self, cfg: DictConfig, path: Path, overrides: list[str]) -> int:
         keep_big_blocks()
         warn_on_screen()
-        run = build(cfg)
+        run = build(cfg, rank_of(self.others))
         with closing(run.data):
             check_metrics(run)
             begin_with_first_stage(run)
@@ -107,16 +117,13 @@ class Session:
         warn_on_screen()
         with closing(RunFolder.open(path)) as folder:
             folder.start_log()
-            run = build(cfg)
+            run = build(cfg, rank_of(self.others))
             with closing(run.data):
                 check_metrics(run)
                 checkpoints = Checkpoints(folder.checkpoints, keep=run.settings["log"]["keep"])
                 saved = checkpoints.load(unfit=partial(unfit, run, forms=FORMS)) if checkpoints.latest() else {}
-                start = (
-                    restore(run, saved, str(path), record(folder.path / "data_files.json") or [])
-                    if saved
-                    else Progress()
-                )
+                files = record(folder.path / "data_files.json") or []
+                start = restore(run, saved, str(path), files) if saved else Progress()
                 if not saved:
                     begin_with_first_stage(run)
                 if start.step >= run.settings["steps"] and summarised(folder.summary) == start.step:
@@ -172,6 +179,8 @@ class Session:
             if states:
                 saving.resumed(start.step)
             grids.write_reals(start.step)
+            if self.others is not None:
+                self.others.send(run, start)
             try:
                 now = self._loop(run, saving.callbacks, start)
             except Stopped:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ganrun.core import across
 from ganrun.core.context import Context
 from ganrun.core.decision import margin
 from ganrun.core.errors import ConfigError
@@ -41,11 +42,11 @@ class Adaptive(Trick):
     def observe(self, context: Context) -> None:
         assert context.on_real is not None
         score = context.on_real.score
-        self.total.add_(margin(context.pair, score).sign().mean())
+        self.total.add_(across.mean(margin(context.pair, score).sign().mean()))
         self.count.add_(1)
         due = self.count >= self.interval
         self.r_t.copy_(torch.where(due, self.total / self.interval, self.r_t))
-        step = self.interval * len(score) / self.images
+        step = self.interval * len(score) * across.processes() / self.images
         self.p.add_(due * (self.r_t - self.target).sign() * step).clamp_(0, 1)
         self.total.mul_(~due)
         self.count.mul_(~due)

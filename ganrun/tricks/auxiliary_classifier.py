@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganrun.core import limits
+from ganrun.core import across, limits
 from ganrun.core.context import Context, DiscriminatorOutput
 from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts
@@ -38,7 +38,7 @@ class AuxiliaryClassifier(Trick):
     def observe(self, context: Context) -> None:
         for output, right in ((context.on_real, self.right_real), (context.on_fake, self.right_fake)):
             assert context.labels is not None
-            right.copy_(_logits(output).argmax(1).eq(context.labels).float().mean())
+            right.copy_(across.mean(_logits(output).argmax(1).eq(context.labels).float().mean()))
 
     def discriminator_term(self, context: Context) -> Tensor:
         on_real = self.real * cross_entropy(context.on_real, context.labels)

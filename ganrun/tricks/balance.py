@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganrun.core import limits
+from ganrun.core import across, limits
 from ganrun.core.context import Context, PairView, Role
 from ganrun.core.decision import margin
 from ganrun.core.errors import ConfigError
@@ -63,7 +63,7 @@ class Throttle(Trick):
         assert context.on_real is not None
         right = (margin(context.pair, context.on_real.score) > 0).float().mean()
         caught = (margin(context.pair, context.on_fake.score) < 0).float().mean()
-        self.accuracy.copy_((right + caught) / 2)
+        self.accuracy.copy_(across.mean((right + caught) / 2))
 
     def metrics(self) -> Mapping[str, Tensor]:
         return {"accuracy": self.accuracy}

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganrun.core import limits
+from ganrun.core import across, limits
 from ganrun.core.context import Context, PairView
 from ganrun.core.decision import features, hard_targets
 from ganrun.core.errors import ConfigError
@@ -59,7 +59,7 @@ class FeatureMatching(Trick):
         assert context.on_real is not None
         real = context.on_real.features[self.layer].detach().float().mean(0)
         fake = context.on_fake.features[self.layer].float().mean(0)
-        difference = real - fake
+        difference = across.mean(real - fake)
         return self.weight * (difference.square().sum() if self.squared else difference.abs().mean())
 
 
@@ -85,7 +85,7 @@ class ModeSeeking(Trick):
 
     def generator_term(self, context: Context) -> Tensor:
         assert context.latent is not None
-        ratio = self._spread(context.fake) / self._spread(context.latent.noise)
+        ratio = self._spread(across.whole(context.fake)) / self._spread(across.whole(context.latent.noise))
         return self.weight / (ratio + self.epsilon)
 
     @staticmethod
@@ -114,7 +114,7 @@ class PullingAway(Trick):
         _two_images("pulling_away", fake)
 
     def generator_term(self, context: Context) -> Tensor:
-        shown = context.on_fake.features[-1]
+        shown = across.whole(context.on_fake.features[-1])
         count = len(shown)
         with torch.autocast(shown.device.type, enabled=False):
             directions = F.normalize(shown.float().flatten(1), dim=1)
@@ -155,5 +155,8 @@ class TopK(Trick):
         self.share = max(self.floor, self.decay ** (step // self.interval))
 
     def choose(self, score: Tensor) -> Tensor:
+        if self.share == 1:
+            return score
+        score = across.whole(score)
         k = max(1, round(self.share * len(score)))
         return score if k == len(score) else score.topk(k, dim=0, largest=self.largest).values

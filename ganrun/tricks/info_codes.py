@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganrun.core import limits
+from ganrun.core import across, limits
 from ganrun.core.context import Context, DiscriminatorOutput, Latent, Role
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
@@ -152,7 +152,7 @@ class InfoCodes(Trick):
 
     def observe(self, context: Context) -> None:
         for kept, bound in zip((self.categorical, self.gaussian), self.bounds(context), strict=True):
-            kept.copy_(bound)
+            kept.copy_(across.mean(bound))
 
     def discriminator_term(self, context: Context) -> Tensor:
         return self._term(context)

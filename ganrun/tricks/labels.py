@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from ganrun.core import limits
+from ganrun.core import across, limits
 from ganrun.core.context import BatchShape, Context, Targets
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
@@ -102,7 +102,7 @@ class AdaptiveSmoothing(Trick):
         assert context.on_real is not None
         pair, real, fake = context.pair, context.on_real.score, context.on_fake.score
         hard = pair.tricks.fold(Trick.encode, Targets.clean(real, fake))
-        self.loss.lerp_(pair.loss.discriminator(real, fake, hard), 1 - self.decay)
+        self.loss.lerp_(across.mean(pair.loss.discriminator(real, fake, hard)), 1 - self.decay)
         self.smooth.copy_(self.largest * (1 - self.loss / self.chance).clamp(0, 1))
 
     def targets(self, targets: Targets) -> Targets:
@@ -134,7 +134,7 @@ class NoisyLabels(Trick):
     def targets(self, targets: Targets) -> Targets:
         real, fake = targets
         swap_real, swap_fake = torch.rand_like(real) < self.p, torch.rand_like(fake) < self.p
-        self.swapped.copy_(swap_real.sum() + swap_fake.sum())
+        self.swapped.copy_(across.total(swap_real.sum() + swap_fake.sum()))
         return Targets(torch.where(swap_real, fake, real), torch.where(swap_fake, real, fake))
 
     def metrics(self) -> Mapping[str, Tensor]:

@@ -106,7 +106,7 @@ class DiffusionNoise(Adaptive):
 
     def _drawn(self, count: int) -> Tensor:
         """The t of each image. [count] int64 in 0 to T"""
-        uniform, coin = torch.rand(2, count, device=self.p.device, dtype=torch.float64)
+        uniform, coin = (torch.rand(count, device=self.p.device, dtype=torch.float64) for _ in range(2))
         steps = self.steps()
         at = uniform * steps * (steps + 1) / 2  # t(t + 1) / 2 of the steps are no larger than t, each counted t times
         drawn = ((torch.sqrt(1 + 8 * at) - 1) / 2).ceil().clamp_min(1).minimum(steps)

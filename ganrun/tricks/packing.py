@@ -62,7 +62,7 @@ class PacGan(Trick):
         """Raises ConfigError for packs of less than two images, or of more than 100."""
         super().__init__()
         limits.whole(".images", images, 2, limits.LAYERS)
-        self.images = images
+        self.images = self.neighbours = images
         self.unfit: list[str] = []
 
     def modify(self, net: nn.Module, role: Role) -> nn.Module:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganrun.core import limits
+from ganrun.core import across, limits
 from ganrun.core.context import Context, DiscriminatorOutput
 from ganrun.core.facts import Fact
 from ganrun.core.images import Images, detached, each_scale, largest, scales
@@ -84,7 +84,7 @@ class TargetedPenalty(SlopePenalty):
     def discriminator_term(self, context: Context) -> Tensor:
         found = gradients(context, self.points(context))
         norms = [torch.linalg.vector_norm(gradient, dim=(1, 2, 3)) for gradient in found]
-        self.slope.copy_(mean([norm.detach().mean() for norm in norms]))
+        self.slope.copy_(across.mean(mean([norm.detach().mean() for norm in norms])))
         return self.weight() * mean([self._penalty(norm - self.target) for norm in norms])
 
     def _penalty(self, excess: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class Dragan(TargetedPenalty):
         assert context.real is not None
         real = context.real.detach()
         share = torch.rand(len(real), 1, 1, 1, device=real.device)
-        return real + share * self.spread * real.std(correction=0) * torch.rand_like(real)
+        return real + share * self.spread * across.whole(real).std(correction=0) * torch.rand_like(real)
 
 
 class Slopes(NamedTuple):
@@ -153,9 +153,10 @@ class FiniteDifference:
     """Slopes by finite differences, without a double backward. Lin et al. 2025 (arXiv 2511.22475), algorithm 2.
 
     E over n ~ N(0, 1) of ((D(x + epsilon n) - D(x)) / epsilon)^2 is |grad D(x)|^2, up to terms in epsilon^2. It is
-    taken at the first `share` of the batch, where D sees the images: after the views, as in the authors' code. One call
-    of D scores both, so that it has the same weights for both, and it is in float32: with the paper's epsilon the
-    rounding of bf16 is as large as the difference.
+    taken at every n-th image of the batch, n = 1 / `share` rounded; the authors' code takes the first ones. The noise
+    is put where D sees the images: after the views, as in their code. One call of D scores both, so that it has the
+    same weights for both, and it is in float32: with the paper's epsilon the rounding of bf16 is as large as the
+    difference.
     """
 
     differentiates = False
@@ -166,18 +167,17 @@ class FiniteDifference:
         limits.positive(".share", share)
         limits.number(".share", share, 0, 1 + 1e-9)
         limits.positive(".epsilon", epsilon)
-        self.share, self.epsilon = share, epsilon
+        self.stride, self.epsilon = round(1 / share), epsilon
 
     def __call__(self, context: Context, images: Images, output: DiscriminatorOutput) -> Slopes:
-        """Slopes [] at the first of these images, [B, C, H, W] at each scale; D scores them again."""
-        count = max(1, round(self.share * len(largest(images))))
+        """Slopes [] at every n-th of these images, [B, C, H, W] at each scale; D scores them again."""
         with torch.autocast(largest(images).device.type, enabled=False):
-            first = each_scale(detached(images), lambda image: image[:count])
-            seen = context.pair.tricks.fold(Trick.view, first)
+            some = each_scale(detached(images), lambda image: image[:: self.stride])
+            seen = context.pair.tricks.fold(Trick.view, some)
             both = each_scale(seen, lambda image: torch.cat([image, self._moved(image)]))
-            condition = context.condition.each(lambda given: torch.cat([given[:count]] * 2))
+            condition = context.condition.each(lambda given: torch.cat([given[:: self.stride]] * 2))
             score = context.pair.discriminator(both, condition.tensor).float().score
-        here, moved = score.reshape(2, count, -1).sum(2)  # of all patches, as where D is differentiated
+        here, moved = score.reshape(2, len(score) // 2, -1).sum(2)  # of all patches, as where D is differentiated
         change = (moved - here) / (self.epsilon * math.sqrt(len(scales(images))))
         return Slopes(change.square().mean(), change.detach().abs().mean() * math.sqrt(math.pi / 2))
 
@@ -214,7 +214,7 @@ class R1(SlopePenalty):
     def _penalty(self, context: Context, images: Images | None, output: DiscriminatorOutput | None) -> Tensor:
         assert images is not None and output is not None
         found = self.slopes(context, images, output)
-        self.slope.copy_(found.norm)
+        self.slope.copy_(across.mean(found.norm))
         return self.weight() / 2 * found.square
 
 
@@ -245,7 +245,7 @@ class DigGan(SlopePenalty):
     def discriminator_term(self, context: Context) -> Tensor:
         pairs = zip(self._norms(context.real, context.on_real), self._norms(context.fake, context.on_fake), strict=True)
         gaps = [(real - fake) for real, fake in pairs]
-        self.slope.copy_(mean([gap.detach().mean() for gap in gaps]))
+        self.slope.copy_(across.mean(mean([gap.detach().mean() for gap in gaps])))
         return self.weight() * mean([gap.square().mean() for gap in gaps])
 
     @staticmethod

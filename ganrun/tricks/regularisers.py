@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganrun.core import limits
+from ganrun.core import across, limits
 from ganrun.core.context import Context, PairView, Role
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
@@ -61,8 +61,8 @@ class LeCam(Trick):
 
     def observe(self, context: Context) -> None:
         assert context.on_real is not None
-        self.real.lerp_(context.on_real.score.mean(), self.newest())
-        self.fake.lerp_(context.on_fake.score.mean(), self.newest())
+        self.real.lerp_(across.mean(context.on_real.score.mean()), self.newest())
+        self.fake.lerp_(across.mean(context.on_fake.score.mean()), self.newest())
 
     def discriminator_term(self, context: Context) -> Tensor:
         assert context.on_real is not None
@@ -120,7 +120,7 @@ def flip_and_shift(images: Tensor, shift: int) -> Tensor:
     """Mirror half of the images, and shift each by whole pixels, U(-shift, shift) on either axis. [B, C, H, W]"""
     count, _, height, width = images.shape
     device = images.device
-    down, right = torch.randint(-shift, shift + 1, (2, count, 1), device=device)
+    down, right = torch.randint(-shift, shift + 1, (2 * count, 1), device=device).unflatten(0, (2, count))
     flipped = torch.rand(count, 1, device=device) < 0.5
     rows = _mirrored(torch.arange(height, device=device) + down, height)
     columns = _mirrored(torch.arange(width, device=device) + right, width)

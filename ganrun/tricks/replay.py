@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ganrun.core import limits
+from ganrun.core import across, limits
 from ganrun.core.context import Context, PairView
 from ganrun.core.errors import ConfigError
 from ganrun.core.facts import Fact
@@ -47,7 +48,12 @@ class Replay(Trick):
 
     def replay(self, fake: Any) -> Any:
         """Exchange fakes with the pool, as if one at a time: a later one can draw an earlier one. [B, C, H, W]"""
-        count, device = len(scales(fake)[0]), scales(fake)[0].device
+        shown = across.on_the_whole(self._exchange, scales(fake))
+        return tuple(shown) if isinstance(fake, tuple) else shown[0]
+
+    def _exchange(self, fakes: Sequence[Tensor]) -> list[Tensor]:
+        """The same for the whole batch, at each scale: what D sees. [B, C, H, W] each"""
+        count, device = len(fakes[0]), fakes[0].device
         order = self.seen + torch.arange(count, device=device)  # [B] the number of each fake, counted over the run
         fills = order < self.size
         swaps = ~fills & (torch.rand(count, device=device) < self.p)
@@ -55,9 +61,9 @@ class Replay(Trick):
         stays = fills | swaps  # these go into the pool
         drawn, after = self._drawn(place, stays), self._after(place, stays)
         pools = [getattr(self, name) for name in self._pools]
-        shown = [self._exchanged(*one, swaps, drawn, after) for one in zip(scales(fake), pools, strict=True)]
+        shown = [self._exchanged(*one, swaps, drawn, after) for one in zip(fakes, pools, strict=True)]
         self.seen.add_(count)
-        return tuple(shown) if isinstance(fake, tuple) else shown[0]
+        return shown
 
     @staticmethod
     def _exchanged(fake: Tensor, pool: Tensor, swaps: Tensor, drawn: Tensor, after: Tensor) -> Tensor:
@@ -124,7 +130,7 @@ class Apa(Adaptive):
 
     def observe(self, context: Context) -> None:
         super().observe(context)
-        newest = context.fake[-self.size :]
+        newest = across.whole(context.fake)[-self.size :]
         places = (self.seen + torch.arange(len(newest), device=newest.device)) % self.size
         self.fakes.index_copy_(0, places, newest)
         self.seen.add_(len(newest))

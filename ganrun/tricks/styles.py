@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganrun.core import limits
+from ganrun.core import across, limits
 from ganrun.core.context import Context, Role
 from ganrun.core.facts import Fact
 from ganrun.core.schedule import Schedule, Scheduled
@@ -45,15 +45,19 @@ class PathLength(Trick):
 
     def generator_term(self, context: Context) -> Tensor:
         assert context.latent is not None
-        few = slice(max(1, len(context.latent.noise) // self.shrink))
         labels = context.latent.condition.labels
-        lengths = self.lengths(
-            context.pair.generator, context.latent.noise[few], None if labels is None else labels[few]
-        )
-        mean = self.mean.lerp(lengths.mean(), self.decay)
+        noise, labels = self._few(context.latent.noise), None if labels is None else self._few(labels)
+        lengths = self.lengths(context.pair.generator, noise, labels)
+        length = across.mean(lengths.mean())
+        mean = self.mean.lerp(length, self.decay)
         self.mean.copy_(mean.detach())
-        self.length.copy_(lengths.detach().mean())
+        self.length.copy_(length.detach())
         return self.weight() * (lengths - mean).square().mean()
+
+    def _few(self, rows: Tensor) -> Tensor:
+        """The first of a batch. [B, ...] -> [B / shrink, ...]"""
+        every = across.whole(rows)
+        return across.mine(every[: max(1, len(every) // self.shrink)])
 
     @staticmethod
     def lengths(generator: Any, noise: Tensor, labels: Tensor | None = None) -> Tensor:
