@@ -68,6 +68,7 @@ BORDER = {
     "cli/speed.py": "names the type that it takes to `build`",
     "cli/explain.py": "names the refusals of Hydra while it composes",
     "cli/main.py": "takes what Hydra composed to a session",
+    "run/follow.py": "reads the configuration that the first process of a run has sent",
     "run/session.py": "takes what it was given to build; names the type only",
     "hydra_plugins/ganrun_processes.py": "is a launcher, Hydra's own kind of plug-in",
 }

@@ -304,7 +304,8 @@ def test_a_signal_to_another_than_the_first_process_is_not_heard(tmp_path: Path)
 
 @pytest.mark.slow
 def test_a_run_that_stops_by_itself_ends_all_once(tmp_path: Path) -> None:
-    words = [*ARGUMENTS, "engine.ranks=2", "optim.generator.lr=1e30", "steps=200", f"hydra.run.dir={tmp_path}"]
+    rates = ("optim.generator.lr=1e11", "optim.discriminator.lr=1e11")
+    words = [*ARGUMENTS, *rates, "engine.ranks=2", "steps=200", f"hydra.run.dir={tmp_path}"]
     done = finished(*words, code=3)
     assert done.stderr.count("ganrun: error:") == 1
 

@@ -114,13 +114,13 @@ def sharing(rank: Rank, images: int, *, norms: bool) -> Iterator[None]:
 
 
 def mean(values: Tensor) -> Tensor:
-    """The mean over all processes of what each has, differentiable: of means, that of the whole batch. [...]"""
+    """The mean over all processes of what each has, differentiable: of means, that of the batch. [N, ...] or []"""
     mode = _now.get()
     return values if mode is None else _summed(values) / mode.rank.world
 
 
 def total(values: Tensor) -> Tensor:
-    """The sum over all processes of what each has, differentiable. [...] -> the same shape"""
+    """The sum over all processes of what each has, differentiable. [N, ...] or [] -> the same"""
     return values if _now.get() is None else _summed(values)
 
 

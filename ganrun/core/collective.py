@@ -56,7 +56,7 @@ class Sum(torch.autograd.Function):
 
 @torch.no_grad()
 def average(groups: Sequence[Sequence[Tensor]], world: int) -> None:
-    """Replace every tensor by its mean over all processes, in place: one exchange of all. Raises ProcessLost."""
+    """Replace tensors [N, ...] by their means over all processes, in place, in one exchange. Raises ProcessLost."""
     tensors = [tensor for group in groups for tensor in group]
     flat = sum_in_place(torch.cat([tensor.reshape(-1).float() for tensor in tensors])).div_(world)
     pieces = flat.split([tensor.numel() for tensor in tensors])

@@ -25,7 +25,7 @@ class Rank(NamedTuple):
         return self.number == 0
 
     def share(self, update: Update) -> Update:
-        """This process's share of an update: as many images as any other's."""
+        """The share of this process in an update: as many images as any other's."""
         if self.world == 1:
             return update
         shape = update.shape._replace(images=update.shape.images // self.world)
