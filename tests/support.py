@@ -78,7 +78,7 @@ SIZES = {  # networks of the usual shape, small
     "acgan": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "projection": ("generator.width=8", "discriminator.width=8", "generator.latent=8"),
     "stackgan": TEXT,
-    "stackgan_stage2": (*TEXT, "generator.residuals=1"),
+    "stackgan_stage2": (*TEXT, "generator.residuals=1", "generator.width=8"),  # narrower ones may be dead
     "stackgan_v2": (*TEXT, "scales=2", "generator.residuals=1"),
     "translation": (
         "generator.width=2",
