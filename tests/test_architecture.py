@@ -49,9 +49,10 @@ DATA_ROOMS: dict[str, set[str]] = {
 BORDER = {
     "ganrun/__init__.py": "names the type that it takes and returns",
     "config/overrides.py": "reads what was typed with the parsers of Hydra",
+    "config/folder_made.py": "is called by Hydra before it makes a folder",
     "config/hydra_packages.py": "names the packages of Hydra's launchers and sweepers",
     "config/hydra_task.py": "is what Hydra calls",
-    "run/launched.py": "is what a launcher of Hydra calls in its own process",
+    "run/hydra_job.py": "is what a launcher of Hydra calls in its own process",
     "config/nested.py": "refuses what was typed, as Hydra's parsers give it",
     "config/compose.py": "composes with Hydra and turns its errors into one line",
     "config/gate.py": "refuses what Hydra may not instantiate before it does",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from ganrun.core.context import Batch, BatchShape
 from ganrun.core.errors import ConfigError, EnvironmentFailed, WaitInterrupted
@@ -21,6 +22,7 @@ from ganrun.data.sources.open import open_source, open_streams
 from ganrun.data.sources.order import Order
 from ganrun.data.sources.source import Resident, Source
 from ganrun.data.sources.streamed import Streamed
+from ganrun.data.sources.workers import child_handler_kept
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]
@@ -287,6 +289,15 @@ def test_a_dead_worker_is_heard_where_data_are_drawn_and_nowhere_else():
         for _ in range(50):
             source.draw(BatchShape(2, 4))
     source.close()
+
+
+def test_torch_installs_no_handler_of_dead_workers_even_while_they_start():
+    """It would raise wherever the run is, such as where a thread starts."""
+    before = signal.getsignal(signal.SIGCHLD)
+    with child_handler_kept():
+        rows = iter(DataLoader(list(range(4)), num_workers=1))
+        assert signal.getsignal(signal.SIGCHLD) == before
+        assert [int(row) for row in rows] == [0, 1, 2, 3]
 
 
 def test_a_worker_killed_while_it_asks_whether_to_stop_does_not_hold_up_the_end():

@@ -13,11 +13,13 @@ import pytest
 from commands import PATIENCE, TINY, Nursery, checkpoints, config
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
+from omegaconf import OmegaConf
 
+from ganrun.config.folder_made import FolderMade
 from ganrun.config.hydra_packages import PACKAGES
 from ganrun.config.hydra_task import HydraTask
 from ganrun.config.yaml_files import CheckedFiles, check_files
-from ganrun.run import launched
+from ganrun.run import hydra_job
 from ganrun.run.sweep import Job, JobOutcome
 
 SWEEP = ("-m", *TINY)
@@ -38,10 +40,10 @@ def there(launcher: str) -> None:
 
 def test_here_a_task_is_called_and_elsewhere_it_is_what_starts_a_process() -> None:
     seen: list[object] = []
-    task = HydraTask(seen.append, launched.task)
+    task = HydraTask(seen.append, hydra_job.task)
     task("a configuration")  # type: ignore[arg-type]
     assert seen == ["a configuration"]
-    assert pickle.loads(cloudpickle.dumps(task)) is launched.train_job
+    assert pickle.loads(cloudpickle.dumps(task)) is hydra_job.train_job
 
 
 def test_the_readers_of_files_may_be_registered_again() -> None:
@@ -55,9 +57,18 @@ def test_what_jobs_elsewhere_have_kept_is_read_in_their_order(tmp_path: Path) ->
     jobs = [Job(number=number, overrides=[f"seed={number}"], folder="f", options=("a", "b")) for number in range(12)]
     made = [JobOutcome(job=job, code=job.number % 2, seconds=1.5, message="why") for job in jobs]
     for outcome in made:
-        launched.keep(outcome, tmp_path)
-    assert list(launched.outcomes(tmp_path)) == made
-    assert not list(launched.outcomes(tmp_path / "none"))
+        hydra_job.keep(outcome, tmp_path)
+    assert list(hydra_job.outcomes(tmp_path)) == made
+    assert not list(hydra_job.outcomes(tmp_path / "none"))
+
+
+def test_a_new_sweep_in_the_same_folder_forgets_how_jobs_of_the_last_one_ended(tmp_path: Path) -> None:
+    hydra_job.keep(JobOutcome(job=Job(number=3, overrides=["seed=4"], folder="f"), code=0), tmp_path)
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "mine.json").write_text("{}")
+    FolderMade().on_multirun_start(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
+    assert FolderMade.sweep == tmp_path and not list(hydra_job.outcomes(tmp_path))
+    assert (tmp_path / "jobs" / "mine.json").exists()
 
 
 @pytest.mark.parametrize("choice", ["hydra/launcher/rq", "hydra/sweeper/nevergrad"])

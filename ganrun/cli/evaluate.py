@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from rich.console import Console
 from rich.table import Table
 
+from ganrun.cli.lines import ERASE
 from ganrun.cli.words import one_operand, read_words
 from ganrun.config.types import Called, Within
 from ganrun.core.errors import ConfigError
@@ -112,7 +113,7 @@ def _samples(
 
 def _progress(what: str, done: int, total: int) -> None:
     if sys.stderr.isatty() and (done % 50 == 0 or done == total):
-        end = "\r\x1b[2K" if done == total else ""
+        end = ERASE if done == total else ""
         print(f"\rtraining a {what} of the real images: {100 * done // total} %{end}", end="", file=sys.stderr)
 
 

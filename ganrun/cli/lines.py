@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 
+ERASE = "\r\x1b[2K"  # the line of the terminal that the cursor is in
 WIDTH = 100  # columns, where the output is no terminal
 LEAST = 40  # columns, however narrow the terminal
 

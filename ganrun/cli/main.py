@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ganrun.cli.lines import ERASE
 from ganrun.cli.torchrun import in_one_process
 from ganrun.cli.words import LONGEST
 from ganrun.config.groups import AFTER_TRAINING, COMMANDS, expand_home
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 # The options of Hydra that take the next word as their value.
 WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p", "--cfg", "-c")
 RUN = "a run's folder"
-ERASE = "\r\x1b[2K"  # the line that the cursor is in
 Play = Callable[["DictConfig", Any, Signals], tuple[int, float | None]]
 
 
@@ -237,8 +237,9 @@ def train(arguments: list[str], signals: Signals, play: Play = play) -> int:
 
     Raises ConfigError for a configuration that is refused, and Interrupted for a signal before there was a run.
     """
-    from ganrun.config.compose import FolderMade, hydra_run
-    from ganrun.run import launched
+    from ganrun.config.compose import hydra_run
+    from ganrun.config.folder_made import FolderMade
+    from ganrun.run import hydra_job
 
     os.environ["GANRUN_TAG"] = secrets.token_hex(2)  # makes the folder of two runs of one second differ
     result: list[Any] = []
@@ -265,7 +266,7 @@ def train(arguments: list[str], signals: Signals, play: Play = play) -> int:
 
     interruption = None
     try:
-        hydra_run(arguments, task, launched.task)
+        hydra_run(arguments, task, hydra_job.task)
     except Interrupted as error:
         interruption = error
     failed = _table()
@@ -283,13 +284,13 @@ def train(arguments: list[str], signals: Signals, play: Play = play) -> int:
 
 def _table() -> int | None:
     """Print how the jobs of a sweep ended; returns how many failed, None when there was no sweep in processes."""
-    from ganrun.config.compose import FolderMade
-    from ganrun.run.launched import outcomes as kept
+    from ganrun.config.folder_made import FolderMade
+    from ganrun.run import hydra_job
 
     launcher = sys.modules.get("hydra_plugins.ganrun_processes")
     outcomes = launcher.ProcessLauncher.outcomes if launcher else []
     if not outcomes and FolderMade.sweep is not None:
-        outcomes = list(kept(FolderMade.sweep))
+        outcomes = list(hydra_job.outcomes(FolderMade.sweep))
     if not outcomes:
         return None
     from ganrun.run.sweep import refuse_common

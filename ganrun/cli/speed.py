@@ -9,7 +9,7 @@ from contextlib import closing
 import torch
 from omegaconf import DictConfig
 
-from ganrun.cli.lines import wrapped
+from ganrun.cli.lines import ERASE, wrapped
 from ganrun.config.build import Run, build
 from ganrun.config.validate import value_of
 from ganrun.core.errors import ConfigError
@@ -17,8 +17,6 @@ from ganrun.machine import keep_big_blocks, peak_memory, processor_name
 from ganrun.record.progress import duration
 from ganrun.run.speed import SECONDS, Speed, measure
 from ganrun.run.stages import begin_with_first_stage
-
-ERASE = "\r\x1b[2K"  # the line that the cursor is in
 
 
 def speed(cfg: DictConfig) -> int:

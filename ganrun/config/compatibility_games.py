@@ -15,9 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from ganrun.config.build import assemble, build
 from ganrun.config.compatibility import NORMS, SEVERITY, TINY, CompatibilityChecker
 from ganrun.config.compose import compose
-from ganrun.config.groups import CONF
 from ganrun.config.instantiate import Maker
-from ganrun.config.overlays import names, small, with_parts
+from ganrun.config.overlays import chosen, names, small, with_parts
 from ganrun.config.validate import resolve
 from ganrun.core.context import Batch
 from ganrun.core.errors import ConfigError
@@ -28,8 +27,7 @@ USUAL = "latent"  # the game of every other table: noise to an image of one size
 
 def experiments_of(game: str) -> list[str]:
     """The experiments that choose this game, by name."""
-    files = {name: (CONF / "experiment" / f"{name}.yaml").read_text() for name in names("experiment")}
-    return [name for name, text in files.items() if f"  - override /game: {game}\n" in text]
+    return [name for name in names("experiment") if ("game", game) in chosen(name, "experiment")]
 
 
 @dataclass(eq=False)

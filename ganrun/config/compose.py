@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from ganrun.config.folder_made import FolderMade, expand
 from ganrun.config.gate import check_plugins, gated
 from ganrun.config.groups import CONF, Choices, expand_home
 from ganrun.config.hydra_packages import missing
@@ -30,53 +30,6 @@ from ganrun.core.errors import ConfigError, literal
 
 DEFAULT_NAME = "ganrun"  # of a run, in conf/config.yaml
 LONGEST_NAME = 60  # characters of a run's name in that of its folder
-
-
-class FolderMade(Callback):
-    """Remembers the folder that Hydra is about to make, so that what was refused leaves nothing behind."""
-
-    folder: ClassVar[Path] = Path()
-    first: ClassVar[Path | None] = None  # the uppermost part of it that was not there before
-    sweep: ClassVar[Path | None] = None  # the folder of a sweep
-
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Remember the folder of a single run."""
-        expand(config)
-        self.remember(Path(config.hydra.run.dir).absolute())
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Remember the folder of a sweep."""
-        expand(config)
-        FolderMade.sweep = Path(config.hydra.sweep.dir).absolute()
-        self.remember(FolderMade.sweep)
-
-    @classmethod
-    def remember(cls, folder: Path) -> None:
-        """Note which part of this path does not exist yet."""
-        cls.folder = folder
-        cls.first = next((part for part in reversed((folder, *folder.parents)) if not part.exists()), None)
-
-    @classmethod
-    def concerns(cls, path: Path) -> bool:
-        """Whether this path lies on the way to the folder, or in it."""
-        return cls.folder.is_relative_to(path.absolute()) or path.absolute().is_relative_to(cls.folder)
-
-    @classmethod
-    def forget(cls) -> None:
-        """Remove the folder if nothing is in it but Hydra's note about the sweep."""
-        with suppress(OSError):
-            if cls.first is not None and [path.name for path in cls.folder.iterdir()] == ["multirun.yaml"]:
-                (cls.folder / "multirun.yaml").unlink()
-        cls.remove_empty(cls.folder)
-
-    @classmethod
-    def remove_empty(cls, folder: Path) -> None:
-        """Remove this folder and those above it, as far as Hydra made them and nothing is in them."""
-        for path in (folder, *folder.parents):
-            if cls.first is None or not path.is_relative_to(cls.first):
-                return
-            with suppress(OSError):
-                path.rmdir()
 
 
 def compose(overrides: Sequence[str] = (), folders: Sequence[Path] = ()) -> DictConfig:
@@ -202,16 +155,6 @@ def _parsed(overrides: Sequence[str], choices: Choices, *, several: bool) -> lis
             refuse_several(override)
         check(override, choices)
     return parsed
-
-
-def expand(node: DictConfig) -> None:
-    """Let `~` stand for the user's own folder wherever a value begins with it, as it does in what is typed."""
-    for key in list(node.keys()):
-        value: Any = node._get_node(key)
-        if isinstance(value, DictConfig) and not value._is_none() and not value._is_missing():
-            expand(value)
-        elif isinstance(text := getattr(value, "_value", lambda: None)(), str) and expand_home(text) != text:
-            value._set_value(expand_home(text))
 
 
 def _finished(cfg: DictConfig, parsed: Sequence[Override]) -> DictConfig:

@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ganrun.core.errors import ConfigError, typed
 
-OURS = frozenset({"ganrun.config.compose.FolderMade"})
+OURS = frozenset({"ganrun.config.folder_made.FolderMade"})
 MOST = 10_000  # values below `hydra`; it has about 200
 ENVIRONMENT = "hydra.job.env_set"
 SINGLE = "hydra.mode=RUN"  # what Hydra adds to the overrides of a single run once it knows that it is one

@@ -50,8 +50,9 @@ def overlay(trick: str) -> DictConfig:
 
 
 @cache
-def chosen(trick: str) -> list[tuple[str, str]]:
-    """The choices of other groups that a trick makes: `override /optim: sgd` in its defaults."""
-    node = OmegaConf.to_container(OmegaConf.load(CONF / "tricks" / f"{trick}.yaml"))
+def chosen(name: str, group: str = "tricks") -> list[tuple[str, str]]:
+    """The choices of other groups that a trick makes, or an experiment: `override /optim: sgd` in its defaults."""
+    node = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
     assert isinstance(node, dict)
-    return [(key.split("/")[-1], str(choice)) for one in node.get("defaults", ()) for key, choice in one.items()]
+    picked = [one for one in node.get("defaults", ()) if isinstance(one, dict)]  # not _self_
+    return [(key.split("/")[-1], str(choice)) for one in picked for key, choice in one.items()]

@@ -20,7 +20,8 @@ from ganrun.models.layers import WEIGHTED, Fold, Layer, W, as_output, dropout, f
 RANGES = {"tanh": (-1.0, 1.0), "linear": (-math.inf, math.inf)}
 GAIN = math.sqrt(2)  # of layers before a ReLU
 OUTPUTS = ("linear", "sigmoid")
-OFFERS = (*(Fact.FEATURES, Fact.FREE_WEIGHTS, Fact.SCORE, Fact.PER_SAMPLE, Fact.ALONE, Fact.STEADY, Fact.ONE_IMAGE),)
+OFFERS = (Fact.FEATURES, Fact.FREE_WEIGHTS, Fact.SCORE, Fact.PER_SAMPLE, Fact.ALONE, Fact.STEADY,
+          Fact.ONE_IMAGE)  # fmt: skip
 
 
 class Generator(nn.Module):

@@ -33,7 +33,7 @@ def follow() -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the first process decides when to stop
     keep_big_blocks()
-    prepare(int(os.environ["LOCAL_RANK"]), one_machine=launch.folder is not None or _alone_on_machine())
+    prepare(launch)
     store = launch.store()
     threading.Thread(target=_watch, args=(launch,), daemon=True).start()
     try:
@@ -46,10 +46,6 @@ def follow() -> int:
         line = (str(error).splitlines() or [""])[0] or type(error).__name__
         store.set(f"{FAILED}/{launch.rank.number}", f"process {launch.rank.number}: {line}")
     return ENVIRONMENT
-
-
-def _alone_on_machine() -> bool:
-    return os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE")
 
 
 def _train(job: dict[str, Any], rank: Rank) -> None:

@@ -68,11 +68,13 @@ def launched() -> Launch | None:
     return None
 
 
-def prepare(local: int, *, one_machine: bool) -> None:
-    """Take the device of this number among those of the machine, and talk by loopback where all are on one."""
+def prepare(launch: Launch) -> None:
+    """Take this process's device among those of the machine, and talk by loopback where all are on one machine."""
+    one_machine = launch.folder is not None or os.environ.get("LOCAL_WORLD_SIZE") == str(launch.rank.world)
     if one_machine and sys.platform.startswith("linux"):
         for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
             os.environ.setdefault(name, "lo")
+    local = int(os.environ.get("LOCAL_RANK", 0))
     if local < torch.cuda.device_count():
         torch.cuda.set_device(local)
 
@@ -162,7 +164,7 @@ def others(wanted: int, path: Path) -> Iterator[Others | None]:
         started = []
         if launch is None:
             launch, started = Launch(Rank(0, wanted), folder), _start(wanted, folder)
-        prepare(int(os.environ.get("LOCAL_RANK", 0)), one_machine=_one_machine(launch))
+        prepare(launch)
         found = Others(launch, started)
         try:
             yield found
@@ -170,10 +172,6 @@ def others(wanted: int, path: Path) -> Iterator[Others | None]:
             raise EnvironmentFailed(f"{found.reason()}. Try: ganrun resume {shlex.quote(str(path))}") from error
         finally:
             found.close()
-
-
-def _one_machine(launch: Launch) -> bool:
-    return launch.folder is not None or os.environ.get("LOCAL_WORLD_SIZE") == str(launch.rank.world)
 
 
 def _start(world: int, folder: str) -> list[subprocess.Popen]:

@@ -15,8 +15,7 @@ from ganrun.core.schedule import Schedule, Scheduled, schedule
 from ganrun.core.traits import Traits
 from ganrun.core.trick import Trick
 from ganrun.tricks.balance import BEGINNING
-
-BOTH: tuple[Role, Role] = ("generator", "discriminator")
+from ganrun.tricks.roles import BOTH
 
 
 class _Weight(Schedule):

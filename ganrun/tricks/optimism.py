@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from ganrun.core.context import PairView, Role
 from ganrun.core.found import Found, parameters
 from ganrun.core.trick import Trick
-
-BOTH: tuple[Role, Role] = ("generator", "discriminator")
+from ganrun.tricks.roles import BOTH
 
 
 class Optimistic(Trick):

@@ -32,6 +32,11 @@ def gradients(context: Context, images: Images) -> tuple[Tensor, ...]:
         return torch.autograd.grad(score.sum(), scales(images), create_graph=True)
 
 
+def read(images: Images, output: DiscriminatorOutput) -> tuple[Tensor, ...]:
+    """The same of a score that D has already given, in the precision it has. [B, C, H, W] each"""
+    return torch.autograd.grad(output.score.sum(), scales(images), create_graph=True)
+
+
 def mean(values: Sequence[Tensor]) -> Tensor:
     """The mean of these [], one of each scale."""
     return sum(values[1:], start=values[0]) / len(values)
@@ -143,8 +148,7 @@ class Exact:
 
     def __call__(self, context: Context, images: Images, output: DiscriminatorOutput) -> Slopes:
         """Slopes [] at these images, [B, C, H, W] at each scale, from the scores that D has already given them."""
-        found = torch.autograd.grad(output.score.sum(), scales(images), create_graph=True)
-        squares = [gradient.square().sum((1, 2, 3)) for gradient in found]
+        squares = [gradient.square().sum((1, 2, 3)) for gradient in read(images, output)]
         norms = [square.detach().sqrt().mean() for square in squares]
         return Slopes(mean([square.mean() for square in squares]), mean(norms))
 
@@ -244,7 +248,7 @@ class DigGan(SlopePenalty):
 
     def discriminator_term(self, context: Context) -> Tensor:
         pairs = zip(self._norms(context.real, context.on_real), self._norms(context.fake, context.on_fake), strict=True)
-        gaps = [(real - fake) for real, fake in pairs]
+        gaps = [real - fake for real, fake in pairs]
         self.slope.copy_(across.mean(mean([gap.detach().mean() for gap in gaps])))
         return self.weight() * mean([gap.square().mean() for gap in gaps])
 
@@ -252,8 +256,7 @@ class DigGan(SlopePenalty):
     def _norms(images: Images | None, output: DiscriminatorOutput | None) -> list[Tensor]:
         """The norm of each image's gradient, at each scale. [B] each"""
         assert images is not None and output is not None
-        found = torch.autograd.grad(output.score.sum(), scales(images), create_graph=True)
-        return [torch.linalg.vector_norm(gradient, dim=(1, 2, 3)) for gradient in found]
+        return [torch.linalg.vector_norm(gradient, dim=(1, 2, 3)) for gradient in read(images, output)]
 
     def metrics(self) -> Mapping[str, Tensor]:
         return {"gap": self.slope}

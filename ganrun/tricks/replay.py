@@ -105,9 +105,8 @@ class Apa(Adaptive):
     term of G's loss compares with are replaced too. At first the fakes are those that tricks were bound to.
     """
 
-    traits = Traits(
-        needs=facts(*(Fact.SCORE, Fact.UNDECIDED, Fact.UNLABELLED, Fact.SAME_SIZE, Fact.IMAGE_ALONE, Fact.SINGLE_SCALE))
-    )
+    traits = Traits(needs=facts(Fact.SCORE, Fact.UNDECIDED, Fact.UNLABELLED, Fact.SAME_SIZE, Fact.IMAGE_ALONE,
+                                Fact.SINGLE_SCALE))  # fmt: skip
     fakes: Tensor  # [N, C, H, W] the last ones
     seen: Tensor  # [] int64, the number of fakes so far
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from ganrun.core import limits
 from ganrun.core.context import Role
 
+BOTH: tuple[Role, Role] = ("generator", "discriminator")
 ROLES: Mapping[str, tuple[Role, ...]] = {
     "generator": ("generator",),
     "discriminator": ("discriminator",),
-    "both": ("generator", "discriminator"),
+    "both": BOTH,
 }
 
 

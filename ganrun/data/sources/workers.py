@@ -7,11 +7,12 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+
+from torch.utils.data._utils import signal_handling
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DIES_WITH_ITS_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
@@ -55,14 +56,13 @@ def signals_blocked() -> Iterator[None]:
 
 @contextmanager
 def child_handler_kept() -> Iterator[None]:
-    """Undo that torch installs a handler which raises wherever the run is when a worker dies, be it in a save."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # there torch installs none
-        return
-    before = signal.getsignal(signal.SIGCHLD)
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # one may die before its handler is gone
+    """Keep torch from installing a handler that raises wherever the run is when a worker dies, be it in a save.
+
+    To install it and to put back what was there would leave a moment in which a worker may die.
+    """
+    before = signal_handling._SIGCHLD_handler_set
+    signal_handling._SIGCHLD_handler_set = True  # as if it were installed
     try:
         yield
     finally:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal_handling._SIGCHLD_handler_set = before

@@ -14,11 +14,10 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from ganrun.config.folder_made import ENDED
 from ganrun.record.atomic import write_atomically
 from ganrun.record.stored import text
 from ganrun.run.sweep import Job, JobOutcome, Processes, job_options
-
-KEPT = "jobs"  # the folder of a sweep in which each job tells how it ended
 
 
 def task() -> Callable[[DictConfig], float | None]:
@@ -51,14 +50,14 @@ def train_job(cfg: DictConfig) -> float | None:
 
 def keep(outcome: JobOutcome, sweep: Path) -> None:
     """Write how a job ended into the folder of its sweep, where the command that started the sweep reads it."""
-    kept = sweep / KEPT
+    kept = sweep / ENDED
     kept.mkdir(parents=True, exist_ok=True)
     write_atomically(kept / f"{outcome.job.number}.json", json.dumps(asdict(outcome)))
 
 
 def outcomes(sweep: Path) -> Iterator[JobOutcome]:
     """How the jobs of this sweep ended that were started elsewhere, by number."""
-    files = sorted((sweep / KEPT).glob("*.json"), key=lambda path: int(path.stem))
+    files = sorted((sweep / ENDED).glob("*.json"), key=lambda path: int(path.stem))
     for path in files:
         found = json.loads(text(path) or "")
         job = found["job"] | {"options": tuple(found["job"]["options"])}
