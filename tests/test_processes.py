@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from support import SIZES, built, composed, everything, family, host, host_of_loss, tiny
 from torch import Tensor
 
+from ganrun.cli.torchrun import refuse_sweep
 from ganrun.config.build import Run, build
 from ganrun.core.across import Shared, on_the_whole, sharing, whole
 from ganrun.core.context import BatchShape, Progress, Update
@@ -317,6 +318,15 @@ def test_a_refusal_is_told_once_for_all(tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode and done.stderr.count("ganrun: error: batch: 7, which 2 processes cannot share") == 1
     assert not (tmp_path / "run").exists() and time.monotonic() - begun < 60
+
+
+def test_a_sweep_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its jobs would take itself for the first process, and wait for the others."""
+    refuse_sweep(["-m", "seed=1,2"])
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    refuse_sweep(["seed=1"])
+    with pytest.raises(ConfigError, match=r"^torchrun: a sweep, expected one run. Try: ganrun -m engine.ranks=2"):
+        refuse_sweep(["-m", "seed=1,2"])
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganrun.cli.lines import ERASE
-from ganrun.cli.torchrun import in_one_process
+from ganrun.cli.torchrun import in_one_process, refuse_sweep
 from ganrun.cli.words import LONGEST
 from ganrun.config.groups import AFTER_TRAINING, COMMANDS, expand_home
 from ganrun.core.errors import (
@@ -41,8 +41,7 @@ Play = Callable[["DictConfig", Any, Signals], tuple[int, float | None]]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code. A user's error is one line and exit code 2; a traceback is a bug."""
     with unbreakable():
-        arguments = list(sys.argv[1:] if argv is None else argv)
-        return in_one_process(lambda: _code(arguments))
+        return in_one_process(lambda: _code(list(sys.argv[1:] if argv is None else argv)))
 
 
 def _code(arguments: list[str]) -> int:
@@ -241,6 +240,7 @@ def train(arguments: list[str], signals: Signals, play: Play = play) -> int:
     from ganrun.config.folder_made import FolderMade
     from ganrun.run import hydra_job
 
+    refuse_sweep(arguments)
     os.environ["GANRUN_TAG"] = secrets.token_hex(2)  # makes the folder of two runs of one second differ
     result: list[Any] = []
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from ganrun.core.errors import ENVIRONMENT
+from ganrun.core.errors import ENVIRONMENT, ConfigError
+
+STARTED = "TORCHELASTIC_RUN_ID"  # in the environment of what torchrun starts
 
 
 def in_one_process(command: Callable[[], int]) -> int:
     """Run the command in the first process alone; returns the exit code, the same in all."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if STARTED not in os.environ:
         return command()
     from ganrun.run.processes import dismiss, launched
 
@@ -24,3 +26,10 @@ def in_one_process(command: Callable[[], int]) -> int:
     finally:
         dismiss(code)
     return code
+
+
+def refuse_sweep(arguments: Sequence[str]) -> None:
+    """Raises ConfigError for a sweep under torchrun: its jobs would each take themselves for the first process."""
+    if STARTED in os.environ and {"-m", "--multirun"} & set(arguments):
+        remedy = "ganrun -m engine.ranks=2, which starts the processes of each job"
+        raise ConfigError("torchrun", "a sweep", "one run", remedy)
