@@ -42,6 +42,7 @@ CONFIG_ERROR = {
     "--cfg": ["expected one argument"],
     "steps=abc --": ["steps: 'abc', expected a whole number"],
     "--config-dir=nowhere": ["no folder nowhere"],
+    f"dataset.resolution=16 hydra.searchpath={'x' * 5000}": ["hydra.searchpath: 'xxx", "Try: --config-dir FOLDER"],
     f"hydra.searchpath={'x' * 5000}": ["hydra.searchpath: 'xxx", "Try: --config-dir FOLDER"],
     "--config-name=nowhere": ["nowhere: there is no such file"],
     "--experimental-rerun=x": ["may run any code"],
@@ -158,6 +159,9 @@ CONFIG_ERROR = {
     "dataset=folder": ["dataset.path: not set"],
     "dataset=folder dataset.path=nowhere": ["dataset.path: nothing is at nowhere in "],
     "dataset=array dataset.path=nowhere.npy": ["nothing is at nowhere.npy in "],
+    "model=mlp dataset=grid dataset.divide=-0.0": ["dataset.divide: -0.0, expected a number above 0"],
+    "model=mlp dataset=ring dataset.gaussians=0": ["dataset.gaussians: 0, expected a whole number from 1"],
+    "model=mlp dataset=swiss_roll dataset.noise=-1": ["dataset.noise: -1, expected a number of at least 0"],
     "model=mlp dataset=ring": ["values from -1.4", "Try: model.generator.output=linear"],
     # where to write
     "hydra.run.dir=/proc/nobody/can": ["/proc/nobody", "expected a folder that can be written"],

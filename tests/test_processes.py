@@ -32,7 +32,7 @@ TOLERANCE = 1e-5  # of the largest number of a tensor, at least 1
 ALIKE = ("engine.sync_batch_norm=true", "+optim.generator.eps=0.01", "+optim.discriminator.eps=0.01")
 SUITED = {
     "pacgan": ("batch=8",),  # two packs for each process, for batch norm
-    # Of so many units some lie at the kink of a ReLU by the second step.
+    # Of its many units some lie at the kink of a ReLU by the second step.
     "wide_filters": ("model.generator.activation=tanh", "model.discriminator.activation=tanh"),
 }
 UNSUITED = {"sgd_discriminator": ALIKE[2:]}  # SGD has no eps

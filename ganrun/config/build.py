@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,9 +23,10 @@ from ganrun.config.nested import share_shape
 from ganrun.config.players import Momentum, make_players
 from ganrun.config.processes import check_processes, local_statistics
 from ganrun.config.rules import check_force
+from ganrun.config.setting_tricks import check_sets, naming_tricks
 from ganrun.config.stages import add_first_stage
 from ganrun.config.text import measure_text, take_text
-from ganrun.config.validate import check_settings, find, resolve, unresolved, value_of
+from ganrun.config.validate import check_settings, resolve, unresolved, value_of
 from ganrun.core.context import BatchShape, Role
 from ganrun.core.engine import Eager
 from ganrun.core.errors import ConfigError, beyond_memory
@@ -219,7 +219,7 @@ def _check_selected(tricks: Mapping[str, Any]) -> None:
 
 
 def _make_game(settings: Mapping[str, Any], make: Maker, tricks: Mapping[str, dict[str, Trick]]) -> Game:
-    _check_sets(settings, make, next(iter(tricks.values())))
+    check_sets(settings, make, next(iter(tricks.values())))
     plans = make.kind(Game, settings["game"], "game").plans  # type: ignore[type-abstract]
     networks: dict[str, nn.Module] = {}
     pairs = {name: _pair(settings, make, plan, tricks[name], networks) for name, plan in plans.items()}
@@ -240,7 +240,8 @@ def _pair(
     for role, name in names.items():
         if name not in networks:
             place = name if name in settings["model"] else role
-            networks[name] = make.a(nn.Module, settings["model"][place], f"model.{place}")
+            with naming_tricks(tricks):
+                networks[name] = make.a(nn.Module, settings["model"][place], f"model.{place}")
     loss = make.a(Loss, settings["loss"], "loss")  # type: ignore[type-abstract]
     pair = Pair(
         generator=networks[plan.generator],
@@ -279,18 +280,6 @@ def _place(module: str) -> str:
     if first in ROLES:
         return ".".join(["model", first, *rest[-1:]])
     return ".".join([first, *rest[:1]])
-
-
-def _check_sets(settings: Mapping[str, Any], make: Maker, tricks: Mapping[str, Trick]) -> None:
-    """A trick of settings alone sets only what the chosen parts have: a plain network has no kernels to enlarge."""
-    for name, trick in tricks.items():
-        for key in getattr(trick, "sets", ()):
-            place, _, last = key.rpartition(".")
-            node = find(settings, place)
-            part = make.part(node["_target_"], place) if "_target_" in node else None
-            if part and last not in inspect.signature(part).parameters:
-                found = f"sets {key}, which {part.__module__.split('.')[-1]} does not have"
-                raise ConfigError(f"tricks.{name}", found, "a model that has it", "model=dcgan")
 
 
 def _streams(settings: Mapping[str, Any], dataset: DataSets, device: torch.device, rank: Rank) -> Streams:

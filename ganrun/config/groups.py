@@ -58,6 +58,14 @@ def _yaml_files(folder: Path, group: str) -> list[str]:
     return found
 
 
+def _is_folder(path: Path) -> bool:
+    """Whether this is a folder; no name that is too long for a file system is one."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def _folders(place: Path) -> list[str]:
     try:
         return [path.name for path in place.iterdir() if path.is_dir()]
@@ -76,7 +84,7 @@ class Choices:
     """The groups and their options, as found in the folders that hold configuration."""
 
     def __init__(self, folders: Iterable[Path] = ()):
-        self.folders = (CONF, *folders)
+        self.folders = (CONF, *filter(_is_folder, folders))
         groups = {name for folder in self.folders for name in _folders(folder)}
         self.groups = {name for name in groups if self.options(name)}
 

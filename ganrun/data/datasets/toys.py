@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
+from ganrun.core import limits
 from ganrun.core.errors import ConfigError
 from ganrun.core.seeding import generator
 from ganrun.data.datasets.base import InMemory
@@ -80,6 +81,9 @@ class Ring(Gaussians):
         resolution: int,
         classes: ClassSelection,
     ):
+        """Raises ConfigError for more centres than points, a width below 0, and a divisor that is not above 0."""
+        limits.whole(".gaussians", gaussians, 1, max(1, size))
+        check_width("sigma", sigma, divide)
         angles = torch.arange(gaussians) * (2 * math.pi / gaussians)
         centres = radius / divide * torch.stack([angles.cos(), angles.sin()], 1)
         super().__init__(
@@ -104,6 +108,9 @@ class Grid(Gaussians):
         resolution: int,
         classes: ClassSelection,
     ):
+        """Raises ConfigError for more centres than points, a width below 0, and a divisor that is not above 0."""
+        limits.whole(".side", side, 1, max(1, math.isqrt(max(0, size))))
+        check_width("sigma", sigma, divide)
         axis = (torch.arange(side) - (side - 1) / 2) * (spacing / divide)
         super().__init__(
             centres=torch.cartesian_prod(axis, axis), size=size, seed=seed, sigma=sigma / divide,
@@ -125,12 +132,20 @@ class SwissRoll(Points):
         resolution: int,
         classes: ClassSelection,
     ):
+        """Raises ConfigError for no points, a width below 0, and a divisor that is not above 0."""
         check_size(size, "points", least=1, usual=100000)
+        check_width("noise", noise, divide)
         random = generator(seed, type(self).__name__)
         points = (spiral(size, random) + noise * torch.randn(size, 2, generator=random)) / divide
         super().__init__(
             points=points, labels=None, channels=channels, resolution=resolution, classes=classes, sigma=noise / divide
         )
+
+
+def check_width(key: str, width: float, divide: float) -> None:
+    """Raises ConfigError for a standard deviation below 0, and for a divisor that is not above 0."""
+    limits.number(f".{key}", width, 0)
+    limits.positive(".divide", divide)
 
 
 def spiral(size: int, random: Generator) -> Tensor:
