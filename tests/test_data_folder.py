@@ -258,7 +258,8 @@ def test_a_file_that_breaks_later_is_one_line(tmp_path):
 
 def test_no_folder(tmp_path):
     (tmp_path / "pictures").mkdir()
-    assert refusal(None).startswith("dataset.path: not set, expected a folder or a ZIP archive of images")
+    expected = "expected a folder of images, or ZIP or tar archives of them"
+    assert refusal(None).startswith(f"dataset.path: not set, {expected}")
     assert refusal(tmp_path / "picture").endswith(f"Try: dataset.path={tmp_path / 'pictures'}")
     assert f"no images in {tmp_path / 'pictures'}" in refusal(tmp_path / "pictures")
     (tmp_path / "pictures" / "list.csv").write_text("a")

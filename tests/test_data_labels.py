@@ -160,7 +160,7 @@ def test_archives_that_are_damaged_or_worse(tmp_path):
         path.write_bytes(whole[:position] + bytes([value]) + whole[position + 1 :])
         assert found in refusal(path) and len(build(path, skip_bad=True)) == 1
     path.write_bytes(whole[:-30])
-    assert "x.zip cannot be read (File is not a zip file), expected a whole ZIP archive" in refusal(path)
+    assert "x.zip cannot be read (File is not a zip file), expected a whole ZIP or tar archive" in refusal(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as file:
         file.writestr("a.png", png(0)), file.writestr("z.png", bytes(20_000_000))
     assert "x.zip[z.png] says 20,000,000 bytes for " in refusal(path)

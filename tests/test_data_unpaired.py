@@ -107,7 +107,7 @@ def test_channels_and_resolution_are_set_once_for_both_folders(tmp_path):
 
 def test_a_missing_folder_is_named_with_its_place():
     assert refusal_of_files().startswith(
-        "dataset.a.path: not set, expected a folder or a ZIP archive of images. Try: dataset.a.path="
+        "dataset.a.path: not set, expected a folder of images, or ZIP or tar archives of them. Try: dataset.a.path="
     )
 
 

@@ -48,7 +48,7 @@ class SampleForm(RunForm):
     resolution: Annotated[int, Within(1)] | None = None
     reject: bool | Annotated[float, Within(1, 99)] = False
     ddls: bool | Annotated[int, Within(1)] = False
-    images: Annotated[str | None, Called("a folder or a ZIP archive")] = None
+    images: Annotated[str | None, Called("a folder or an archive")] = None
     direction: str | None = None
 
 

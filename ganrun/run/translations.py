@@ -15,7 +15,7 @@ from ganrun.core.seeding import generators_kept, reseed
 from ganrun.data.datasets.raw_ends import raw_ends
 from ganrun.data.readers.headers import read_headers
 from ganrun.data.readers.image_file import decode_whole
-from ganrun.data.readers.image_root import open_root
+from ganrun.data.readers.open_root import open_root
 from ganrun.data.readers.progress_bar import track
 from ganrun.data.readers.regular import UnreadableImage
 from ganrun.data.transforms.value_range import to_units

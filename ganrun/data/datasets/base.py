@@ -13,17 +13,12 @@ from torch import Tensor
 
 from ganrun.core.context import Condition
 from ganrun.core.errors import ConfigError
+from ganrun.data.readers.evenly_spaced import evenly_spaced
 from ganrun.data.transforms.classes import ClassSelection, select_classes
 from ganrun.data.transforms.framing import Framing
 from ganrun.data.transforms.value_range import ValueRange, range_of, to_units
 
 SAMPLED = 256  # images from which the value range of a data set is estimated that is not in memory
-
-
-def evenly_spaced(total: int, count: int) -> list[int]:
-    """At most `count` indices spread evenly over `total`, first and last included."""
-    count = min(total, count)
-    return [i * (total - 1) // max(count - 1, 1) for i in range(count)]
 
 
 class DataSets(ABC):

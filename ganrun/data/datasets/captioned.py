@@ -1,4 +1,4 @@
-"""Image files with captions, in a folder or a ZIP archive."""
+"""Image files with captions, in a folder or in archives."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Captioned(Folder):
             resolution=resolution, classes=classes,
         )  # fmt: skip
         self.notes = [*self.notes, *self._notes]
-        names = [str(self.paths[index]) for index in builtins.range(len(self))]
+        names = [self.paths[index] for index in builtins.range(len(self))]
         rows = [(row, sentence) for row, name in enumerate(names) for sentence in self._sentences[name]]
         if len(rows) > len(names):
             self.notes = [*self.notes, f"{len(rows):,} captions: an image is there once for each of its captions"]

@@ -1,4 +1,4 @@
-"""Image files in a folder or a ZIP archive, flat, in class folders, or with a file of labels."""
+"""Image files in a folder or in archives, flat, in class folders, or with files of labels."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ import torch
 from torch import Tensor
 
 from ganrun.core.errors import ConfigError
-from ganrun.data.datasets.base import SAMPLED, Dataset, evenly_spaced
+from ganrun.data.datasets.base import SAMPLED, Dataset
 from ganrun.data.readers.class_folders import class_folders
 from ganrun.data.readers.compact_paths import CompactPaths
-from ganrun.data.readers.headers import Headers, in_threads, read_headers, why_not_opened
+from ganrun.data.readers.evenly_spaced import evenly_spaced
+from ganrun.data.readers.headers import EIGHT_AND_SIXTEEN, Headers, in_threads, read_headers, why_not_opened
 from ganrun.data.readers.image_file import Header, decode, raw_values
-from ganrun.data.readers.image_root import ImageRoot, open_root
-from ganrun.data.readers.label_file import find_label_file, read_labels
+from ganrun.data.readers.image_root import ImageRoot
+from ganrun.data.readers.label_file import BESIDE, find_label_file, read_labels, read_labels_beside
 from ganrun.data.readers.listing import Listing, counts_in_words, some
+from ganrun.data.readers.open_root import open_root
 from ganrun.data.readers.progress_bar import track
 from ganrun.data.readers.regular import UnreadableImage, printable
 from ganrun.data.transforms.classes import ClassSelection, select_classes
@@ -38,6 +40,7 @@ class ImageFiles(Dataset):
     paths: CompactPaths  # relative to the root
     fit: str = "crop"
     ends: tuple[float, float] | None = None  # raw values that become -1 and 1; None: those of the type
+    kinds: frozenset[str] | None = None  # types of raw values that these ends are meant for; None: not known
     side: str | None = None  # left or right, of files that hold two images; None: they hold one
 
     def __len__(self) -> int:
@@ -45,11 +48,11 @@ class ImageFiles(Dataset):
 
     def image(self, index: int) -> Tensor:
         """One image, decoded from its file. Raises ConfigError when that is damaged. [C, R, R] uint8"""
-        name = str(self.paths[index])
+        name = self.paths[index]
         try:
             with self.root.open(name) as file:
                 shape = {"channels": self.channels, "resolution": self.resolution}
-                return decode(file, **shape, fit=self.fit, ends=self.ends, side=self.side)
+                return decode(file, **shape, fit=self.fit, ends=self.ends, side=self.side, kinds=self.kinds)
         except UnreadableImage as problem:
             raise ConfigError(self.root.place(name), str(problem), "a whole image", DAMAGED) from problem
         except Exception as problem:  # members of an archive raise nearly anything
@@ -58,12 +61,12 @@ class ImageFiles(Dataset):
     def part(self, rows: Tensor) -> Self:
         """The images of these files [M]."""
         twin = self._copied(rows)
-        twin.paths = CompactPaths(self.paths[row] for row in rows.tolist())
+        twin.paths = self.paths.take(rows.tolist())
         return twin
 
     def file_names(self) -> list[str]:
         """The names of the files in use, as seen from the folder, with those of held-out images."""
-        own = [str(self.paths[index]) for index in range(len(self))]
+        own = [self.paths[index] for index in range(len(self))]
         return own + (self.test.file_names() if self.test is not None else [])
 
     def bulk(self) -> tuple[Tensor, Tensor | None]:
@@ -75,7 +78,7 @@ class ImageFiles(Dataset):
 
 
 class Folder(ImageFiles):
-    """Images in a folder or a ZIP archive, upright, made square and resized to one resolution."""
+    """Images in a folder or in archives, upright, made square and resized to one resolution."""
 
     def __init__(
         self,
@@ -105,9 +108,9 @@ class Folder(ImageFiles):
         kept = listing.names if indices is None else [listing.names[index] for index in indices.tolist()]
         headers = read_headers(self.root, kept, skip_bad=skip_bad, halved=side is not None)
         self.paths = CompactPaths(kept[index] for index in headers.good)
-        self.labels = None if numbers is None else numbers[headers.good]
+        self.labels = None if numbers is None else numbers[torch.as_tensor(headers.good)]
         self.channels = channels or max(header.channels for header in headers.seen)
-        self.resolution = resolution or one_size(headers.seen, [kept[index] for index in headers.good])
+        self.resolution = resolution or one_size(headers.seen, [kept[index] for index in headers.looked])
         self._measured = self._measure(headers.seen, range)
         self.notes = [self._summary(headers.seen), *notes, *self._changes(headers), *listing.notes()]
 
@@ -136,11 +139,12 @@ class Folder(ImageFiles):
         what = f"{len(chosen):,} of {len(self):,} images" if len(chosen) < len(self) else "the images"
         ends = {kind: choose_range(np.dtype(kind), merged(ranges), setting, what) for kind, ranges in found.items()}
         self.ends = next(iter(ends.values())) if len(ends) == 1 else None
+        self.kinds = frozenset(found) | (EIGHT_AND_SIXTEEN if self.ends is None else frozenset())
         return merged([in_units(merged(ranges), np.dtype(kind), ends[kind]) for kind, ranges in found.items()])
 
     def _raw_range(self, index: int) -> tuple[str, ValueRange]:
         """The type and the range of the values of one file."""
-        name = str(self.paths[index])
+        name = self.paths[index]
         try:
             with self.root.open(name) as file:
                 values = raw_values(file, self.channels)
@@ -150,8 +154,9 @@ class Folder(ImageFiles):
 
     def _summary(self, headers: Sequence[Header]) -> str:
         """How many images of which sizes, modes and classes."""
+        total, looked = len(self), len(headers)
         parts = [
-            f"{len(headers):,} images",
+            f"{total:,} images" + (f", of which {looked:,} were looked at" if looked < total else ""),
             f"sizes {counts_in_words(Counter(f'{h.width}x{h.height}' for h in headers))}",
             f"modes {counts_in_words(Counter(header.mode for header in headers))}",
         ]
@@ -203,6 +208,8 @@ def _labels(
         if raw is None and setting is True:
             raise ConfigError(".labels", f"true, but {notes[0]}", "labels", ".labels=null")
         return (None, (), notes) if raw is None else (*encode_labels(raw, len(found.names)), notes)
+    if setting is not False and (raw := read_labels_beside(root, found)) is not None:
+        return *encode_labels(raw, len(found.names)), [f"labels from NAME{BESIDE} beside each image"]
     names = [] if setting is False else class_folders(found, required=setting is True)
     number = {name: position for position, name in enumerate(names)}
     numbers = torch.tensor([number[group] for group in found.groups]) if names else None

@@ -14,6 +14,8 @@ from ganrun.data.datasets.base import InMemory
 from ganrun.data.datasets.sizes import check_size
 from ganrun.data.transforms.classes import ClassSelection
 
+MODES = 1_000_000  # Gaussians at most
+
 
 class Points(InMemory):
     """Points of the plane as images of one pixel with two channels. [N, 2, 1, 1]"""
@@ -82,7 +84,7 @@ class Ring(Gaussians):
         classes: ClassSelection,
     ):
         """Raises ConfigError for more centres than points, a width below 0, and a divisor that is not above 0."""
-        limits.whole(".gaussians", gaussians, 1, max(1, size))
+        limits.whole(".gaussians", gaussians, 1, MODES)
         check_width("sigma", sigma, divide)
         angles = torch.arange(gaussians) * (2 * math.pi / gaussians)
         centres = radius / divide * torch.stack([angles.cos(), angles.sin()], 1)
@@ -109,7 +111,7 @@ class Grid(Gaussians):
         classes: ClassSelection,
     ):
         """Raises ConfigError for more centres than points, a width below 0, and a divisor that is not above 0."""
-        limits.whole(".side", side, 1, max(1, math.isqrt(max(0, size))))
+        limits.whole(".side", side, 1, math.isqrt(MODES))
         check_width("sigma", sigma, divide)
         axis = (torch.arange(side) - (side - 1) / 2) * (spacing / divide)
         super().__init__(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ganrun.core.errors import ConfigError
+from ganrun.data.readers.evenly_spaced import evenly_spaced
 from ganrun.data.readers.image_file import LEAST, Header, inspect
 from ganrun.data.readers.image_root import ImageRoot
 from ganrun.data.readers.listing import SHOWN
@@ -18,14 +19,16 @@ from ganrun.data.readers.regular import UnreadableImage, reason
 
 T = TypeVar("T")
 THREADS, CHUNK = 8, 64  # that read headers, and the number of files that one reads at a time
+LOOKED_AT = 100_000  # files whose headers are read at most
 EIGHT_AND_SIXTEEN = frozenset({"uint8", "uint16"})  # types that say how bright a value is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Headers:
-    """What was found: the indices of good files, their headers, and a line for each damaged file."""
+    """What was found: the indices of good files, the headers of those looked at, and a line for each damaged file."""
 
-    good: list[int]
+    good: Sequence[int]
+    looked: Sequence[int]  # those of the good files whose headers were read
     seen: list[Header]
     bad: list[str]
 
@@ -33,8 +36,11 @@ class Headers:
 def read_headers(root: ImageRoot, names: Sequence[str], *, skip_bad: bool, halved: bool = False) -> Headers:
     """The headers of these files, or of a half of each. Raises ConfigError for damaged files.
 
-    To skip them, they are decoded, as a file may be damaged between its header and its end.
+    To skip them, all are decoded, as a file may be damaged between its header and its end. Without that, the headers of
+    very many files are read of `LOOKED_AT` of them, evenly spaced, and the rest taken for good until they are read.
     """
+    rows = range(len(names)) if skip_bad else evenly_spaced(len(names), LOOKED_AT)
+    total, names = len(names), names if len(rows) == len(names) else [names[row] for row in rows]
     found = list(track(_all_headers(root, names, skip_bad), "looking through the images", len(names)))
     found = [_half(one) if halved and isinstance(one, Header) else one for one in found]
     odd = _odd(found)
@@ -46,8 +52,8 @@ def read_headers(root: ImageRoot, names: Sequence[str], *, skip_bad: bool, halve
         remedy = ".skip_bad=true, or deleting them" if seen else "another .path"
         listed = "; ".join(bad[:SHOWN]) + more
         raise ConfigError(".path", f"{len(bad)} of {len(names)} files: {listed}", "whole images", remedy)
-    good = [index for index, one in enumerate(found) if isinstance(one, Header)]
-    return Headers(good=good, seen=seen, bad=bad)
+    looked = [row for row, one in zip(rows, found, strict=True) if isinstance(one, Header)]
+    return Headers(good=looked if len(names) == total else range(total), looked=looked, seen=seen, bad=bad)
 
 
 def _odd(found: Sequence[Header | UnreadableImage]) -> frozenset[str]:

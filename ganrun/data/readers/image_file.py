@@ -121,13 +121,16 @@ def decode(
     fit: str = "crop",
     ends: tuple[float, float] | None = None,
     side: str | None = None,
+    kinds: frozenset[str] | None = None,
 ) -> Tensor:
-    """An image, upright, of one size. [C, R, R] uint8. Raises UnreadableImage.
+    """An image, upright, of one size. [C, R, R] uint8. Raises UnreadableImage, also for values of none of these kinds.
 
     `side` is left or right, where the file holds two images side by side. `ends` are the raw values that become 0 and
     255; without them those of the type: 0 and 255, or 0 and 65535.
     """
     values = raw_values(file, channels)
+    if kinds is not None and values.dtype.name not in kinds:
+        raise UnreadableImage(f"has {values.dtype.name} values, unlike the others")
     middle = values.shape[1] // 2
     values = {None: values, "left": values[:, :middle], "right": values[:, middle:]}[side]
     plain = Image.fromarray(eight_bits(np.ascontiguousarray(values), ends))

@@ -1,4 +1,4 @@
-"""Labels in a file beside the images: dataset.json as the tools of StyleGAN write it, or a table labels.csv."""
+"""Labels in files: dataset.json as the tools of StyleGAN write it, a table labels.csv, or one beside each image."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ import numpy as np
 
 from ganrun.core.errors import ConfigError
 from ganrun.data.readers.image_root import ImageRoot
-from ganrun.data.readers.listing import some
-from ganrun.data.readers.regular import open_regular, printable, reason
+from ganrun.data.readers.listing import Listing, some
+from ganrun.data.readers.progress_bar import track
+from ganrun.data.readers.regular import LONGEST, open_regular, printable, reason
 
 JSON, TABLE = "dataset.json", "labels.csv"
+BESIDE = ".cls"  # ending of a file that holds the label of the image of the same name, as in WebDataset's archives
 REMEDY = "another name for that file, or .labels=false"
 FILES = ("file", "filename", "file_name", "name", "image", "path", "id")  # usual titles of columns
 LABELS = ("label", "labels", "class", "target", "category")
@@ -123,12 +125,43 @@ def _matched(found: Mapping[str, Any], names: Sequence[str], place: str) -> tupl
     if missing:
         message = f"{len(missing):,} of {len(names):,} images have no label in {place} ({some(missing)})"
         raise ConfigError(".labels", message, "one for each image", REMEDY)
-    labels = [found[key] for key in keys]
-    if all(isinstance(label, int) or (label.isascii() and label.isdigit() and len(label) < 18) for label in labels):
-        values = np.array([int(label) for label in labels], dtype=object)
-        values = values.astype(np.int64) if max(map(abs, values)) < 2**62 else values.astype(str)
-    else:
-        values = np.array([printable(str(label)) for label in labels])
     unused = len(found.keys() - set(keys))
     notes = [f"labels from {os.path.basename(place)}" + (f"; {unused:,} of them are of no image" if unused else "")]
-    return values, notes
+    return _numbers_or_names([found[key] for key in keys]), notes
+
+
+def _numbers_or_names(labels: Sequence[int | str]) -> np.ndarray:
+    """Whole numbers where all of these are, else text [N]."""
+    if all(isinstance(label, int) or (label.isascii() and label.isdigit() and len(label) < 18) for label in labels):
+        values = np.array([int(label) for label in labels], dtype=object)
+        return values.astype(np.int64) if max(map(abs, values)) < 2**62 else values.astype(str)
+    return np.array([printable(str(label)) for label in labels])
+
+
+def read_labels_beside(root: ImageRoot, found: Listing) -> np.ndarray | None:
+    """The label of each image [N] in a file beside it, whole numbers or text; None where the first image has none.
+
+    Raises ConfigError where only some images have one, and for files that cannot be read.
+    """
+    files = [os.path.splitext(name)[0] + BESIDE for name in found.names]
+    if not root.holds(files[0]):
+        return None
+    missing = [printable(name) for name, file in zip(found.names, files, strict=True) if not root.holds(file)]
+    if missing:
+        some_of_them = f"{len(missing):,} of {len(files):,} images have no NAME{BESIDE} beside them ({some(missing)})"
+        raise ConfigError(".labels", some_of_them, "one for each image", REMEDY)
+    for file in files:
+        found.used(file)
+    return _numbers_or_names([_label(root, file) for file in track(files, "reading the labels", len(files))])
+
+
+def _label(root: ImageRoot, file: str) -> str:
+    try:
+        with root.open(file) as opened:
+            text = opened.read(LONGEST).decode("utf-8").strip()
+    except Exception as problem:  # a member of an archive raises nearly anything
+        found = f"{root.place(file)} cannot be read ({reason(problem)})"
+        raise ConfigError(".labels", found, "a number or a name", REMEDY) from problem
+    if not text:
+        raise ConfigError(".labels", f"{root.place(file)} is empty", "a number or a name", REMEDY)
+    return text
