@@ -4,10 +4,11 @@
     .venv/bin/python scripts/torture.py --kills 500 --seed 1
     .venv/bin/python scripts/torture.py --only disk --kills 20
 
-Real processes and real signals: KILL, TERM, INT and HUP to a run and to its group, KILL to its workers, to sweeps and
-to their jobs, and a disk that fills. A moment is anywhere in the life of a process, its start and its end included. A
-run is a child of one process that has imported torch and done nothing else, which saves seconds for each; a sweep is
-started as a user does. The disk is a tmpfs of its own, or, where none can be mounted, a limit to the size of files.
+Real processes and real signals: KILL, TERM, INT and HUP to a run and to its group, KILL to its workers, to the other
+process of two, to sweeps and to their jobs, and a disk that fills. A moment is anywhere in the life of a process, its
+start and its end included. A run is a child of one process that has imported torch and done nothing else, which saves
+seconds for each; a sweep is started as a user does. The disk is a tmpfs of its own, or, where none can be mounted, a
+limit to the size of files.
 
 Compared are the last checkpoint, bit for bit, the best one, every line of metrics.jsonl and every point of every curve
 without what the clock decides, and summary.json with the objective. Prints one table. Exits with 1 when work was lost,
@@ -127,6 +128,12 @@ SCENARIOS = (
         "ada, lazy r1, rate decay",
         ("tricks=[ema,ada,r1,lr_decay]", "model.discriminator.norm=none", "tricks.r1.every=5", "tricks.ada.start=0.3"),
         ("run KILL", "run TERM"),
+        12,
+    ),
+    Scenario(
+        "two processes",
+        ("engine.ranks=2",),
+        ("run KILL", "run TERM", "run INT", "group TERM", "rank KILL", "rank KILL"),
         12,
     ),
     Scenario("a disk that fills", STREAMED, ("disk FULL",), 15, pictures),
@@ -249,8 +256,8 @@ def strike(process: Process, hit: str, disk: Disk | None) -> bool:
             disk.fill(process.pid)
         elif who == "group":
             os.killpg(process.pid, signal.Signals[f"SIG{what}"])
-        elif who in ("worker", "job"):
-            some = process.below("-m ganrun" if who == "job" else "")
+        elif who in ("worker", "job", "rank"):
+            some = process.below("" if who == "worker" else "-m ganrun")
             for child in some[:1]:
                 child.kill()
             return bool(some)
@@ -263,8 +270,8 @@ def strike(process: Process, hit: str, disk: Disk | None) -> bool:
 def expected(hit: str) -> set[int]:
     """The exit codes that a process may end with after this hit. It may have been done, or deaf at its very start."""
     who, what = hit.split()
-    if who in ("worker", "disk", "job"):
-        return {"worker": {0, 4}, "disk": {0, 2, 4}, "job": {0, 5}}[who]
+    if who in ("worker", "rank", "disk", "job"):
+        return {"worker": {0, 4}, "rank": {0, 4}, "disk": {0, 2, 4}, "job": {0, 5}}[who]
     number = signal.Signals[f"SIG{what}"]
     return {-number} if number not in GENTLE else {0, 128 + number, -number}
 

@@ -12,10 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from support import SIZES, built, composed, everything, family, host, host_of_loss, tiny
 from torch import Tensor
 
+from ganrun.cli.explain import explain
 from ganrun.cli.torchrun import refuse_sweep
 from ganrun.config.build import Run, build
 from ganrun.core.across import Shared, on_the_whole, sharing, whole
@@ -23,7 +25,7 @@ from ganrun.core.context import BatchShape, Progress, Update
 from ganrun.core.errors import ConfigError
 from ganrun.core.ranks import ALONE, Rank
 from ganrun.core.train import train
-from ganrun.run.processes import Others, others
+from ganrun.run.processes import FIRST, FOLDER, NUMBER, WORLD, Others, others
 from ganrun.run.state import state_of
 
 TOLERANCE = 1e-5  # of the largest number of a tensor, at least 1
@@ -193,6 +195,29 @@ def test_two_processes_differ_where_batch_norm_is_local(two: Others) -> None:
         compare(local, 3, two)
 
 
+def test_what_explain_counts_is_what_processes_add_up(
+    two: Others, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Gradients, synced batch norm, and what a trick and the metrics exchange."""
+    overrides, sizes = (*tiny(tricks=["minibatch_stddev"]), "engine.sync_batch_norm=true"), []
+    exchange = dist.all_reduce
+
+    def counting(values: Tensor, **more: object) -> object:
+        if "op" not in more:  # with one, processes agree on something between steps
+            sizes.append(values.nbytes)
+        return exchange(values, **more)
+
+    monkeypatch.setattr(dist, "all_reduce", counting)
+    trained(overrides, 1, two)
+    monkeypatch.undo()
+    explain(composed(*overrides, "engine.ranks=2"))
+    told = [
+        line.split() for line in capsys.readouterr().out.split("add up in an update")[1].splitlines() if " MB " in line
+    ]
+    assert sum(int(words[words.index("in") + 1]) for words in told) == len(sizes) > 4
+    assert sum(float(words[words.index("MB") - 1]) for words in told) == pytest.approx(sum(sizes) / 1e6, rel=0.01)
+
+
 # What is refused and noted
 
 
@@ -287,6 +312,16 @@ def test_the_others_end_with_the_first_process(tmp_path: Path) -> None:
     with running(tmp_path / "run") as (process, started):
         process.kill()
         assert not psutil.wait_procs(started, timeout=10)[1]
+
+
+def test_another_process_ends_where_the_first_was_killed_before_it_began(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    told = {FOLDER: str(tmp_path / "shared"), NUMBER: "1", WORLD: "2", FIRST: str(gone.pid)}
+    words = [sys.executable, "-m", "ganrun.run.follow"]
+    assert subprocess.run(words, env=os.environ | told, timeout=60).returncode == 4
+    assert not (tmp_path / "shared").exists()
 
 
 @pytest.mark.slow

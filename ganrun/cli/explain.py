@@ -18,9 +18,11 @@ from torch import nn
 from ganrun.cli.trace import leaves, trace
 from ganrun.config.build import Run, build
 from ganrun.config.validate import find
+from ganrun.core.collective import counted
 from ganrun.core.context import Update
 from ganrun.core.engine import chain_of
 from ganrun.core.pair import Pair
+from ganrun.core.ranks import Rank
 from ganrun.core.traits import Level
 from ganrun.core.trick import Setting, Trick
 from ganrun.data.datasets.base import Dataset
@@ -79,6 +81,8 @@ class Explanation:
             self._tricks(f"tricks{title}, in the order in which they act", pair)
         self._terms()
         self._updates()
+        if self.run.settings["engine"]["ranks"] > 1:
+            self._processes()
         self._diagnostics()
 
     def _say(self, text: str = "", style: str = "", indent: int = 2) -> None:
@@ -174,6 +178,25 @@ class Explanation:
         self._columns([(ranges(when, steps, self.run.settings["steps"]), order) for order, when in self.steps.items()])
         if any("*" in order for order in self.steps):
             self._say("* a joint update: G trains on the fakes of D's update, so they are made once")
+
+    def _processes(self) -> None:
+        """What processes exchange, counted in an update of each player, which is done here as one of them would."""
+        rank = Rank(0, self.run.settings["engine"]["ranks"])
+        game, engine, data = self.run.game, self.run.engine, self.run.data
+        engine.rank = rank
+        rows: dict[str, tuple[str, ...]] = {}
+        for update in map(rank.share, self.run.updates(game, 0)):
+            with counted() as sizes:
+                engine.run(update, [data.draw(game.wanted(one)) for one in chain_of(update)])
+            own = sum(gradient.nbytes for one in chain_of(update) for gradient in engine.players[one.player].gradients)
+            times = f"{len(sizes)} exchange{'s' * (len(sizes) > 1)}"
+            words = (f"{sum(sizes) / 1e6:.3g} MB", f"in {times}, gradients {own / 1e6:.3g} MB")
+            rows.setdefault(described([update]), (described([update]), *words))
+        self._title(
+            f"what {rank.world} processes, of {game.shape.images // rank.world} images each, add up in an update"
+        )
+        self._columns(list(rows.values()), right=[1])
+        self._say("each process sends and receives up to twice that")
 
     def _diagnostics(self) -> None:
         words = {Level.ERROR: "forced", Level.WARNING: "warning", Level.NOTE: "note"}

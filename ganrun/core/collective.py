@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -25,8 +26,25 @@ def _reached() -> Iterator[None]:
         raise ProcessLost(f"another process of this run has ended ({str(error).splitlines()[0][:120]})") from error
 
 
+_counted: ContextVar[list[int] | None] = ContextVar("counted", default=None)
+
+
+@contextmanager
+def counted() -> Iterator[list[int]]:
+    """Within, nothing is exchanged: the bytes of each tensor that would be are listed."""
+    sizes: list[int] = []
+    before = _counted.set(sizes)
+    try:
+        yield sizes
+    finally:
+        _counted.reset(before)
+
+
 def sum_in_place(values: Tensor) -> Tensor:
     """The sum over all processes of values shaped alike, in place. Raises ProcessLost. [N, ...] -> [N, ...]"""
+    if (sizes := _counted.get()) is not None:
+        sizes.append(values.nbytes)
+        return values
     with _reached():
         dist.all_reduce(values)
     return values

@@ -11,6 +11,7 @@ from ganrun.core.context import Metrics, Observed, PairView
 from ganrun.core.decision import margin
 from ganrun.core.images import at_resolution
 
+FEWEST = 4  # images of a batch, below which its mean and deviation say nothing
 SMALLEST = 8  # pixels to a side, below which images have no spectrum worth a look, such as 2-D points
 TINY = 1e-12  # of a variance: of images that are all the same
 
@@ -20,7 +21,7 @@ def statistics(pair: PairView, seen: Observed, *, decides: bool) -> Metrics:
     """Numbers [] by name, of the images [B, C, H, W] and scores [B] of an update of D; none where it saw no reals.
 
     `spread`: the distance of two fakes of the batch, in root mean square, over that of two reals.
-    `distance`: between fakes and reals as `distance` has it.
+    `distance`: between fakes and reals as `distance` has it, of batches that are large enough.
     `checkerboard`: power of fakes over that of reals at the highest frequency of rows and columns, where transposed
     convolutions leave a pattern (Odena et al. 2016; Schwarz et al. 2021, arXiv 2111.02447).
     `accuracy_real`, `accuracy_fake`: the shares that D tells right, where some score means undecided (`decides`).
@@ -28,7 +29,7 @@ def statistics(pair: PairView, seen: Observed, *, decides: bool) -> Metrics:
     if seen.real is None or seen.real_score is None:
         return {}
     fake, real = seen.fake.float(), seen.real.float()
-    found = {"distance": distance(fake, real)}
+    found = {"distance": distance(fake, real)} if min(len(fake), len(real)) >= FEWEST else {}
     if len(fake) > 1:
         found["spread"] = (fake.var(0).mean() / real.var(0).mean().clamp(min=TINY)).sqrt()
     if min(real.shape[-2:]) >= SMALLEST:
@@ -44,10 +45,10 @@ def distance(fake: Tensor, real: Tensor) -> Tensor:
 
     The Fréchet distance of the two, over the root mean square of the deviation of reals: 0 for equal means and
     deviations, 1 for a single image that is the mean of reals. What chance alone gives it is subtracted: variance / B
-    for each mean, and variance / 2B for each deviation.
+    for each mean, and variance / 2B for each deviation. Of two batches that are alike it is 0 but for noise, which of
+    fewer than `FEWEST` images drowns all else.
     """
-    moments = [(images.mean(0), images.var(0, correction=0)) for images in (fake, real)]
-    (mean_fake, of_fakes), (mean_real, of_reals) = moments
+    (mean_fake, of_fakes), (mean_real, of_reals) = [(images.mean(0), images.var(0)) for images in (fake, real)]
     squared = (mean_fake - mean_real).square() + (of_fakes.sqrt() - of_reals.sqrt()).square()
     chance = 1.5 * (of_fakes / len(fake) + of_reals / len(real))
     return ((squared - chance).mean().clamp(min=0) / of_reals.mean().clamp(min=TINY)).sqrt()
@@ -73,7 +74,7 @@ def of_average(averaged: Tensor, real: Tensor, rows: int | None) -> Metrics:
     """
     real = real.float()
     averaged = at_resolution(averaged.float(), real.shape[-1])
-    found = {"average_distance": distance(averaged, real)}
+    found = {"average_distance": distance(averaged, real)} if min(len(averaged), len(real)) >= FEWEST else {}
     if rows is not None and rows > 1 and len(averaged) % rows == 0 and len(averaged) > rows:
         grid = averaged.unflatten(0, (rows, -1))  # [rows, columns, C, H, W]
         found["label_effect"] = (grid.var(0).mean() / real.var(0).mean().clamp(min=TINY)).sqrt()

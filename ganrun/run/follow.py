@@ -71,9 +71,9 @@ def _train(job: dict[str, Any], rank: Rank) -> None:
 
 
 def _watch(launch: Launch) -> None:
-    """End this process when the first one says so, or is gone."""
-    store, parent = launch.store(), os.getppid()  # of its own: who waits for a key blocks a store
-    while launch.folder is None or os.getppid() == parent:
+    """End this process when the first one says so, or is gone, be it before this line."""
+    store = launch.store()  # of its own: who waits for a key blocks a store
+    while launch.first in (None, os.getppid()):
         try:
             if store.check([END]):
                 os._exit(int(store.get(END)))

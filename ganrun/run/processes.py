@@ -30,6 +30,7 @@ from ganrun.core.ranks import ALONE, Rank
 from ganrun.run.state import state_of
 
 FOLDER, NUMBER, WORLD = "GANRUN_PROCESSES", "GANRUN_PROCESS", "GANRUN_PROCESS_COUNT"  # in a started one's environment
+FIRST = "GANRUN_FIRST_PROCESS"  # there too: the id of the process that started it
 END, FAILED = "end", "failed"  # keys of what processes tell each other beside collectives
 TICK = 0.2  # seconds between two looks at whether the others are there
 GRACE = 5.0  # seconds in which a run that has lost a process is to end by itself
@@ -42,6 +43,7 @@ class Launch:
 
     rank: Rank
     folder: str | None  # of a file that they exchange keys by; None: by what torchrun provides
+    first: int | None = None  # the id of the process that started this one
 
     def store(self) -> Store:
         """Where processes tell each other keys and values."""
@@ -62,7 +64,7 @@ def launched() -> Launch | None:
     """What torchrun, or the first process, says of this one; None where it is on its own."""
     found = os.environ
     if FOLDER in found:
-        return Launch(Rank(int(found[NUMBER]), int(found[WORLD])), found[FOLDER])
+        return Launch(Rank(int(found[NUMBER]), int(found[WORLD])), found[FOLDER], int(found[FIRST]))
     if "TORCHELASTIC_RUN_ID" in found and int(found.get("WORLD_SIZE", 1)) > 1:
         return Launch(Rank(int(found["RANK"]), int(found["WORLD_SIZE"])), None)
     return None
@@ -179,7 +181,8 @@ def _start(world: int, folder: str) -> list[subprocess.Popen]:
     threads = str(max(1, (os.cpu_count() or 1) // world))
     torch.set_num_threads(min(torch.get_num_threads(), int(threads)))
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path if entry)
-    common = {"OMP_NUM_THREADS": threads} | os.environ | {FOLDER: folder, WORLD: str(world), "PYTHONPATH": path}
+    mine = {FOLDER: folder, WORLD: str(world), FIRST: str(os.getpid()), "PYTHONPATH": path}
+    common = {"OMP_NUM_THREADS": threads} | os.environ | mine
     return [
         subprocess.Popen(
             [sys.executable, "-P", "-m", "ganrun.run.follow"],
