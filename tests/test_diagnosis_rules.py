@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ganrun.diagnosis.history import History
-from ganrun.diagnosis.remedy import USUAL_RATES, Remedy
+from ganrun.diagnosis.remedy import UNUSUAL, Remedy
 from ganrun.diagnosis.rule import EARLY, About
 from ganrun.diagnosis.rules.all import RULES
 from ganrun.diagnosis.rules.samples import smoothed
@@ -231,8 +231,15 @@ def test_a_remedy_as_words() -> None:
         tricks=("r1", "ema"), sets={"a": "3", "loss": "hinge"}, scales={"optim.discriminator.lr": 0.25, "no": 2}
     )
     assert remedy.words(settings) == "tricks=[ema,r1] loss=hinge optim.discriminator.lr=5e-05"
-    assert USUAL_RATES.words(settings) == ""
-    fast = settings | {"optim": {"generator": {"lr": 2e-4}, "discriminator": {"lr": 0.5}}}
-    assert USUAL_RATES.words(fast) == "optim.discriminator.lr=0.0002"
+    assert not any(remedy.words(settings) for remedy in UNUSUAL)
+    odd = {"optim": {"generator": {"lr": 2e-4}, "discriminator": {"lr": 0.5}}, "batch": 2}
+    odd |= {"model": {"generator": {"width": 2, "init": {"kind": "normal", "scale": 2.0}}}}
+    words = [remedy.words(settings | odd) for remedy in UNUSUAL]
+    assert [word for word in words if word] == [
+        "optim.discriminator.lr=0.0002",
+        "batch=64",
+        "model.generator.width=32",
+        "model.generator.init.scale=0.02",
+    ]
     assert Remedy(without=("ema",)).words(settings) == "tricks=[]"
     assert Remedy(tricks=("ema",)).words(settings) == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,8 +35,23 @@ class Remedy:
 
 
 G_RATE, D_RATE = "optim.generator.lr", "optim.discriminator.lr"
-# Adam's rates as DCGAN has them, where one is so large or so small that nothing is learnt. UMLAUT 2021: 1e-7 and 0.01.
-USUAL_RATES = Remedy(sets={G_RATE: "0.0002", D_RATE: "0.0002"}, outside={G_RATE: (1e-6, 0.01), D_RATE: (1e-6, 0.01)})
+SOUND_RATES = (1e-5, 5e-3)  # of Adam, which hardly learns below and seldom stays together above
+# Settings far from what any published recipe has, back to DCGAN's: the likeliest cause of whatever is wrong.
+UNUSUAL = (
+    Remedy(sets={G_RATE: "0.0002", D_RATE: "0.0002"}, outside={G_RATE: SOUND_RATES, D_RATE: SOUND_RATES}),
+    Remedy(
+        sets={"updates.discriminator": "1", "updates.generator": "1"},
+        outside={"updates.discriminator": (0, 5), "updates.generator": (0, 2)},
+    ),
+    Remedy(sets={"batch": "64"}, outside={"batch": (8, math.inf)}),
+    Remedy(sets={"model.generator.width": "32"}, outside={"model.generator.width": (8, math.inf)}),
+    Remedy(sets={"model.discriminator.width": "32"}, outside={"model.discriminator.width": (8, math.inf)}),
+    Remedy(
+        sets={"model.generator.init.kind": "normal", "model.generator.init.scale": "0.02"},
+        outside={"model.generator.init.scale": (5e-3, 1.5)},  # 1 is the gain of other kinds
+    ),
+    Remedy(sets={"model.generator.dropout": "0"}, outside={"model.generator.dropout": (0, 0.25)}),
+)
 
 
 def _is_number(value: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ganrun.diagnosis.history import History, mean
-from ganrun.diagnosis.remedy import USUAL_RATES, Remedy
+from ganrun.diagnosis.remedy import UNUSUAL, Remedy
 from ganrun.diagnosis.rule import About, Evidence, Rule
 
 STILL_RIGHT = 0.65  # likewise, of a D that had nothing left to learn
@@ -67,9 +67,10 @@ class DiscriminatorWins(Rule):
     name = "discriminator_wins"
     meaning = "D tells every real image from every fake, and samples come no nearer to the reals: G learns nothing."
     remedies = (
-        USUAL_RATES,
+        *UNUSUAL,
         Remedy(tricks=("r1",), sets={"model.discriminator.norm": "none", "tricks.r1.gamma": "1"}),
         Remedy(tricks=("spectral_norm", "no_norm")),
+        Remedy(sets={"model.generator.norm": "batch"}),
         Remedy(scales={"optim.discriminator.lr": 0.25}),
         Remedy(tricks=("instance_noise",)),
         Remedy(tricks=("soft_labels", "noisy_labels")),
@@ -98,7 +99,7 @@ class DiscriminatorIdle(Rule):
     name = "discriminator_idle"
     meaning = "D does not tell fakes from reals though they differ plainly, so that G has nobody to learn from."
     remedies = (
-        USUAL_RATES,
+        *UNUSUAL,
         Remedy(scales={"optim.discriminator.lr": 10.0}),
         Remedy(sets={"updates.discriminator": "3"}),
         Remedy(scales={"model.discriminator.width": 2.0}),
@@ -119,7 +120,7 @@ class GeneratorStarves(Rule):
     name = "generator_starves"
     meaning = "Next to no gradient reaches the first layers of G, so that only the last ones learn."
     remedies = (
-        USUAL_RATES,
+        *UNUSUAL,
         Remedy(sets={"loss": "nonsaturating"}),
         Remedy(sets={"model.generator.norm": "batch"}),
         Remedy(tricks=("one_sided_smoothing",)),

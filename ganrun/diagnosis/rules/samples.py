@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ganrun.diagnosis.history import History
-from ganrun.diagnosis.remedy import D_RATE, G_RATE, USUAL_RATES, Remedy
+from ganrun.diagnosis.remedy import D_RATE, G_RATE, UNUSUAL, Remedy
 from ganrun.diagnosis.rule import About, Evidence, Rule
 from ganrun.diagnosis.rules.balance import NEAR, WINDOW, compared, fooled
 
@@ -22,7 +22,7 @@ class ModeCollapse(Rule):
     name = "mode_collapse"
     meaning = "Samples are nearly the same whatever the noise: G has collapsed to few images."
     remedies = (
-        USUAL_RATES,
+        *UNUSUAL,
         Remedy(tricks=("r1",), sets={"model.discriminator.norm": "none", "tricks.r1.gamma": "1"}),
         Remedy(tricks=("minibatch_stddev",)),
         Remedy(tricks=("minibatch_discrimination",)),
@@ -170,7 +170,7 @@ class Peaked(Rule):
     name = "peaked"
     meaning = "Quality was best some time ago and has worsened since: the best checkpoint is better than the last."
     remedies = (
-        Remedy(sets=USUAL_RATES.sets, outside={G_RATE: (0.0, HIGH), D_RATE: (0.0, HIGH)}),
+        Remedy(sets={G_RATE: "0.0002", D_RATE: "0.0002"}, outside={G_RATE: (0.0, HIGH), D_RATE: (0.0, HIGH)}),
         Remedy(tricks=("lr_decay",)),
         Remedy(scales={G_RATE: 0.5, D_RATE: 0.5}),
     )
