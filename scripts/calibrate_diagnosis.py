@@ -1,7 +1,7 @@
 """A fair test of findings: runs broken on purpose, an independent judge, and what was found in them.
 
     python scripts/calibrate_diagnosis.py FOLDER [--bases dcgan_r1,...] [--faults d_rate_up,...] [--doses 3] [--seeds 3]
-                                          [--at-once 2] [--json]
+                                          [--at-once 2] [--rescue] [--json]
 
 Breaks base configurations, each sound as it is, by one fault at a time, in up to three doses, over seeds. The judge
 looks at samples alone: a classifier of the real digits accepts a share of them, of no class more than twice its fair
@@ -9,6 +9,9 @@ share (or a generator that draws one perfect digit would pass), and a run is bro
 sound runs of its base by Fisher's exact test (p < 0.001) and below three quarters of it. Runs that a fault did not
 break count as sound, and so do the bases themselves: a failure found there at the end is a false alarm.
 Bounds may be set by looking at the bases of the group `set`; those of the group `scored` are for the count alone.
+
+With `--rescue`, each broken run is then given to `ganrun rescue RUN tries=2`; one is sound again where the rescue says
+that a remedy helped and the judge agrees. Runs in which no failure was found have no remedy and are left out.
 
 What is finished in FOLDER is not trained again, so an interrupted test goes on, and more seeds add to fewer. Prints a
 row for each run, the table of confusion, and the shares with their 95 % intervals (Clopper and Pearson).
@@ -18,9 +21,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -36,7 +41,7 @@ from ganrun.run.draw import draw
 from ganrun.run.load import load
 from ganrun.run.sweep import Job, run_jobs
 
-SAMPLES, SIDE, STEPS, CLASSES = 500, 16, 1500, 10
+SAMPLES, SIDE, STEPS, CLASSES, TRIES = 500, 16, 1500, 10, 2
 SLOW = "slow_start"  # a remark: it explains a run that is not done, and is no alarm
 SMALL = ("dataset=digits", f"dataset.resolution={SIDE}", "batch=32", f"steps={STEPS}", "log.every=25", "game.grid=32",
          "log.samples=1500", "log.checkpoint=1500", "metrics.every=300", "metrics.samples=150", "engine.device=cpu",
@@ -188,6 +193,17 @@ def is_broken(one: Outcome, sound: Sequence[Outcome]) -> bool:
     return fisher_exact(table, "less").pvalue < 0.001 and own / SAMPLES < 0.75 * good / all_of_them
 
 
+def sound_runs(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    """The runs of each base as it is."""
+    return {base: [one for one in outcomes if one.trial.base == base and not one.trial.fault] for base in BASES}
+
+
+def broken_runs(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Those that their fault has broken."""
+    sound = sound_runs(outcomes)
+    return [one for one in outcomes if one.trial.fault and not one.refused and is_broken(one, sound[one.trial.base])]
+
+
 def interval(hits: int, of: int) -> str:
     """A share with its 95 % interval by Clopper and Pearson."""
     if not of:
@@ -199,8 +215,7 @@ def interval(hits: int, of: int) -> str:
 
 def report(outcomes: Sequence[Outcome]) -> dict[str, str]:
     """Print a row for each run, the table of confusion, and the shares of each group of bases."""
-    sound = {base: [o for o in outcomes if o.trial.base == base and not o.trial.fault] for base in BASES}
-    broken = [o for o in outcomes if o.trial.fault and not o.refused and is_broken(o, sound[o.trial.base])]
+    broken = broken_runs(outcomes)
     print(f"{'run':<36}{'accepted':>9}  {'':<7} found")
     for one in outcomes:
         kind = "refused" if one.refused else "broken" if one in broken else "sound"
@@ -226,6 +241,43 @@ def report(outcomes: Sequence[Outcome]) -> dict[str, str]:
     return shares
 
 
+def rescue(broken: Sequence[Outcome], folder: Path, at_once: int) -> dict[str, int]:
+    """Call `ganrun rescue RUN tries=2` for each of these runs; the number of the try that helped, by the run's name.
+
+    -1 where none did; a run without a remedy is not there.
+    """
+
+    def one(outcome: Outcome) -> tuple[str, int] | None:
+        run = folder / outcome.trial.name
+        out = run.with_name(f"{run.name}-rescue")
+        command = [sys.executable, "-P", "-m", "ganrun", "rescue", str(run), f"tries={TRIES}", f"out={out}"]
+        code = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True).returncode
+        tries = sorted(int(path.name) for path in out.glob("[0-9]*")) if out.is_dir() else []
+        return (run.name, tries[-1] if code == 0 else -1) if tries else None
+
+    with ThreadPoolExecutor(at_once) as pool:
+        return dict(found for found in pool.map(one, broken) if found)
+
+
+def report_rescue(
+    outcomes: Sequence[Outcome], tries: Mapping[str, int], again: Callable[[Trial, int], Outcome]
+) -> dict[str, str]:
+    """Print what became of each run that had a remedy, and the share that the judge takes for sound again.
+
+    `again` judges a try, by the run and its number.
+    """
+    sound = sound_runs(outcomes)
+    healed: dict[str, list[bool]] = {"set": [], "scored": []}
+    print(f"\n{'rescued':<36}{'accepted':>9}{'then':>6}")
+    for one in broken_runs(outcomes):
+        if (number := tries.get(one.trial.name)) is None:
+            continue
+        after = again(one.trial, number) if number >= 0 else None
+        healed[BASES[one.trial.base][0]].append(after is not None and not is_broken(after, sound[one.trial.base]))
+        print(f"{one.trial.name:<36}{one.accepted!s:>9}{after.accepted if after else 'none helped':>6}")
+    return {f"{group}: sound again": interval(sum(found), len(found)) for group, found in healed.items()}
+
+
 def judge_of_digits() -> tuple[torch.nn.Sequential, float]:
     """A classifier of half of the real digits, and the confidence that 95 % of the other half reach."""
     digits = Digits(channels=1, resolution=SIDE, classes=None)
@@ -249,6 +301,7 @@ def main() -> int:
     parser.add_argument("--doses", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--at-once", type=int, default=2)
+    parser.add_argument("--rescue", action="store_true", help="call ganrun rescue for each broken run, and judge again")
     parser.add_argument("--json", action="store_true", help="write outcomes.json into the folder too")
     arguments = parser.parse_args()
     chosen = list(trials(arguments.bases.split(","), arguments.faults.split(","), arguments.doses, arguments.seeds))
@@ -261,6 +314,15 @@ def main() -> int:
     judge, threshold = judge_of_digits()
     outcomes = [outcome(one, arguments.folder / one.name, judge, threshold) for one in chosen]
     shares = report(outcomes)
+    if arguments.rescue:
+        tries = rescue(broken_runs(outcomes), arguments.folder, arguments.at_once)
+
+        def again(trial: Trial, number: int) -> Outcome:
+            return outcome(trial, arguments.folder / f"{trial.name}-rescue" / str(number), judge, threshold)
+
+        rescued = report_rescue(outcomes, tries, again)
+        print("\n" + "\n".join(f"{key:<50}{value}" for key, value in rescued.items()))
+        shares |= rescued
     if arguments.json:
         told: Mapping[str, object] = {"runs": [asdict(one) for one in outcomes], "shares": shares}
         (arguments.folder / "outcomes.json").write_text(json.dumps(told, indent=2))

@@ -25,6 +25,7 @@ from ganrun.core.context import BatchShape, Progress, Update
 from ganrun.core.errors import ConfigError
 from ganrun.core.ranks import ALONE, Rank
 from ganrun.core.train import train
+from ganrun.run import processes
 from ganrun.run.processes import FIRST, FOLDER, NUMBER, WORLD, Others, others
 from ganrun.run.state import state_of
 
@@ -322,6 +323,19 @@ def test_another_process_ends_where_the_first_was_killed_before_it_began(tmp_pat
     words = [sys.executable, "-m", "ganrun.run.follow"]
     assert subprocess.run(words, env=os.environ | told, timeout=60).returncode == 4
     assert not (tmp_path / "shared").exists()
+
+
+def test_another_process_hears_no_signal_from_its_very_start(tmp_path: Path) -> None:
+    """As when all processes of a terminal are sent one while the other still imports torch."""
+    started = processes._start(2, str(tmp_path))[0]
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            started.send_signal(number)
+        time.sleep(0.5)
+        assert started.poll() is None
+    finally:
+        started.kill()
+        started.wait()
 
 
 @pytest.mark.slow

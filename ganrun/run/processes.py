@@ -27,6 +27,7 @@ from ganrun.core.collective import ProcessLost
 from ganrun.core.context import Progress
 from ganrun.core.errors import ENVIRONMENT, EnvironmentFailed
 from ganrun.core.ranks import ALONE, Rank
+from ganrun.data.sources.workers import signals_blocked
 from ganrun.run.state import state_of
 
 FOLDER, NUMBER, WORLD = "GANRUN_PROCESSES", "GANRUN_PROCESS", "GANRUN_PROCESS_COUNT"  # in a started one's environment
@@ -177,22 +178,26 @@ def others(wanted: int, path: Path) -> Iterator[Others | None]:
 
 
 def _start(world: int, folder: str) -> list[subprocess.Popen]:
-    """Start the others, which print nothing, share the processor evenly and import what this process would."""
+    """Start the others, which print nothing, share the processor evenly and import what this process would.
+
+    They never hear what ends a run in order, be it sent to all of its processes: the first one hears it for all.
+    """
     threads = str(max(1, (os.cpu_count() or 1) // world))
     torch.set_num_threads(min(torch.get_num_threads(), int(threads)))
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path if entry)
     mine = {FOLDER: folder, WORLD: str(world), FIRST: str(os.getpid()), "PYTHONPATH": path}
     common = {"OMP_NUM_THREADS": threads} | os.environ | mine
-    return [
-        subprocess.Popen(
-            [sys.executable, "-P", "-m", "ganrun.run.follow"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=common | {NUMBER: str(number), "LOCAL_RANK": str(number)},
-        )
-        for number in range(1, world)
-    ]
+    with signals_blocked():
+        return [
+            subprocess.Popen(
+                [sys.executable, "-P", "-m", "ganrun.run.follow"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=common | {NUMBER: str(number), "LOCAL_RANK": str(number)},
+            )
+            for number in range(1, world)
+        ]
 
 
 def broadcast(job: Any = None) -> Any:
