@@ -133,6 +133,15 @@ def test_files_of_one_name_in_two_archives_are_two_files(tmp_path):
     assert len(kept) == 6
 
 
+def test_archives_of_one_name_in_two_folders_are_two_archives(tmp_path):
+    for i in range(2):
+        (tmp_path / str(i)).mkdir()
+        tar(tmp_path / str(i) / "x.tar", {"a.png": png(i), "b.png": png(2 + i)})
+    data = build(tmp_path / "*" / "x.tar")
+    assert data.file_names() == ["0:x.tar:a.png", "0:x.tar:b.png", "1:x.tar:a.png", "1:x.tar:b.png"]
+    assert len({data.image(i).numpy().tobytes() for i in range(4)}) == 4
+
+
 def test_of_one_name_in_one_archive_the_last_file_counts(tmp_path):
     with tarfile.open(tmp_path / "x.tar", "w") as archive:
         for i in (0, 1):

@@ -50,7 +50,7 @@ class Archives(ImageRoot):
         distinct = sum(len(np.unique(own)) for own in keys)
         self.twice = sum(map(len, names)) - distinct
         if len(np.unique(np.concatenate(keys))) < distinct:
-            names = [_in_front(os.path.basename(path), own) for path, own in zip(self.archives, names, strict=True)]
+            names = [_in_front(title, own) for title, own in zip(_titles(self.archives), names, strict=True)]
             keys = [_keys(own) for own in names]
         order = _last_of_each(all_keys := np.concatenate(keys))
         self._keys, self._places = all_keys[order], np.concatenate([places for _, places in found])[order]
@@ -141,6 +141,12 @@ def _key(name: str) -> np.uint64:
 
 def _keys(names: Sequence[str]) -> np.ndarray:
     return np.fromiter(map(_key, names), np.uint64, len(names))
+
+
+def _titles(archives: Sequence[str]) -> list[str]:
+    """A name for each archive: that of its file, with a number where two have the same."""
+    titles = [os.path.basename(path) for path in archives]
+    return titles if len(set(titles)) == len(titles) else [f"{n}:{title}" for n, title in enumerate(titles)]
 
 
 def _in_front(archive: str, names: Sequence[str]) -> list[str]:
