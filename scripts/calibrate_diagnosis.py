@@ -4,10 +4,13 @@
                                           [--at-once 2] [--rescue] [--json]
 
 Breaks base configurations, each sound as it is, by one fault at a time, in up to three doses, over seeds. The judge
-looks at samples alone: a classifier of the real digits accepts a share of them, of no class more than twice its fair
-share (or a generator that draws one perfect digit would pass), and a run is broken when this share is below that of the
-sound runs of its base by Fisher's exact test (p < 0.001) and below three quarters of it. Runs that a fault did not
-break count as sound, and so do the bases themselves: a failure found there at the end is a false alarm.
+looks at samples alone and makes three counts: samples that a classifier of real digits accepts, of no class more than
+twice its fair share (or a generator that draws one perfect digit would pass); reals that are covered, which have a
+sample as near as their fifth neighbour in its features (Naeem et al. 2020; or one picture for each class would pass);
+and smooth samples, whose power in the upper half of the frequencies is at most twice that of 97.5 % of the reals (the
+classifier does not mind noise). A run is broken when one of them is below that of the sound runs of its base by
+Fisher's exact test (p < 0.001) and below three quarters of it. Runs that a fault did not break count as sound, and so
+do the bases themselves: a failure found there at the end is a false alarm.
 Bounds may be set by looking at the bases of the group `set`; those of the group `scored` are for the count alone.
 
 With `--rescue`, each broken run is then given to `ganrun rescue RUN tries=2`; one is sound again where the rescue says
@@ -35,13 +38,16 @@ from scipy.stats import beta, fisher_exact
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.bundled import Digits
 from ganrun.metrics.classifier import Classified, classify, train
+from ganrun.metrics.neighbours import neighbourhoods
 from ganrun.record.results import findings
-from ganrun.record.stored import record
+from ganrun.run.diagnoses import diagnose
 from ganrun.run.draw import draw
 from ganrun.run.load import load
 from ganrun.run.sweep import Job, run_jobs
 
 SAMPLES, SIDE, STEPS, CLASSES, TRIES = 500, 16, 1500, 10, 2
+NOTHING, NOT_FINITE = (0, 0, 0), "not_finite"
+SOUND = 3  # seeds of each base as it is, at least: what others are measured by
 SLOW = "slow_start"  # a remark: it explains a run that is not done, and is no alarm
 SMALL = ("dataset=digits", f"dataset.resolution={SIDE}", "batch=32", f"steps={STEPS}", "log.every=25", "game.grid=32",
          "log.samples=1500", "log.checkpoint=1500", "metrics.every=300", "metrics.samples=150", "engine.device=cpu",
@@ -54,9 +60,10 @@ BASES: dict[str, tuple[str, tuple[str, ...]]] = {  # name -> group, overrides
                          "tricks.r1.every=4")),
     "sngan": ("set", (*DCGAN, *RATES, "loss=hinge", "tricks=[spectral_norm,no_norm,ema]")),
     "wgan_gp": ("set", (*DCGAN, "loss=wasserstein", "tricks=[gp,layer_norm,ema]")),
+    "cdcgan": ("set", (*WIDTH, "model=cdcgan")),
     "modern": ("scored", ("experiment=modern", *WIDTH)),
-    "cdcgan": ("scored", (*WIDTH, "model=cdcgan")),
     "lsgan": ("scored", (*DCGAN, *RATES, "loss=least_squares", "tricks=[spectral_norm,no_norm,ema]")),
+    "deep_conv": ("scored", ("model=deep_conv", *WIDTH, *RATES, "loss=hinge", "tricks=[spectral_norm,no_norm,ema]")),
 }  # fmt: skip
 
 
@@ -129,7 +136,7 @@ class Outcome:
     """What a run came to."""
 
     trial: Trial
-    accepted: int | None  # of SAMPLES; None for a run that did not train, or left no samples
+    counts: tuple[int, ...] | None  # of SAMPLES: accepted, covered, smooth; None for a run that was refused
     found: list[str]  # what is found at its end, what explains most first; `slow_start` is no failure
     first: float | None  # share of the run at which the first of them appeared
     refused: bool = False
@@ -138,34 +145,59 @@ class Outcome:
 def trials(bases: Sequence[str], faults: Sequence[str], doses: int, seeds: int) -> Iterator[Trial]:
     """Every run of the test."""
     for base in bases:
+        yield from (Trial(base=base, fault="", dose=0, seed=seed) for seed in range(max(seeds, SOUND)))
         for seed in range(seeds):
-            yield Trial(base=base, fault="", dose=0, seed=seed)
             for name in faults:
                 for dose in range(min(doses, len(FAULTS[name].doses))):
                     yield Trial(base=base, fault=name, dose=dose, seed=seed)
 
 
-def outcome(trial: Trial, folder: Path, judge: torch.nn.Sequential, threshold: float) -> Outcome:
+class Judge:
+    """A classifier of half of the real digits, with the confidence that 95 % of the other half reach."""
+
+    def __init__(self) -> None:
+        digits = Digits(channels=1, resolution=SIDE, classes=None)
+        assert digits.labels is not None
+        images, order = (
+            torch.nn.functional.interpolate(digits.images.float() / 127.5 - 1, scale_factor=2, mode="bilinear"),
+            torch.randperm(len(digits), generator=torch.Generator().manual_seed(0)),
+        )
+        half = len(order) // 2
+        self.net = train(images[order[:half]], digits.labels[order[:half]], 0)
+        others: Classified = classify(self.net, images[order[half:]])
+        self.threshold = float(others.confidence.quantile(0.05))
+        self.reals = others.features[:SAMPLES]
+        self.power = 2 * float(high_frequencies(digits.images.float() / 127.5 - 1).quantile(0.975))
+
+    def counts(self, images: torch.Tensor) -> tuple[int, ...]:
+        """Samples [N, 1, R, R] that are accepted, reals that are covered, and samples that are smooth."""
+        if not bool(images.isfinite().all()):
+            return NOTHING
+        found = classify(self.net, images)
+        each = found.classes[found.confidence >= self.threshold].bincount(minlength=CLASSES)
+        covered = neighbourhoods(self.reals, found.features).coverage
+        smooth = int((high_frequencies(images) <= self.power).sum())
+        return int(each.clamp(max=2 * len(images) // CLASSES).sum()), round(covered * len(self.reals)), smooth
+
+
+def high_frequencies(images: torch.Tensor) -> torch.Tensor:
+    """Mean power of the upper half of the frequencies of rows or columns. [N, 1, R, R] -> [N]"""
+    frequency = torch.fft.fftfreq(images.shape[-1]).abs()
+    upper = (frequency[:, None] > 0.25) | (frequency > 0.25)
+    return torch.fft.fft2(images).abs().square()[..., upper].mean((1, 2))
+
+
+def outcome(trial: Trial, folder: Path, judge: Judge) -> Outcome:
     """What is in the folder of a run. A run that ended with numbers that are not finite has no good samples."""
     if not (folder / "config.yaml").is_file():
-        return Outcome(trial=trial, accepted=None, found=[], first=None, refused=True)
-    found = by_weight(folder)
+        return Outcome(trial=trial, counts=None, found=[], first=None, refused=True)
+    found = found_at_the_end(folder)
     try:
-        run = load(folder)
-        images = draw(run.game, SAMPLES, seed=1)
-        good = accepted_fairly(classify(judge, images), threshold) if bool(images.isfinite().all()) else 0
+        counts = judge.counts(draw(load(folder).game, SAMPLES, seed=1))
     except ConfigError:  # it ended before its first checkpoint
-        good = 0
-    appeared = [line["step"] for line in lines(folder) if line["finding"] in found]
-    return Outcome(
-        trial=trial, accepted=good, found=found, first=min(appeared, default=0) / STEPS if appeared else None
-    )
-
-
-def accepted_fairly(found: Classified, threshold: float) -> int:
-    """How many samples are accepted, of each class at most twice its fair share."""
-    each = found.classes[found.confidence >= threshold].bincount(minlength=CLASSES)
-    return int(each.clamp(max=2 * len(found.classes) // CLASSES).sum())
+        counts = NOTHING
+    first = min(found.values()) / STEPS if found else None
+    return Outcome(trial=trial, counts=counts, found=list(found), first=first)
 
 
 def has_ended(folder: Path) -> bool:
@@ -173,22 +205,27 @@ def has_ended(folder: Path) -> bool:
     return (folder / "summary.json").is_file() or "not_finite" in findings(folder)
 
 
-def lines(folder: Path) -> list[dict]:
-    """What a run has found and when."""
-    path = folder / "findings.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def found_at_the_end(folder: Path) -> dict[str, int]:
+    """What is not over at the end of a run, what explains most first, and at which step it appeared.
 
-
-def by_weight(folder: Path) -> list[str]:
-    """What is found at the end of a run as its summary orders it; of one that was ended, failures as they appeared."""
-    summary = record(folder / "summary.json") or {}
-    return [name for name in summary.get("findings", findings(folder)) if name != "healthy"]
+    Its log is read again, so that rules may change after it has run.
+    """
+    ended = {NOT_FINITE: 0} if NOT_FINITE in findings(folder) else {}
+    shown = [one for one in diagnose(folder).findings if one.ended is None and one.finding.name != "healthy"]
+    return ended | {one.finding.name: one.began for one in shown}
 
 
 def is_broken(one: Outcome, sound: Sequence[Outcome]) -> bool:
-    """Whether fewer of its samples are accepted than of the sound runs of its base."""
-    good, all_of_them = sum(other.accepted or 0 for other in sound), SAMPLES * len(sound)
-    own = one.accepted or 0
+    """Whether one of its counts is below that of the sound runs of its base."""
+    others = [other.counts or NOTHING for other in sound]
+    return any(
+        falls_short(own, theirs) for own, theirs in zip(one.counts or NOTHING, zip(*others, strict=True), strict=True)
+    )
+
+
+def falls_short(own: int, others: Sequence[int]) -> bool:
+    """Whether a count of SAMPLES is plainly below these."""
+    good, all_of_them = sum(others), SAMPLES * len(others)
     table = [[own, SAMPLES - own], [good, all_of_them - good]]
     return fisher_exact(table, "less").pvalue < 0.001 and own / SAMPLES < 0.75 * good / all_of_them
 
@@ -216,10 +253,11 @@ def interval(hits: int, of: int) -> str:
 def report(outcomes: Sequence[Outcome]) -> dict[str, str]:
     """Print a row for each run, the table of confusion, and the shares of each group of bases."""
     broken = broken_runs(outcomes)
-    print(f"{'run':<36}{'accepted':>9}  {'':<7} found")
+    print(f"{'run':<36}{'accepted':>9}{'covered':>9}{'smooth':>9}  {'':<7} found")
     for one in outcomes:
         kind = "refused" if one.refused else "broken" if one in broken else "sound"
-        print(f"{one.trial.name:<36}{'' if one.refused else one.accepted!s:>9}  {kind:<7} {' '.join(one.found)}")
+        counts = "".join(f"{count:>9}" for count in one.counts) if one.counts else " " * 27
+        print(f"{one.trial.name:<36}{counts}  {kind:<7} {' '.join(one.found)}")
     confusion = Counter((one.trial.fault, one.found[0] if one.found else "nothing") for one in broken)
     print(f"\n{'fault':<18}{'named first':<26}runs")
     for (name, found), count in sorted(confusion.items()):
@@ -268,29 +306,14 @@ def report_rescue(
     """
     sound = sound_runs(outcomes)
     healed: dict[str, list[bool]] = {"set": [], "scored": []}
-    print(f"\n{'rescued':<36}{'accepted':>9}{'then':>6}")
+    print(f"\n{'rescued':<36}{'counts':>18}{'then':>18}")
     for one in broken_runs(outcomes):
         if (number := tries.get(one.trial.name)) is None:
             continue
         after = again(one.trial, number) if number >= 0 else None
         healed[BASES[one.trial.base][0]].append(after is not None and not is_broken(after, sound[one.trial.base]))
-        print(f"{one.trial.name:<36}{one.accepted!s:>9}{after.accepted if after else 'none helped':>6}")
+        print(f"{one.trial.name:<36}{one.counts!s:>18}{after.counts if after else 'none helped'!s:>18}")
     return {f"{group}: sound again": interval(sum(found), len(found)) for group, found in healed.items()}
-
-
-def judge_of_digits() -> tuple[torch.nn.Sequential, float]:
-    """A classifier of half of the real digits, and the confidence that 95 % of the other half reach."""
-    digits = Digits(channels=1, resolution=SIDE, classes=None)
-    assert digits.labels is not None
-    images, order = (
-        digits.images.float() / 127.5 - 1,
-        torch.randperm(len(digits), generator=torch.Generator().manual_seed(0)),
-    )
-    half = len(order) // 2
-    images = torch.nn.functional.interpolate(images, scale_factor=2, mode="bilinear")
-    judge = train(images[order[:half]], digits.labels[order[:half]], 0)
-    others: Classified = classify(judge, images[order[half:]])
-    return judge, float(others.confidence.quantile(0.05))
 
 
 def main() -> int:
@@ -311,14 +334,14 @@ def main() -> int:
     missing = [job for job in jobs if not has_ended(Path(job.folder))]
     if missing:
         run_jobs(missing, [], at_once=arguments.at_once)
-    judge, threshold = judge_of_digits()
-    outcomes = [outcome(one, arguments.folder / one.name, judge, threshold) for one in chosen]
+    judge = Judge()
+    outcomes = [outcome(one, arguments.folder / one.name, judge) for one in chosen]
     shares = report(outcomes)
     if arguments.rescue:
         tries = rescue(broken_runs(outcomes), arguments.folder, arguments.at_once)
 
         def again(trial: Trial, number: int) -> Outcome:
-            return outcome(trial, arguments.folder / f"{trial.name}-rescue" / str(number), judge, threshold)
+            return outcome(trial, arguments.folder / f"{trial.name}-rescue" / str(number), judge)
 
         rescued = report_rescue(outcomes, tries, again)
         print("\n" + "\n".join(f"{key:<50}{value}" for key, value in rescued.items()))

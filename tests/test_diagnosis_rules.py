@@ -63,7 +63,7 @@ FAILURES: dict[str, dict[str, Course]] = {
     "penalty_off_target": {"diagnosis/distance": 0.5, "tricks/gp/slope": 4.0},
     "k_saturated": {"loss/k": 1.0},
     "mode_collapse": {"diagnosis/spread": lambda at: 0.9 if at < 0.6 else 0.05},
-    "mode_collapse_partial": {"metrics/precision_500": 0.9, "metrics/recall_500": 0.1},
+    "mode_collapse_partial": {"metrics/precision_500": 0.9, "metrics/coverage_500": 0.1},
     "copies": {"metrics/memorised_500": 0.5},
     "critic_overfits": {"metrics/generalisation_gap_500": lambda at: at},
     "labels_ignored": {"diagnosis/label_effect": 0.01},

@@ -56,16 +56,16 @@ class PartialCollapse(Rule):
     meaning = "Samples look right but leave out much of what the reals show."
     remedies = ModeCollapse.remedies
     right = 0.5  # of samples, at least: precision, or where the modes are known, the share that is good
-    ratio = 0.4  # of recall to precision, at most
+    covered = 1 / 3  # of reals: less have a sample as near as their neighbours. Of a sound run 0.5 and more
     missing = 0.25  # of equal modes, at least
 
     def evidence(self, history: History, about: About) -> Evidence | None:
         if _latest(history, about, "good") >= self.right:
             return _missing_modes(history, about, self.missing)
-        precision, recall = (_latest(history, about, name) for name in ("precision", "recall"))
+        precision, coverage = (_latest(history, about, name) for name in ("precision", "coverage"))
         late = about.first and history.steps[-1] >= LATE * about.steps
-        if late and precision >= self.right and recall < self.ratio * precision:
-            return {"precision": precision, "recall": recall}
+        if late and precision >= self.right and coverage < self.covered:
+            return {"precision": precision, "coverage": coverage}
         return None
 
 
