@@ -40,6 +40,7 @@ from ganrun.data.datasets.bundled import Digits
 from ganrun.metrics.classifier import Classified, classify, train
 from ganrun.metrics.neighbours import neighbourhoods
 from ganrun.record.results import findings
+from ganrun.record.stored import record
 from ganrun.run.diagnoses import diagnose
 from ganrun.run.draw import draw
 from ganrun.run.load import load
@@ -202,7 +203,7 @@ def outcome(trial: Trial, folder: Path, judge: Judge) -> Outcome:
 
 def has_ended(folder: Path) -> bool:
     """Whether a run has come to its end, or to numbers that are not finite."""
-    return (folder / "summary.json").is_file() or "not_finite" in findings(folder)
+    return (record(folder / "summary.json") or {}).get("step") == STEPS or NOT_FINITE in findings(folder)
 
 
 def found_at_the_end(folder: Path) -> dict[str, int]:
