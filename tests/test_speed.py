@@ -196,6 +196,11 @@ def test_what_training_refuses_is_refused() -> None:
         assert code == 2 and not out and all(line.startswith("ganrun: error: ") for line in err.splitlines())
 
 
+def test_several_processes_are_refused() -> None:
+    code, _, err = ganrun_("speed", *tiny("engine.ranks=2"))
+    assert code == 2 and "engine.ranks: 2, and `ganrun speed` measures one process, expected 1" in err
+
+
 def test_a_signal_ends_it_in_a_line_and_nothing_is_left(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ganrun", "speed", *tiny("steps=1000000")]
     started = subprocess.Popen(
