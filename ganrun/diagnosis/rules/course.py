@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ganrun.diagnosis.history import History
-from ganrun.diagnosis.remedy import Remedy
+from ganrun.diagnosis.remedy import UNUSUAL, Remedy
 from ganrun.diagnosis.rule import About, Evidence, Rule
 from ganrun.diagnosis.rules.balance import FAR, NEAR, PROGRESS, WINDOW, progress, right, right_about_all
 
@@ -47,6 +47,7 @@ class SlowStart(Rule):
 
     name = "slow_start"
     meaning = "Samples come nearer to the reals and have a way to go: wait, whatever the losses say."
+    remedies = UNUSUAL
     failure = False
 
     def evidence(self, history: History, about: About) -> Evidence | None:

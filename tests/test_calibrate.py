@@ -1,0 +1,66 @@
+"""The fair test of findings: its judge, its counts and its intervals."""
+
+import importlib.util
+import math
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from ganrun.data.datasets.bundled import Digits
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "calibrate_diagnosis.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("calibrate_diagnosis", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["calibrate_diagnosis"] = module  # as dataclasses look it up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_judge_sees_digits_variety_and_noise(script: ModuleType) -> None:
+    torch.manual_seed(0)
+    judge = script.Judge()
+    digits = Digits(channels=1, resolution=16, classes=None).images.float() / 127.5 - 1
+    reals = digits[torch.randperm(len(digits))[:500]]
+    accepted, covered, smooth = judge.counts(reals)
+    assert accepted > 0.9 * 500 and covered > 0.9 * 500 and smooth > 0.97 * 500
+    accepted, covered, _ = judge.counts(reals[:1].expand(500, -1, -1, -1))
+    assert accepted <= 100 and covered < 25, "one digit, again and again: twice the share of its class"
+    assert judge.counts(torch.rand(500, 1, 16, 16) * 2 - 1)[2] == 0
+    assert judge.counts((reals + 0.4 * torch.randn_like(reals)).clamp(-1, 1))[2] < 50
+    assert judge.counts(torch.full((500, 1, 16, 16), math.nan)) == (0, 0, 0)
+
+
+def test_a_run_is_broken_by_any_count(script: ModuleType) -> None:
+    def run(*counts: int) -> object:
+        trial = script.Trial(base="sngan", fault="", dose=0, seed=0)
+        return script.Outcome(trial=trial, counts=counts, found=[], first=None)
+
+    sound = [run(300, 250, 500), run(310, 240, 500)]
+    assert not script.is_broken(run(300, 250, 500), sound)
+    assert not script.is_broken(run(240, 200, 400), sound), "fewer, but not below three quarters"
+    assert script.is_broken(run(200, 250, 500), sound) and script.is_broken(run(300, 150, 500), sound)
+    assert script.is_broken(run(300, 250, 300), sound)
+    assert not script.falls_short(2, [4]), "so few tell nothing"
+
+
+def test_intervals_are_those_of_clopper_and_pearson(script: ModuleType) -> None:
+    """Of no hit in n the upper bound is 1 - (a / 2)^(1 / n)."""
+    assert script.interval(0, 10) == f"0 of 10, 0.0% (0.0% to {1 - 0.025**0.1:.1%})"
+    assert script.interval(10, 10) == f"10 of 10, 100.0% ({0.025**0.1:.1%} to 100.0%)"
+
+
+def test_every_fault_is_tried_on_every_base(script: ModuleType) -> None:
+    runs = list(script.trials(list(script.BASES), list(script.FAULTS), 3, 1))
+    doses = sum(len(fault.doses) for fault in script.FAULTS.values())
+    assert len(runs) == len(script.BASES) * (doses + script.SOUND) > 200
+    assert len({run.name for run in runs}) == len(runs)
+    assert {group for group, _ in script.BASES.values()} == {"set", "scored"}
+    assert all("mode_collapse_partial" in f.names for f in script.FAULTS.values() if "mode_collapse" in f.names)
