@@ -48,6 +48,7 @@ from ganrun.run.sweep import Job, run_jobs
 
 SAMPLES, SIDE, STEPS, CLASSES, TRIES = 500, 16, 1500, 10, 2
 NOTHING, NOT_FINITE = (0, 0, 0), "not_finite"
+PLAIN = 0.25  # of a count of sound runs, below which a run is plainly broken
 SOUND = 3  # seeds of each base as it is, at least: what others are measured by
 SLOW = "slow_start"  # a remark: it explains a run that is not done, and is no alarm
 SMALL = ("dataset=digits", f"dataset.resolution={SIDE}", "batch=32", f"steps={STEPS}", "log.every=25", "game.grid=32",
@@ -231,6 +232,17 @@ def falls_short(own: int, others: Sequence[int]) -> bool:
     return fisher_exact(table, "less").pvalue < 0.001 and own / SAMPLES < 0.75 * good / all_of_them
 
 
+def left(one: Outcome, sound: Sequence[Outcome]) -> float:
+    """What a fault has left of the count that it has hurt most, as a share of that of sound runs."""
+    means = [sum(counts) / len(counts) for counts in zip(*(other.counts or NOTHING for other in sound), strict=True)]
+    return min(own / mean for own, mean in zip(one.counts or NOTHING, means, strict=True) if mean)
+
+
+def named(runs: Sequence[Outcome], most: int) -> str:
+    """How many are named by one of the first `most` findings."""
+    return interval(sum(bool(FAULTS[one.trial.fault].names & set(one.found[:most])) for one in runs), len(runs))
+
+
 def sound_runs(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
     """The runs of each base as it is."""
     return {base: [one for one in outcomes if one.trial.base == base and not one.trial.fault] for base in BASES}
@@ -264,16 +276,20 @@ def report(outcomes: Sequence[Outcome]) -> dict[str, str]:
     for (name, found), count in sorted(confusion.items()):
         print(f"{name:<18}{found:<26}{count}")
     shares: dict[str, str] = {}
+    sound = sound_runs(outcomes)
     for group in ("set", "scored"):
         mine = [one for one in broken if BASES[one.trial.base][0] == group]
         rest = [one for one in outcomes if one not in broken and not one.refused and BASES[one.trial.base][0] == group]
-        first, second = (sum(bool(FAULTS[one.trial.fault].names & set(one.found[:n])) for one in mine) for n in (1, 2))
+        plainly = [one for one in mine if left(one, sound[one.trial.base]) < PLAIN]
         times = sorted(one.first for one in mine if one.first is not None)
         shares |= {
-            f"{group}: named first": interval(first, len(mine)),
-            f"{group}: named first or second": interval(second, len(mine)),
-            f"{group}: nothing found": interval(sum(not one.found for one in mine), len(mine)),
-            f"{group}: false alarms": interval(sum(bool(set(one.found) - {SLOW}) for one in rest), len(rest)),
+            f"{group}: broken, named first": named(mine, 1),
+            f"{group}: broken, named first or second": named(mine, 2),
+            f"{group}: broken, nothing found": interval(sum(not one.found for one in mine), len(mine)),
+            f"{group}: plainly broken, named first": named(plainly, 1),
+            f"{group}: plainly broken, named first or second": named(plainly, 2),
+            f"{group}: plainly broken, nothing found": interval(sum(not one.found for one in plainly), len(plainly)),
+            f"{group}: sound, false alarms": interval(sum(bool(set(one.found) - {SLOW}) for one in rest), len(rest)),
             f"{group}: median share of the run until found": f"{times[len(times) // 2]:.0%}" if times else "-",
         }
     print("\n" + "\n".join(f"{key:<50}{value}" for key, value in shares.items()))

@@ -49,6 +49,7 @@ def test_a_run_is_broken_by_any_count(script: ModuleType) -> None:
     assert script.is_broken(run(200, 250, 500), sound) and script.is_broken(run(300, 150, 500), sound)
     assert script.is_broken(run(300, 250, 300), sound)
     assert not script.falls_short(2, [4]), "so few tell nothing"
+    assert script.left(run(61, 245, 600), sound) == 61 / 305
 
 
 def test_intervals_are_those_of_clopper_and_pearson(script: ModuleType) -> None:
