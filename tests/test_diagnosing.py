@@ -220,10 +220,18 @@ def test_a_run_without_a_failure_needs_no_rescue(nursery: Nursery, whole: Path) 
     assert "shows no failure" in refusal(nursery.run("rescue", str(sound), folder=whole.parent))
 
 
-def test_a_run_with_no_better_quality_has_not_helped(tmp_path: Path) -> None:
-    for name, quality in (("failed", 66.0), ("worse", 70.0), ("better", 40.0), ("unmeasured", None)):
+def test_a_run_with_no_better_quality_or_coverage_has_not_helped(tmp_path: Path) -> None:
+    for name, quality, coverage in (
+        ("failed", 66.0, 0.2),
+        ("worse", 70.0, 0.25),
+        ("better", 40.0, 0.1),
+        ("covering", 70.0, 0.6),
+        ("unmeasured", None, None),
+    ):
         (tmp_path / name).mkdir()
         entry = {} if quality is None else {"quality": {"metric": "metrics/quality_500", "last": quality}}
-        (tmp_path / name / "summary.json").write_text(json.dumps({"step": 1, **entry}))
-    found = {name: is_better(tmp_path / name, tmp_path / "failed") for name in ("worse", "better", "unmeasured")}
-    assert found == {"worse": False, "better": True, "unmeasured": True}
+        summary = {"step": 1, "final": {"metrics/coverage_500": coverage}, **entry}
+        (tmp_path / name / "summary.json").write_text(json.dumps(summary))
+    names = ("worse", "better", "covering", "unmeasured")
+    found = {name: is_better(tmp_path / name, tmp_path / "failed") for name in names}
+    assert found == {"worse": False, "better": True, "covering": True, "unmeasured": True}

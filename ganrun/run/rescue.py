@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from ganrun.record.stored import record
 from ganrun.run.diagnoses import diagnose
 from ganrun.run.sweep import Job, JobOutcome, run_jobs
 
+PLAINLY = 0.1  # of coverage, more than chance gives a hundred samples
 STOP = "diagnosis.on_collapse=stop"  # a try that collapses is not waited for
 
 
@@ -29,7 +31,7 @@ class Rescue:
 def rescue(path: Path, *, tries: int, out: Path, plugins: Sequence[str] = ()) -> Rescue:
     """Start the run again with one remedy at a time, each in a folder of `out`, until one shows no failure.
 
-    Its quality must be better too, where both runs measure it. Finished tries that are in `out` are kept.
+    Its quality or its coverage must be better too, where both runs measure it. Finished tries in `out` are kept.
     Raises ConfigError for a run without a failure, or without a remedy.
     """
     found = diagnose(path, plugins)
@@ -59,6 +61,19 @@ def quality_of(run: Path) -> float | None:
 
 
 def is_better(run: Path, than: Path) -> bool:
-    """Whether the last quality of a run is lower than that of another; also where one of them has none."""
+    """Whether a run ended with lower quality, or covers plainly more of the reals; also where one measures neither.
+
+    Quality is the worst of several views, and one of them may be as bad in a run that all others say is healed.
+    """
     own, other = quality_of(run), quality_of(than)
-    return own is None or other is None or own < other
+    if own is None or other is None or own < other:
+        return True
+    return coverage_of(run) > coverage_of(than) + PLAINLY
+
+
+def coverage_of(run: Path) -> float:
+    """The last coverage that a run has measured beside quality; NaN where it has none."""
+    summary = record(run / "summary.json") or {}
+    found = Quality.of(summary)
+    last = None if found is None else summary.get("final", {}).get(found.metric.replace("quality", "coverage"))
+    return float(last) if isinstance(last, (int, float)) else math.nan
