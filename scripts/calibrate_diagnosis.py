@@ -61,9 +61,9 @@ BASES: dict[str, tuple[str, tuple[str, ...]]] = {  # name -> group, overrides
     "dcgan_r1": ("set", (*DCGAN, *RATES, "model.discriminator.norm=none", "tricks=[r1,ema]", "tricks.r1.gamma=1",
                          "tricks.r1.every=4")),
     "sngan": ("set", (*DCGAN, *RATES, "loss=hinge", "tricks=[spectral_norm,no_norm,ema]")),
-    "wgan_gp": ("set", (*DCGAN, "loss=wasserstein", "tricks=[gp,layer_norm,ema]")),
+    "wgan_gp": ("scored", (*DCGAN, "loss=wasserstein", "tricks=[gp,layer_norm,ema]")),
     "cdcgan": ("set", (*WIDTH, "model=cdcgan")),
-    "modern": ("scored", ("experiment=modern", *WIDTH)),
+    "modern": ("set", ("experiment=modern", *WIDTH)),
     "lsgan": ("scored", (*DCGAN, *RATES, "loss=least_squares", "tricks=[spectral_norm,no_norm,ema]")),
     "deep_conv": ("scored", ("model=deep_conv", *WIDTH, *RATES, "loss=hinge", "tricks=[spectral_norm,no_norm,ema]")),
 }  # fmt: skip

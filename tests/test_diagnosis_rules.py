@@ -102,6 +102,23 @@ SIMILAR: dict[str, tuple[str, dict[str, Course]]] = {  # what looks like a failu
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(("order", "distance", "found"), [
+    (0.99, 1.4, ["discriminator_wins"]),
+    (0.55, 1.4, ["discriminator_idle"]),
+    (0.75, 1.4, []),
+    (0.99, 0.3, []),  # a critic that orders well beside good samples
+    (0.5, 0.3, []),
+])  # fmt: skip
+def test_scores_without_a_boundary_are_judged_by_their_order(order: float, distance: float, found: list[str]) -> None:
+    """Those of Wasserstein and relativistic losses."""
+    watch = Watch(RULES, [About(steps=STEPS, chance=None)])
+    courses = {tag: course for tag, course in WELL.items() if "accuracy" not in tag}
+    courses |= {"diagnosis/order": order, "diagnosis/distance": distance, "diagnosis/average_distance": distance}
+    for step in range(EVERY, STEPS + 1, EVERY):
+        watch.feed(step, row(courses, step))
+    assert [one.rule.name for one in watch.found if one.rule.failure] == found
+
+
 def test_every_rule_has_its_row_in_the_docs() -> None:
     page = (Path(__file__).parents[1] / "docs" / "diagnosis.md").read_text()
     assert [rule.name for rule in RULES if f"| `{rule.name}` |" not in page] == []

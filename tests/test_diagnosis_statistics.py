@@ -8,7 +8,7 @@ from support import built
 from torch import Tensor
 
 from ganrun.core.context import Observed
-from ganrun.core.decision import margin
+from ganrun.core.decision import margin, ordered
 from ganrun.core.pair import Pair
 from ganrun.diagnosis.statistics import alternating, distance, of_average, on_host, statistics
 from ganrun.run.about import abouts
@@ -66,6 +66,21 @@ def test_what_d_tells_right_and_how_alike_fakes_are(loss: str, tricks: str) -> N
     assert found["spread"] == pytest.approx(expected, rel=1e-5) and {"distance", "checkerboard"} < found.keys()
     assert "accuracy_real" not in statistics(pair, Observed(fake, score, real, score), decides=False)
     assert statistics(pair, Observed(fake, score), decides=True) == {}
+
+
+@pytest.mark.parametrize(
+    ("loss", "tricks"),
+    [("wasserstein", "[clip]"), ("relativistic", "[]"), ("relativistic_average", "[]"), ("nonsaturating", "[flip]")],
+)
+def test_the_order_of_scores_is_counted_by_pairs(loss: str, tricks: str) -> None:
+    """Of reals 3, 1 and fakes 2, 1 three of four pairs are in order, one of them by half: (1 + 1 + 0 + 1/2) / 4."""
+    pair = pair_of(f"loss={loss}", f"tricks={tricks}")
+    sign = -1 if tricks == "[flip]" else 1  # it makes 0 stand for real
+    real, fake = torch.tensor([3.0, 1.0]) * sign, torch.tensor([2.0, 1.0]) * sign
+    assert ordered(pair, real, fake).item() == 0.625
+    assert ordered(pair, real + sign * 9, fake).item() == 1 and ordered(pair, real - sign * 9, fake).item() == 0
+    seen = Observed(noise(2, 1), fake, noise(2, 2), real)
+    assert statistics(pair, seen, decides=False)["order"].item() == 0.625
 
 
 def test_points_have_no_spectrum() -> None:

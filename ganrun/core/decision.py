@@ -27,6 +27,20 @@ def margin(pair: PairView, score: Tensor) -> Tensor:
     return distance * (target.real - target.fake)
 
 
+def ordered(pair: PairView, real: Tensor, fake: Tensor) -> Tensor:
+    """The share of pairs of a real and a fake whose scores D has in the order that its loss asks for. [B], [B] -> []
+
+    The area under the curve of its decisions, ties as half: 1/2 at chance. It needs no score that means undecided.
+    """
+    high, low = torch.ones_like(real), -torch.ones_like(real)
+    targets, loss = hard_targets(pair, real), pair.loss
+    assert isinstance(loss, Loss)
+    rises = loss.discriminator(high, low, targets) < loss.discriminator(low, high, targets)
+    gaps = real[:, None] - fake
+    share = (gaps > 0).float().mean() + (gaps == 0).float().mean() / 2
+    return torch.where(rises, share, 1 - share)
+
+
 def constant_losses(pair: PairView, device: torch.device) -> Tensor:
     """D's loss with hard targets when every image has the same score, for each of CONSTANTS. [81]"""
     loss = pair.loss

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ganrun.core.context import Metrics, Observed, PairView
-from ganrun.core.decision import margin
+from ganrun.core.decision import margin, ordered
 from ganrun.core.images import at_resolution
 
 FEWEST = 4  # images of a batch, below which its mean and deviation say nothing
@@ -25,6 +25,7 @@ def statistics(pair: PairView, seen: Observed, *, decides: bool) -> Metrics:
     `checkerboard`: power of fakes over that of reals at the highest frequency of rows and columns, where transposed
     convolutions leave a pattern (Odena et al. 2016; Schwarz et al. 2021, arXiv 2111.02447).
     `accuracy_real`, `accuracy_fake`: the shares that D tells right, where some score means undecided (`decides`).
+    `order`, elsewhere: the share of pairs of a real and a fake whose scores are in the order that D's loss asks for.
     """
     if seen.real is None or seen.real_score is None:
         return {}
@@ -37,6 +38,8 @@ def statistics(pair: PairView, seen: Observed, *, decides: bool) -> Metrics:
     if decides:
         found["accuracy_real"] = (margin(pair, seen.real_score) > 0).float().mean()
         found["accuracy_fake"] = (margin(pair, seen.fake_score) < 0).float().mean()
+    else:
+        found["order"] = ordered(pair, seen.real_score, seen.fake_score)
     return found
 
 

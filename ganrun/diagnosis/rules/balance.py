@@ -9,6 +9,7 @@ from ganrun.diagnosis.rule import About, Evidence, Rule
 STILL_RIGHT = 0.65  # likewise, of a D that had nothing left to learn
 RIGHT = 0.85  # share of reals, and of fakes, that a D is right about that has nothing left to learn
 GUESSED = 0.75  # of all images: a D that is right about no more
+UNORDERED = 0.65  # of pairs of a real and a fake: a D that has no more in order has learnt nothing
 CHANCE = 0.95  # and whose loss is at least this share of that at chance level has learnt nothing
 FAR = 0.6  # of `distance`: samples that nobody takes for reals
 NEAR = 0.4  # likewise: samples at most so far are good, whatever else is unusual
@@ -43,16 +44,23 @@ def right(history: History, about: About) -> tuple[float, float]:
     return real, fake
 
 
+def order(history: History, about: About) -> float:
+    """The share of pairs of a real and a fake that D has in order, where no score means undecided; NaN elsewhere."""
+    return history.mean(about.tag("diagnosis/order"), WINDOW)
+
+
 def right_about_all(history: History, about: About, least: float = RIGHT) -> bool:
     """Whether D is right about nearly every real and nearly every fake."""
     return min(right(history, about)) >= least
 
 
 def learns_nothing(history: History, about: About) -> bool:
-    """Whether D is no better than chance: by its loss, and by what it is right about."""
+    """Whether D is no better than chance: by its loss and by what it is right about, or by the order of its scores."""
+    if about.chance is None:
+        return order(history, about) <= UNORDERED
     loss = history.mean(adversarial("discriminator", about), WINDOW)
     share = sum(right(history, about)) / 2
-    return about.chance is not None and loss >= CHANCE * about.chance and share <= GUESSED
+    return loss >= CHANCE * about.chance and share <= GUESSED
 
 
 def fooled(history: History, about: About) -> bool:
@@ -87,7 +95,11 @@ class DiscriminatorWins(Rule):
     @staticmethod
     def _shown(history: History, about: About, least: float) -> Evidence | None:
         still = stands_still(history, about)
-        if still is None or not right_about_all(history, about, least):
+        if still is None:
+            return None
+        if order(history, about) >= least:
+            return {"pairs of a real and a fake that D has in order": order(history, about), **still}
+        if not right_about_all(history, about, least):
             return None
         real, fake = right(history, about)
         return {"reals that D is right about": real, "fakes": fake, **still}
@@ -109,9 +121,11 @@ class DiscriminatorIdle(Rule):
         still = stands_still(history, about)
         if still is None or not learns_nothing(history, about):
             return None
+        if about.chance is None:
+            return {"pairs of a real and a fake that D has in order": order(history, about), **still}
         loss = history.mean(adversarial("discriminator", about), WINDOW)
         share = sum(right(history, about)) / 2
-        return {"loss of D": loss, "at chance": about.chance or 0.0, "share that D is right about": share, **still}
+        return {"loss of D": loss, "at chance": about.chance, "share that D is right about": share, **still}
 
 
 class GeneratorStarves(Rule):
