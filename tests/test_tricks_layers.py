@@ -283,7 +283,9 @@ def test_minibatch_layers_warn_beside_a_penalty_and_check_the_batch():
     play(make("minibatch_stddev", "batch=6", "force=[C13]"), 0, 1)
     with pytest.raises(ConfigError, match=r"compares images, and the batch has one. Try: batch=2"):
         make("minibatch_discrimination", "batch=1", "model.discriminator.norm=none", "model.generator.norm=none")
-    with pytest.raises(ConfigError, match=r"model.discriminator.epilogue.group: 1, expected"):
+    with pytest.raises(
+        ConfigError, match=r"^model.discriminator.epilogue.group: 1; tricks.minibatch_stddev sets .*, expected a whole"
+    ):
         make("minibatch_stddev", "model.discriminator.epilogue.group=1")
     with pytest.raises(ConfigError, match="epilogue"):
         make("minibatch_stddev,minibatch_discrimination")
