@@ -19,9 +19,9 @@ from ganrun.core.context import BatchShape
 from ganrun.core.errors import ConfigError
 from ganrun.core.ranks import Rank
 from ganrun.data.datasets import folder
-from ganrun.data.readers import headers
 from ganrun.data.readers.archive_members import kind_of, members
 from ganrun.data.readers.archives import Archives
+from ganrun.data.readers.headers import read_headers
 from ganrun.data.readers.open_root import open_root
 from ganrun.data.sources.open import open_source
 
@@ -202,7 +202,7 @@ def test_labels_beside_some_images_only(tmp_path):
 
 def few(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """Look at this many files and measure as many, as if there were a million others."""
-    monkeypatch.setattr(headers, "LOOKED_AT", count)
+    monkeypatch.setattr(folder, "LOOKED_AT", count)
     monkeypatch.setattr(folder, "SAMPLED", count)
     monkeypatch.setattr(folder, "FEWEST", count)
 
@@ -221,6 +221,18 @@ def test_of_very_many_files_some_are_looked_at(tmp_path, monkeypatch):
     assert len(build(tmp_path, skip_bad=True)) == 40
     (tmp_path / "20.png").write_bytes(b"no image")  # one of the five
     assert "1 of 5 files" in refusal(tmp_path)
+
+
+def test_whoever_needs_every_header_has_it(tmp_path, monkeypatch):
+    """As a translation does, whose files may be very many too."""
+    few(monkeypatch, 5)
+    for i in range(12):
+        write_image(tmp_path / f"{i:02d}.png", size=(16, 16), seed=i)
+    root = open_root(str(tmp_path))
+    names = root.listing().names
+    assert len(read_headers(root, names, skip_bad=False).seen) == 12
+    some = read_headers(root, names, skip_bad=False, most=5)
+    assert len(some.seen) == len(some.looked) == 5 and list(some.good) == list(range(12))
 
 
 def test_values_of_another_kind_among_very_many_files(tmp_path, monkeypatch):

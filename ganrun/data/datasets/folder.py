@@ -28,6 +28,7 @@ from ganrun.data.transforms.labels import encode_labels
 from ganrun.data.transforms.resize import check_fit, check_shape
 from ganrun.data.transforms.value_range import ValueRange, choose_range, in_units, merged
 
+LOOKED_AT = 100_000  # files whose headers are read at most
 PIXELS, FEWEST = 250_000_000, 16  # pixels that are measured at most, and images that are in any case
 FITTED = {"crop": "their centre is used", "pad": "they get black edges", "stretch": "they are distorted"}
 DAMAGED = "putting it back as it was, or skip_bad=true of its data set"
@@ -106,7 +107,7 @@ class Folder(ImageFiles):
         numbers, names, notes = _labels(self.root, listing, labels)
         indices, numbers, self.classes = select_classes(classes, names, numbers)
         kept = listing.names if indices is None else [listing.names[index] for index in indices.tolist()]
-        headers = read_headers(self.root, kept, skip_bad=skip_bad, halved=side is not None)
+        headers = read_headers(self.root, kept, skip_bad=skip_bad, halved=side is not None, most=LOOKED_AT)
         self.paths = CompactPaths(kept[index] for index in headers.good)
         self.labels = None if numbers is None else numbers[torch.as_tensor(headers.good)]
         self.channels = channels or max(header.channels for header in headers.seen)

@@ -19,7 +19,6 @@ from ganrun.data.readers.regular import UnreadableImage, reason
 
 T = TypeVar("T")
 THREADS, CHUNK = 8, 64  # that read headers, and the number of files that one reads at a time
-LOOKED_AT = 100_000  # files whose headers are read at most
 EIGHT_AND_SIXTEEN = frozenset({"uint8", "uint16"})  # types that say how bright a value is
 
 
@@ -33,13 +32,15 @@ class Headers:
     bad: list[str]
 
 
-def read_headers(root: ImageRoot, names: Sequence[str], *, skip_bad: bool, halved: bool = False) -> Headers:
+def read_headers(
+    root: ImageRoot, names: Sequence[str], *, skip_bad: bool, halved: bool = False, most: int | None = None
+) -> Headers:
     """The headers of these files, or of a half of each. Raises ConfigError for damaged files.
 
-    To skip them, all are decoded, as a file may be damaged between its header and its end. Without that, the headers of
-    very many files are read of `LOOKED_AT` of them, evenly spaced, and the rest taken for good until they are read.
+    To skip them, all are decoded, as a file may be damaged between its header and its end. Without that, at most `most`
+    of them are looked at, evenly spaced, and the rest taken for good until they are read.
     """
-    rows = range(len(names)) if skip_bad else evenly_spaced(len(names), LOOKED_AT)
+    rows = range(len(names)) if skip_bad or most is None else evenly_spaced(len(names), most)
     total, names = len(names), names if len(rows) == len(names) else [names[row] for row in rows]
     found = list(track(_all_headers(root, names, skip_bad), "looking through the images", len(names)))
     found = [_half(one) if halved and isinstance(one, Header) else one for one in found]
