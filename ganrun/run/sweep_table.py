@@ -60,7 +60,7 @@ class Reached:
 
 
 def print_table(outcomes: Sequence[JobOutcome], console: Console | None = None) -> int:
-    """Print how every job ended, and write it into the sweep's folder; returns how many failed.
+    """Print how every job ended, and write it into the sweep's folder; returns how many are not done.
 
     Raises EnvironmentFailed when the files cannot be written.
     """
@@ -69,11 +69,10 @@ def print_table(outcomes: Sequence[JobOutcome], console: Console | None = None) 
     common, names = split_overrides([outcome.job for outcome in outcomes])
     console.print()
     console.print(_table(outcomes, reached, names, console.width))
-    failed = sum(outcome.code != 0 for outcome in outcomes)
     folder = os.path.commonpath([os.path.dirname(outcome.job.folder) or "." for outcome in outcomes])
     lines = [
         *([f"every job: {common}"] if common else []),
-        f"{len(outcomes) - failed} of {len(outcomes)} jobs done, {failed} failed",
+        _counts(outcomes),
     ]
     made = Path(folder).is_dir()
     lines[-1] += f"; their folders are in {folder}" if made else ""
@@ -84,7 +83,14 @@ def print_table(outcomes: Sequence[JobOutcome], console: Console | None = None) 
     console.print("\n" + "\n".join(lines), highlight=False, markup=False, soft_wrap=True)
     if made:
         write(Path(folder), outcomes, reached)
-    return failed
+    return sum(outcome.code != 0 for outcome in outcomes)
+
+
+def _counts(outcomes: Sequence[JobOutcome]) -> str:
+    """How many jobs are done, failed and, where a sweep was ended early, not started."""
+    done, waiting = (sum(outcome.code == code for outcome in outcomes) for code in (0, None))
+    line = f"{done} of {len(outcomes)} jobs done, {len(outcomes) - done - waiting} failed"
+    return f"{line}, {waiting} not started" if waiting else line
 
 
 def _unfinished(outcomes: Sequence[JobOutcome]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import torch
@@ -70,6 +70,22 @@ def _own(x: Tensor) -> tuple[Tensor, Tensor]:
     if not pixels:
         return x, torch.zeros_like(x)
     return x.mean(pixels, keepdim=True), x.var(pixels, unbiased=False, keepdim=True)
+
+
+def replace_batch_norms(net: nn.Module, make: Callable[[_BatchNorm], nn.Module]) -> int:
+    """Put what `make` gives in the place of every batch norm below this module; returns how many there were."""
+    count = 0
+    for name, child in list(net.named_children()):
+        if isinstance(child, _BatchNorm):
+            setattr(net, name, make(child))
+        count += isinstance(child, _BatchNorm) or replace_batch_norms(child, make)
+    return count
+
+
+def no_batch_norm(net: str) -> Diagnostic:
+    """Why a network, named as `title` does, is refused by a trick that replaces its batch norms."""
+    remedy = f"{net.partition(' ')[0]}.norm=batch"
+    return Diagnostic("C16", Level.ERROR, f"{net} has no batch norm to replace. Try: {remedy}")
 
 
 class Reference(nn.Module):
@@ -142,7 +158,7 @@ class VirtualBatchNorm(Trick):
     def modify(self, net: nn.Module, role: Role) -> nn.Module:
         if role not in self.roles:
             return net
-        if not self._replace(net):
+        if not replace_batch_norms(net, lambda norm: VirtualNorm(like=norm, eps=self.eps)):
             self.without.append(title(net, role))
             return net
         last = "to_image" if role == "generator" else "head"
@@ -160,19 +176,7 @@ class VirtualBatchNorm(Trick):
 
     def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
         """Refuse networks without a batch norm to replace."""
-        for net in self.without:
-            found = f"{net} has no batch norm to replace"
-            remedy = f"{net.partition(' ')[0]}.norm=batch"
-            yield Diagnostic("C16", Level.ERROR, f"{found}. Try: {remedy}")
-
-    def _replace(self, net: nn.Module) -> int:
-        """Swap every batch norm below this module; returns how many there were."""
-        count = 0
-        for name, child in list(net.named_children()):
-            if isinstance(child, _BatchNorm):
-                setattr(net, name, VirtualNorm(like=child, eps=self.eps))
-            count += isinstance(child, _BatchNorm) or self._replace(child)
-        return count
+        return map(no_batch_norm, self.without)
 
 
 class PixelwiseNorm(nn.Module):
