@@ -296,7 +296,8 @@ def test_the_table_fits_and_says_everything(columns: int, lines: int):
     assert max(len(line.rstrip()) for line in out.splitlines()) <= columns and "\x1b" not in out
     words = " ".join(out.split())
     for part in ("done in 12 s", "refused (exit code 2)", "SIGKILL", "not started", "tricks=[soft_labels,flip]",
-                 "Try: loss=nonsaturating", "[bold]", "every job: steps=9", "1 of 4 jobs done, 2 failed, 1 not started"):  # fmt: skip
+                 "Try: loss=nonsaturating", "[bold]", "every job: steps=9",
+                 "1 of 4 jobs done, 2 failed, 1 not started"):  # fmt: skip
         assert part in words, part
     assert words.count("steps=9") == 1 and len(out.splitlines()) <= lines
 

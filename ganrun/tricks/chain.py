@@ -72,7 +72,7 @@ def _show(net: nn.Module, given: tuple[Any, ...], made: DiscriminatorOutput) -> 
 class Chain(Trick):
     """CHAIN: in D, a norm with a bounded slope in place of batch norm, as far as D overfits. Ni & Koniusz 2024.
 
-    arXiv 2404.00521, and the authors' code (MaxwellYaoNi/CHAIN, `chain_batch`). Batch norm's centring becomes a penalty,
+    arXiv 2404.00521; the authors' code (MaxwellYaoNi/CHAIN), `chain_batch`. Batch norm's centring becomes a penalty:
     weight * (p + least) * the squared means of every normed layer, summed over channels, layers, reals and fakes; its
     scaling becomes `BoundedNorm`. After each update of D, p changes by change * sign(r - target) and stays in [0, 1], r
     being the running mean of sign(D(x)) over reals. A positive sign means real, whatever the loss makes of scores.
@@ -84,7 +84,14 @@ class Chain(Trick):
     r: Tensor  # [] running mean of sign(D(x))
 
     def __init__(
-        self, *, weight: float | Schedule, least: float, target: float, change: float | Schedule, decay: float, eps: float
+        self,
+        *,
+        weight: float | Schedule,
+        least: float,
+        target: float,
+        change: float | Schedule,
+        decay: float,
+        eps: float,
     ):
         """Raises ConfigError for negative numbers, a target outside [-1, 1] and a decay outside [0, 1)."""
         super().__init__()
