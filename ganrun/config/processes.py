@@ -14,6 +14,7 @@ from ganrun.core.game import Game
 from ganrun.core.ranks import Rank
 from ganrun.core.traits import Diagnostic, Level
 from ganrun.core.trick import Trick
+from ganrun.core.updates import Alternate
 
 
 class Training(Protocol):
@@ -22,6 +23,10 @@ class Training(Protocol):
     @property
     def game(self) -> Game:
         """The game."""
+
+    @property
+    def updates(self) -> Alternate:
+        """Whose turn it is in each step."""
 
 
 def world_of(settings: Mapping[str, Any], rank: Rank) -> int:

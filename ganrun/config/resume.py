@@ -24,8 +24,8 @@ FREE = ("steps", "name", "objective", "log", "diagnosis", "plugins", "engine.dev
         "metrics.inception.weights", "metrics.dinov2.weights",
         *(f"dataset.{place}{key}" for place in ("", "a.", "b.", "input.", "target.")
           for key in ("path", "root", "download", "skip_bad")))  # fmt: skip
-WARNED = ("batch", "engine.precision", "optim.generator.lr", "optim.discriminator.lr", "optim.decay")
-NEW = {"engine.ranks": 1, "engine.sync_batch_norm": False}  # what settings were in a run of before them
+WARNED = ("batch", "engine.precision", "engine.compile", "optim.generator.lr", "optim.discriminator.lr", "optim.decay")
+NEW = {"engine.ranks": 1, "engine.sync_batch_norm": False, "engine.compile": False}  # in a run of before them
 LATER = ("metrics", "diagnosis")  # groups that a run of before them has not, or not whole: it does without
 CHANGEABLE = "changes of steps, log, engine, batch or learning rates only"
 

@@ -198,6 +198,12 @@ class Outcome:
     observed: Mapping[str, Observed] = field(default_factory=dict)  # by pair
     fakes: Mapping[str, Fakes] = field(default_factory=dict)  # by pair; empty unless the update shares them
 
+    def detached(self) -> Outcome:
+        """The same, with terms and metrics whose graph is over."""
+        terms = {name: term.detach() for name, term in self.terms.items()}
+        metrics = {name: value.detach() for name, value in self.metrics.items()}
+        return Outcome(terms=terms, metrics=metrics, observed=self.observed, fakes=self.fakes)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -142,6 +142,7 @@ def _learning_rate(group: dict[str, Any]) -> float | Tensor:
 class Eager:
     """Runs updates one operation at a time. The reference that every other engine must match."""
 
+    notes: ClassVar[tuple[str, ...]] = ()  # what to tell before the first step
     keep_addresses: bool  # of gradients, as an engine that captures updates needs
 
     def __init__(
@@ -187,7 +188,7 @@ class Eager:
         with self._only(update):
             outcome = self.learn(update, batches, fakes)
         player.collect()
-        losses = {f"loss/{update.player}/{name}": term.detach() for name, term in outcome.terms.items()}
+        losses = {f"loss/{update.player}/{name}": term for name, term in outcome.terms.items()}
         metrics = self._averaged(player.gradients, losses | outcome.metrics) | player.norms(update.player)
         self.game.before(update)
         player.optimizer.step()
@@ -198,12 +199,12 @@ class Eager:
         ), outcome.fakes
 
     def learn(self, update: Update, batches: Batches, fakes: Mapping[str, Fakes] = MappingProxyType({})) -> Outcome:
-        """Add the gradients of this update's objective."""
+        """Add the gradients of this update's objective, whose terms are returned without theirs."""
         shared = sharing(self.rank, update.shape.images, norms=self.norms)
         with shared, torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             outcome = self.game.outcome(update, batches, fakes)
         torch.stack(list(outcome.terms.values())).sum().backward()
-        return outcome
+        return outcome.detached()
 
     def _averaged(self, gradients: list[Tensor], metrics: Metrics) -> Metrics:
         """Gradients and metrics of the whole batch: the mean of those that each process has of its share."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Callable, Iterable, Mapping
+from inspect import isfunction
 from typing import Any, ClassVar
 
 import torch
@@ -144,7 +145,11 @@ class Tricks(nn.ModuleDict):
 
     def __init__(self, tricks: Mapping[str, Trick]):
         super().__init__(tricks)
-        self._acting: dict[str, list[tuple[str, Trick]]] = {}  # hook -> the tricks that override it, found once
+        hooks = {name: hook for name, hook in vars(Trick).items() if isfunction(hook)}
+        self._acting = {  # hook -> the tricks that override it
+            name: [(key, self._trick(key)) for key in tricks if getattr(type(tricks[key]), name) is not hook]
+            for name, hook in hooks.items()
+        }
 
     def fold(self, hook: Callable, value: Any, *args: Any) -> Any:
         """Thread a value through every trick at this hook. Raises ConfigError naming the trick that refused it."""
@@ -193,9 +198,6 @@ class Tricks(nn.ModuleDict):
     def at(self, hook: Callable) -> list[tuple[str, Callable]]:
         """The tricks that override this hook, with their methods."""
         name = hook.__name__
-        if name not in self._acting:
-            overriding = [key for key, trick in self.items() if getattr(type(trick), name) is not hook]
-            self._acting[name] = [(key, self._trick(key)) for key in overriding]
         return [(key, getattr(trick, name)) for key, trick in self._acting[name]]
 
     def _trick(self, name: str) -> Trick:

@@ -200,10 +200,10 @@ class Session:
         return self._exit_code(now.step)
 
     def _print_notes(self, run: Run) -> None:
-        """What was found in the data, what was done to them and what was left out: on screen and in run.log."""
-        for note in run.dataset.notes:
-            logger.info("data: %s", note)
-            say(self.console, f"data: {note}")
+        """What was found in the data, done to them and left out, and what takes long: on screen and in run.log."""
+        for note in (*(f"data: {note}" for note in run.dataset.notes), *run.engine.notes):
+            logger.info("%s", note)
+            say(self.console, note)
 
     def _before(self, run: Run) -> list[Finding]:
         """What is wrong with data and networks before the first step, on screen and in run.log too."""

@@ -17,6 +17,7 @@ from rich.console import Console
 from torch import Tensor
 
 from ganrun.config.build import Run
+from ganrun.core.compiled import Compiled
 from ganrun.core.context import Context, Progress
 from ganrun.core.trick import Trick
 from ganrun.record.atomic import environment
@@ -27,6 +28,7 @@ from ganrun.run.callbacks import Record
 from ganrun.run.turns import ENDLESS, Turns, wait
 
 SECONDS = 30.0  # that all of it takes, about, where the run has as many steps
+WARM = 2  # steps that are not counted: the first calls of everything, and what is compiled
 SHARES = {"speed": 0.5, "parts": 0.2, "terms": 0.3}  # of that time
 REST = "all else"
 TERMS = ("discriminator_term", "generator_term")
@@ -75,12 +77,12 @@ class _Trial:
 
     def __init__(self, turns: Turns, seconds: float, tell: Callable[[float], None]):
         self.turns, self.seconds, self.tell = turns, seconds, tell
-        self.began, self.over = time.monotonic(), 0.0
-        self.steps = 0
+        self.over, self.steps = 0.0, WARM
         self.most = turns.run.settings["steps"]
         self.lazy = max([1, *(trick.every for trick in _terms(turns.run).values())])  # steps: the longest period
         self.turn = 1  # steps
-        self.timed(1)  # warms up
+        turns.seconds(WARM)
+        self.began = time.monotonic()  # compiling takes longer than all that follows
         self.turn = self._turn(self.timed(1))
 
     def _turn(self, step: float) -> int:
@@ -110,7 +112,8 @@ class _Trial:
 
     def terms(self, step: float) -> dict[str, float]:
         """For each trick with a term, by how many seconds a step gets shorter without it."""
-        tricks, spared = _terms(self.turns.run), dict[str, list[float]]()
+        tricks = {} if isinstance(self.turns.run.engine, Compiled) else _terms(self.turns.run)
+        spared = dict[str, list[float]]()
         for _ in self.rounds("terms") if tricks else ():
             for name, trick in tricks.items():
                 with_it = self.timed(self.turn)
@@ -194,19 +197,28 @@ class _Parts:
         return dict(sorted(found.items(), key=lambda part: -part[1])) | {REST: rest}
 
 
+def _passes(run: Run) -> list[tuple[Any, str, Any]]:
+    """What of an update's passes can be timed: all of them together where they are compiled into one."""
+    if isinstance(run.engine, Compiled):
+        return [(run.engine, "learn", lambda update, *_: f"{update.player}: forward, loss and backward")]
+    return [
+        (run.engine, "learn", lambda update, *_: f"{update.player}: backward"),
+        (run.game, "outcome", lambda update, *_: f"{update.player}: forward and loss"),
+    ]
+
+
 @contextmanager
 def _watched(run: Run, record: Record) -> Iterator[_Parts]:
     """Every part of a step is timed for a while."""
-    parts, engine = _Parts(run.device), run.engine
+    parts = _Parts(run.device)
     watched: list[tuple[Any, str, Any]] = [
         (record, "after_step", "logging"),
         (run.data, "draw", "data"),
-        (engine, "learn", lambda update, *_: f"{update.player}: backward"),
-        (run.game, "outcome", lambda update, *_: f"{update.player}: forward and loss"),
+        *_passes(run),
         (run.game, "before", "tricks on gradients and weights"),
         (run.game, "after", "tricks on gradients and weights"),
     ]
-    for player in engine.players.values():
+    for player in run.engine.players.values():
         watched += [(player.optimizer, "step", "optimisers"), (player, "norms", "logging")]
     with ExitStack() as stack:
         for owner, name, title in watched:

@@ -24,12 +24,10 @@ from ganrun.core.trick import Trick
 def gradients(context: Context, images: Images) -> tuple[Tensor, ...]:
     """The gradient of D's score with respect to images at each scale, itself differentiable. [B, C, H, W] each
 
-    In float32 whatever the engine's precision, since it is differentiated again.
+    In the engine's precision: bf16 moves it by far less than other images would (docs/performance.md).
     """
     images = detached(images, differentiable=True)
-    with torch.autocast(largest(images).device.type, enabled=False):
-        score = context.pair.judge(images, context.condition).score
-        return torch.autograd.grad(score.sum(), scales(images), create_graph=True)
+    return read(images, context.pair.judge(images, context.condition))
 
 
 def read(images: Images, output: DiscriminatorOutput) -> tuple[Tensor, ...]:
@@ -195,9 +193,9 @@ class R1(SlopePenalty):
     gamma / 2 * E |grad D(x)|^2 over reals. Lazy (`every`) as in StyleGAN2, Karras et al. 2020, appendix B.
 
     `method=exact` differentiates the scores that the loss reads, with their views and dropout, in the engine's
-    precision: in bf16 its gradient is as exact as the loss's. (The other penalties compute scores of new images, in
-    float32.) `method=finite_difference` estimates the same from how scores change with a little noise, on a `share` of
-    the batch, as adversarial flow models do (Lin et al. 2025): it costs a fraction, and its gradient is noisier.
+    precision: in bf16 its gradient is as exact as the loss's. `method=finite_difference` estimates the same from how
+    scores change with a little noise, on a `share` of the batch, in float32, as adversarial flow models do (Lin et al.
+    2025): it costs a fraction, and its gradient is noisier.
     """
 
     traits = replace(SlopePenalty.traits, provides=facts(Fact.LIPSCHITZ), prefers=facts(Fact.ALONE))
