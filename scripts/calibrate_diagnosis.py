@@ -109,6 +109,15 @@ FAULTS = {
     "start_too_small": fault("generator_starves discriminator_wins slow_start", "model.generator.init.scale=1e-3",
                              "model.generator.init.scale=1e-5"),
     "dropout_in_g": fault("slow_start mode_collapse", "model.generator.dropout=0.5", "model.generator.dropout=0.9"),
+    "little_noise": fault("mode_collapse", "model.generator.latent=2", "model.generator.latent=1"),
+    "sigmoid": fault("generator_starves discriminator_idle discriminator_wins slow_start mode_collapse",
+                     "model.discriminator.output=sigmoid force=[C5]"),
+    "heavy_r1": fault("discriminator_idle slow_start mode_collapse penalty_off_target",
+                      "tricks.r1.gamma=100", "tricks.r1.gamma=1e4"),
+    "light_gp": fault("penalty_off_target gradient_explodes discriminator_wins mode_collapse peaked",
+                      "tricks.gp.weight=1e-2", "tricks.gp.weight=1e-4"),
+    "heavy_gp": fault("discriminator_idle slow_start mode_collapse penalty_off_target",
+                      "tricks.gp.weight=1e3", "tricks.gp.weight=1e5"),
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from ganrun.core.seeding import reseed
 from ganrun.core.trick import Trick
 
 FRESH, COMPILE = "updates.share_fakes=false", "engine.compile=true"
+STEADY = ("+optim.generator.eps=0.01", "+optim.discriminator.eps=0.01")  # at 1e-8 Adam turns rounding into steps
 needs_a_compiler = pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="no C++ compiler")
 
 
@@ -63,10 +64,10 @@ FAMILY = [
 
 @pytest.mark.parametrize(("kind", "name"), FAMILY)
 def test_every_part_is_traced_whole(kind: str, name: str, traced: None) -> None:
-    """One graph without a break, double backward and random draws too, and to the last bit what it is without."""
+    """One graph without a break, double backward and random draws too, and what it is without."""
     found = {"tricks": host, "loss": host_of_loss, "model": lambda model: tiny(model=model)}[kind](name)
     assert isinstance(found, tuple), found
-    compare(found, 1e-6)
+    compare((*found, *(STEADY[:1] if name == "sgd_discriminator" else STEADY)), 1e-5)
 
 
 def test_the_family_is_whole() -> None:
@@ -87,8 +88,7 @@ def test_a_step_is_traced_once(traced: None) -> None:
 def test_the_compiler_itself() -> None:
     """Machine code: equal to rounding. Points, as their networks are compiled soonest."""
     overrides = ("experiment=toys_wgan_gp", "batch=16", "model.generator.hidden=[8]", "model.discriminator.hidden=[8]")
-    steady = ("+optim.generator.eps=0.01", "+optim.discriminator.eps=0.01")  # at 1e-8 Adam turns rounding into steps
-    small = (*overrides, *steady, "dataset.size=1000", "metrics=none", "diagnosis=none")
+    small = (*overrides, *STEADY, "dataset.size=1000", "metrics=none", "diagnosis=none")
     compare(small, 1e-5)
 
 

@@ -34,6 +34,8 @@ TOLERANCE = 1e-5  # of the largest number of a tensor, at least 1
 # is 0 but for rounding by its own size.
 ALIKE = ("engine.sync_batch_norm=true", "+optim.generator.eps=0.01", "+optim.discriminator.eps=0.01")
 SUITED = {
+    # So that it acts from the first step on, and draws from the second.
+    "chain": ("tricks.chain.least=0.1", "tricks.chain.change=0.5", "tricks.chain.target=-1"),
     "pacgan": ("batch=8",),  # two packs for each process, for batch norm
     # Of its many units some lie at the kink of a ReLU by the second step.
     "wide_filters": ("model.generator.activation=tanh", "model.discriminator.activation=tanh"),
