@@ -22,6 +22,7 @@ WELL: dict[str, Course] = {  # a run as it should be
     "diagnosis/average_distance": lambda at: 1.2 - at if at < 0.95 else 0.2,
     "diagnosis/spread": 0.9,
     "diagnosis/checkerboard": 2.0,
+    "diagnosis/contrast": lambda at: min(0.95, 4 * at),
     "diagnosis/accuracy_real": 0.7,
     "diagnosis/accuracy_fake": 0.75,
     "loss/discriminator/adversarial": 1.1,
@@ -70,6 +71,7 @@ FAILURES: dict[str, dict[str, Course]] = {
     "oscillation": {"probability/fake": lambda at: 0.5 + 0.4 * math.sin(at * 60)},
     "peaked": {"metrics/quality_500": lambda at: 20.0 + 200 * abs(at - 0.3)},
     "average_lags": {"diagnosis/average_distance": 1.2},
+    "low_contrast": {"diagnosis/contrast": lambda at: min(0.7, 4 * at)},
     "checkerboard": {"diagnosis/checkerboard": 200.0, "diagnosis/distance": 0.3},
     "not_finite": {"loss/generator/adversarial": lambda at: 1.0 if at < 1 else math.nan},
     "slow_start": {"diagnosis/distance": lambda at: 2.0 - 1.2 * at},
@@ -98,6 +100,7 @@ SIMILAR: dict[str, tuple[str, dict[str, Course]]] = {  # what looks like a failu
     "a distance that wavers near 0": ("peaked", {"diagnosis/distance": lambda at: 0.02 if 0.2 < at < 0.4 else 0.2}),
     "a slope off its target, and samples near": ("penalty_off_target", {
         "diagnosis/distance": 0.2, "tricks/gp/slope": 4.0}),
+    "grey samples that become clear": ("low_contrast", {"diagnosis/contrast": lambda at: 0.2 + 0.5 * at}),
     "a young average": ("average_lags", {"diagnosis/average_distance": lambda at: 1.2 if at < 0.06 else 0.2}),
 }  # fmt: skip
 

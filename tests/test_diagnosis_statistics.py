@@ -10,7 +10,7 @@ from torch import Tensor
 from ganrun.core.context import Observed
 from ganrun.core.decision import margin, ordered
 from ganrun.core.pair import Pair
-from ganrun.diagnosis.statistics import alternating, distance, of_average, on_host, statistics
+from ganrun.diagnosis.statistics import alternating, contrast, distance, of_average, on_host, statistics
 from ganrun.run.about import abouts
 from ganrun.run.rehearsal import metric_names
 
@@ -49,6 +49,16 @@ def test_alternating_columns_and_rows_are_found_and_waves_are_not() -> None:
     assert alternating(columns.transpose(2, 3)).item() == pytest.approx(0.5)
     wave = torch.cos(torch.arange(8.0) * math.pi / 2).expand(3, 1, 8, 8)
     assert alternating(wave).item() == pytest.approx(0.0, abs=1e-6) and alternating(torch.ones(3, 1, 8, 8)) == 0
+
+
+def test_contrast_is_the_deviation_within_an_image() -> None:
+    """Of images of one value it is 0, however different they are; half as strong an image has half of it."""
+    flat = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 8, 8)
+    halves = torch.cat([torch.ones(4, 1, 8, 4), -torch.ones(4, 1, 8, 4)], 3)
+    assert contrast(flat) == 0 and contrast(halves) == 1 and contrast(halves / 2 + flat) == 0.5
+    score = torch.zeros(4)
+    seen = Observed(halves / 4 - 0.5, score, halves / 2, score)
+    assert statistics(pair_of(), seen, decides=True)["contrast"].item() == 0.5
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ def statistics(pair: PairView, seen: Observed, *, decides: bool) -> Metrics:
 
     `spread`: the distance of two fakes of the batch, in root mean square, over that of two reals.
     `distance`: between fakes and reals as `distance` has it, of batches that are large enough.
+    `contrast`: the deviation of pixels within a fake, over that within a real, means over the images of the batch.
     `checkerboard`: power of fakes over that of reals at the highest frequency of rows and columns, where transposed
     convolutions leave a pattern (Odena et al. 2016; Schwarz et al. 2021, arXiv 2111.02447).
     `accuracy_real`, `accuracy_fake`: the shares that D tells right, where some score means undecided (`decides`).
@@ -34,6 +35,7 @@ def statistics(pair: PairView, seen: Observed, *, decides: bool) -> Metrics:
     if len(fake) > 1:
         found["spread"] = (fake.var(0).mean() / real.var(0).mean().clamp(min=TINY)).sqrt()
     if min(real.shape[-2:]) >= SMALLEST:
+        found["contrast"] = contrast(fake) / contrast(real).clamp(min=TINY)
         found["checkerboard"] = alternating(fake) / alternating(real).clamp(min=TINY)
     if decides:
         found["accuracy_real"] = (margin(pair, seen.real_score) > 0).float().mean()
@@ -55,6 +57,11 @@ def distance(fake: Tensor, real: Tensor) -> Tensor:
     squared = (mean_fake - mean_real).square() + (of_fakes.sqrt() - of_reals.sqrt()).square()
     chance = 1.5 * (of_fakes / len(fake) + of_reals / len(real))
     return ((squared - chance).mean().clamp(min=0) / of_reals.mean().clamp(min=TINY)).sqrt()
+
+
+def contrast(images: Tensor) -> Tensor:
+    """Standard deviation of an image's numbers, the mean over images. [B, C, H, W] -> []"""
+    return images.flatten(1).std(1, correction=0).mean()
 
 
 def alternating(images: Tensor) -> Tensor:

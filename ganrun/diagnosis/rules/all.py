@@ -12,6 +12,7 @@ from ganrun.diagnosis.rules.samples import (
     Copies,
     CriticOverfits,
     LabelsIgnored,
+    LowContrast,
     ModeCollapse,
     PartialCollapse,
     Peaked,
@@ -19,6 +20,6 @@ from ganrun.diagnosis.rules.samples import (
 
 RULES: tuple[Rule, ...] = (
     NotFinite(), GradientExplodes(), PenaltyOffTarget(), Saturated(), DiscriminatorIdle(), GeneratorStarves(),
-    DiscriminatorWins(), ModeCollapse(), PartialCollapse(), Copies(), CriticOverfits(), LabelsIgnored(), Oscillation(),
-    Peaked(), AverageLags(), Checkerboard(), SlowStart(), Healthy(),
+    DiscriminatorWins(), ModeCollapse(), PartialCollapse(), Copies(), CriticOverfits(), LabelsIgnored(),
+    Oscillation(), LowContrast(), Peaked(), AverageLags(), Checkerboard(), SlowStart(), Healthy(),
 )  # fmt: skip

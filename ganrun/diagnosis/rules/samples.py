@@ -128,6 +128,27 @@ class LabelsIgnored(Rule):
         return None
 
 
+class LowContrast(Rule):
+    """Samples are greyer than reals, and become no clearer."""
+
+    name = "low_contrast"
+    meaning = "Samples are grey, with less contrast than reals: D's norms hide from it how strong an image is."
+    remedies = (
+        Remedy(tricks=("instance_noise",)),
+        Remedy(tricks=("spectral_norm", "no_norm")),
+        Remedy(tricks=("r1",), sets={"model.discriminator.norm": "none", "tricks.r1.gamma": "1"}),
+    )
+    least = 0.8  # of the contrast of reals; sound runs have 0.93 and more
+    rises = 1.03  # times what it was before: samples begin grey, and become clear
+
+    def evidence(self, history: History, about: About) -> Evidence | None:
+        now, before = compared(history, about.tag("diagnosis/contrast"))
+        late = history.steps[-1] >= LATE * about.steps
+        if late and now < self.least and not now > self.rises * before:
+            return {"contrast, over that of reals": now}
+        return None
+
+
 class Checkerboard(Rule):
     """Samples have a pattern of single pixels that reals do not have."""
 
