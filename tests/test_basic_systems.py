@@ -72,7 +72,8 @@ CONSTANTS: dict[str, dict[str, Any]] = {
     "deep_conv": {  # PyTorch-StudioGAN, configs/CIFAR10/DCGAN.yaml over config.py
         "batch": 64, "game.prior": "normal", "model.generator.latent": 128, "updates.discriminator": 2,
         "model.generator.activation": "relu", "model.discriminator.activation": "relu", "loss": "NonSaturating",
-        "optim.discriminator.lr": 2e-4, "optim.discriminator.betas": [0.5, 0.999], "tricks": ["orthogonal_init"],
+        "optim.discriminator.lr": 2e-4, "optim.discriminator.betas": [0.5, 0.999],
+        "tricks": ["orthogonal_init", "instance_noise"],  # the second is not StudioGAN's
     },
     "lsgan": {  # xudonmao/LSGAN, train_lsun.py
         "batch": 64, "game.prior": "uniform", "model.generator.latent": 1024, "loss": "LeastSquares",

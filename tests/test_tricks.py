@@ -178,7 +178,7 @@ def test_instance_noise_has_the_standard_deviation_it_was_given() -> None:
 
 
 def test_instance_noise_fades_to_nothing() -> None:
-    """It must reach 0, or the generator learns the noise."""
+    """At 0 the discriminator judges the finest details too."""
     trick = InstanceNoise(sigma=Linear(start=0.4, end=0.0, steps=10))
     images = torch.zeros(100, 1, 16, 16)
     game = game_of(pair_of(instance_noise=trick))
@@ -266,20 +266,6 @@ def test_the_penalty_moves_nothing_but_the_discriminator() -> None:
     fake = pair.generator(torch.randn(4, 4))
     penalty(pair, torch.rand(4, 1, 2, 2), fake).backward()
     assert pair.generator.scale.grad is None and pair.discriminator.weight.grad is not None  # type: ignore[union-attr]
-
-
-def test_the_penalty_is_in_full_precision_under_bf16() -> None:
-    """The adversarial term shows that the networks did run in bf16."""
-    run = built("model.discriminator.norm=layer", tricks=["gp"])
-    pair, batch = pair_in(run), run.source.examples(4)
-    fake = torch.rand_like(batch.images)
-    found = []
-    for enabled in (False, True):
-        torch.manual_seed(3)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
-            found.append(pair.discriminator_outcome(D_UPDATE, batch.images, fake).terms)
-    assert found[0]["gp"].item() == found[1]["gp"].item()
-    assert found[0]["adversarial"].item() != found[1]["adversarial"].item()
 
 
 def test_the_penalty_refuses_a_discriminator_that_mixes_images() -> None:

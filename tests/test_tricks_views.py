@@ -94,7 +94,7 @@ def test_noise_that_stays_is_warned_of(sigma: float, last: float) -> None:
     trick = InstanceNoise(sigma=sigma)
     assert trick.sigma.schedule.final == pytest.approx(last)
     found = list(trick.diagnostics(SHAPE))
-    assert [(f.id, f.level) for f in found] == [("C29", Level.WARNING)] * (last > 0)
+    assert [(f.id, f.level) for f in found] == [("C29", Level.NOTE)] * (last > 0)
     assert not found or f"{last:g}" in found[0].sentence
 
 

@@ -50,7 +50,7 @@ RULES: dict[str, Rule] = {
     "C28": Rule(
         "I", "Several updates of D for each of G, with hard labels and a cross-entropy: D may become too sure."
     ),
-    "C29": Rule("W", "Instance noise that never reaches 0 is learnt by G."),
+    "C29": Rule("I", "Instance noise that never reaches 0 hides from D what is fainter than it."),
     "C32": Rule("W", "A pool of earlier fakes puts generators of several ages into one minibatch layer."),
     "C34": Rule("W", "A conditional critic with a gradient penalty and no norm may come to ignore the label."),
     "C37": Rule("E", "Augmentation of reals only would leak into the samples: one pipe sees reals and fakes.", False),

@@ -42,11 +42,11 @@ class InstanceNoise(Trick):
         return each_scale(images, lambda image: image + self.sigma() * torch.randn_like(image))
 
     def diagnostics(self, shape: BatchShape) -> Iterable[Diagnostic]:
-        """Warn of noise that does not fade out: D then learns noisy reals, and G imitates them."""
+        """Note noise that does not fade out: reals and fakes have it alike, and what it drowns D never judges."""
         last = self.sigma.schedule.final
         if last > 0:
-            sentence = f"sigma ends at {last:g}, so G learns the noise"
-            yield Diagnostic("C29", Level.WARNING, f"{sentence}. Try: .sigma.end=0.0")
+            sentence = f"sigma ends at {last:g}, so D never judges details that are fainter"
+            yield Diagnostic("C29", Level.NOTE, f"{sentence}. Try: .sigma.end=0.0")
 
 
 class DiffusionNoise(Adaptive):

@@ -134,7 +134,7 @@ class LowContrast(Rule):
     name = "low_contrast"
     meaning = "Samples are grey, with less contrast than reals: D's norms hide from it how strong an image is."
     remedies = (
-        Remedy(tricks=("instance_noise",)),
+        Remedy(tricks=("instance_noise",), sets={"tricks.instance_noise.sigma": "0.1"}),  # to the end
         Remedy(tricks=("spectral_norm", "no_norm")),
         Remedy(tricks=("r1",), sets={"model.discriminator.norm": "none", "tricks.r1.gamma": "1"}),
     )
