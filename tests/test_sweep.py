@@ -63,6 +63,18 @@ def table(out: str) -> dict[int, str]:
     return {int(row.split()[0]): " ".join(row.split()) for row in re.split(r"\n(?= *\d+  \S)", rows)[1:]}
 
 
+def test_settings_of_what_a_sweep_chooses_are_those_of_its_jobs(nursery: Nursery, place: Path):
+    """Before any work the sweep is refused where one of its jobs would not have them."""
+    setting = "tricks.instance_noise.sigma.end=0.05"
+    ended = nursery.run(*SWEEP, "steps=1", "tricks=[instance_noise],[ema]", setting, folder=place, patience=LONG)
+    assert ended.code == 2 and not ended.out and not (place / "sweeps").exists(), ended
+    assert "tricks.instance_noise.sigma.end: instance_noise is not among the tricks" in ended.err
+    words = (*SWEEP, "steps=1", "tricks=[instance_noise],[instance_noise,ema]", setting)
+    ended = nursery.run(*words, folder=place, patience=LONG)
+    assert ended.code == 0 and "2 of 2 jobs done" in ended.out, ended
+    assert [config(path)["tricks"]["instance_noise"]["sigma"]["end"] for path in folders(place)] == [0.05, 0.05]
+
+
 def test_jobs_that_fail_leave_the_others_alone(nursery: Nursery, place: Path):
     arguments = (*SWEEP, "steps=2", "--config-dir", "conf", "plugins=[boom]", "hydra.launcher.jobs=2")
     hows = "tricks.boom.how=raise,exit,kill,'no',3"  # the last is refused: not a name

@@ -61,12 +61,15 @@ class GatedLoader(ConfigLoaderImpl):
         if before is not None and before[0] == (config_name, *overrides) and run_mode is RunMode.RUN:
             return _single(before[1])
         first = not validate_sweep_overrides and not _sweeps(overrides)
+        now = overrides if run_mode is RunMode.RUN else _of_every_job(overrides)
         try:
             cfg = super().load_configuration(
-                config_name, overrides, RunMode.RUN if first else run_mode, from_shell, validate_sweep_overrides
+                config_name, now, RunMode.RUN if first else run_mode, from_shell, validate_sweep_overrides
             )
         except ValueError as error:
             raise _below_a_list(error, overrides) from error
+        if now != overrides:
+            cfg.hydra.overrides.task = [one for one in overrides if one not in cfg.hydra.overrides.hydra]
         check_hydra(cfg, overrides)
         single = overrides if SINGLE in overrides else [*overrides, SINGLE]
         self._composed = ((config_name, *single), cfg) if first else None
@@ -90,6 +93,21 @@ def _below_a_list(error: ValueError, overrides: list[str]) -> ValueError:
         if place and last == name[1]:  # type: ignore[index]
             return ConfigError(override.key_or_group, f"{place} is a list", "no name below it", f"leaving {last} out")
     return error
+
+
+def _of_every_job(overrides: list[str]) -> list[str]:
+    """These without settings of what a sweep chooses, such as `tricks.r1.gamma=2`: only its jobs can have them.
+
+    Where a sweep goes over recipes (`experiment`), that is all of them but Hydra's own.
+    """
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    swept = {one.key_or_group for one in parsed if one.is_sweep_override()}
+
+    def is_chosen(one: Override) -> bool:
+        place, dot, _ = one.get_key_element().lstrip("+~").partition(".")
+        return bool(dot) and not one.is_hydra_override() and (place in swept or "experiment" in swept)
+
+    return [typed for typed, one in zip(overrides, parsed, strict=True) if not is_chosen(one)]
 
 
 def _sweeps(overrides: list[str]) -> bool:
