@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ needs_a_compiler = pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), rea
 def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Updates are traced whole and differentiated ahead of time, as for the compiler, and then run by torch itself."""
     monkeypatch.setattr(Compiled, "backend", "aot_eager")
+    monkeypatch.setenv("CXX", sys.executable)  # no compiler is called
     yield
     torch._dynamo.reset()
 
@@ -106,6 +108,7 @@ def test_what_cannot_be_compiled_is_refused(overrides: list[str], message: str) 
 
 def test_a_machine_without_a_compiler_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(ConfigError, match=r"no C\+\+ compiler \(g\+\+, clang\+\+, c\+\+\).*Try: engine.compile=false"):
         built(FRESH, COMPILE)
     monkeypatch.setenv("CXX", "my-compiler")
