@@ -51,7 +51,7 @@ def compare(overrides: tuple[str, ...], tolerance: float) -> None:
     """Train this run compiled and not; all that they measure and hold is equal."""
     overrides = (*overrides, *(() if any("share_fakes" in one for one in overrides) else (FRESH,)))
     (plain, expected), (compiled, found) = trained(overrides), trained((*overrides, COMPILE))
-    assert type(plain.engine) is Eager and type(compiled.engine) is Compiled and len(found) == len(expected) >= 4
+    assert type(plain.engine) is Eager and type(compiled.engine) is Compiled and len(found) == len(expected) >= 3
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
     torch.testing.assert_close(everything(compiled), everything(plain), rtol=tolerance, atol=tolerance)
 
@@ -65,8 +65,10 @@ FAMILY = [
 
 
 @pytest.mark.parametrize(("kind", "name"), FAMILY)
-def test_every_part_is_traced_whole(kind: str, name: str, traced: None) -> None:
+def test_every_part_is_traced_whole(kind: str, name: str, traced: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """One graph without a break, double backward and random draws too, and what it is without."""
+    if name == "weight_norm":  # what stands for the compiler makes a view there that cannot be
+        monkeypatch.setattr(Compiled, "backend", "inductor")
     found = {"tricks": host, "loss": host_of_loss, "model": lambda model: tiny(model=model)}[kind](name)
     assert isinstance(found, tuple), found
     compare((*found, *(STEADY[:1] if name == "sgd_discriminator" else STEADY)), 1e-5)
