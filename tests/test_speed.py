@@ -64,7 +64,7 @@ def with_naps(*overrides: str, every: int = 1, **more: Any) -> Run:
 def found_of(run: Run, seconds: float = 1.0) -> Speed:
     found = measure(run, seconds=seconds)
     assert found.step > 0 and found.images == run.settings["batch"]
-    assert sum(found.parts.values()) == pytest.approx(found.step, rel=0.25), "the parts are those of a step"
+    assert sum(found.parts.values()) == pytest.approx(found.step, rel=0.01), "the parts are those of a step"
     return found
 
 

@@ -96,9 +96,10 @@ def _below_a_list(error: ValueError, overrides: list[str]) -> ValueError:
 
 
 def _of_every_job(overrides: list[str]) -> list[str]:
-    """These without settings of what a sweep chooses, such as `tricks.r1.gamma=2`: only its jobs can have them.
+    """The overrides that hold for every job of a sweep, whatever it chooses.
 
-    Where a sweep goes over recipes (`experiment`), that is all of them but Hydra's own.
+    Settings of a swept group, such as `tricks.r1.gamma=2` where `tricks` is swept, exist only in jobs that choose the
+    part. Where `experiment` is swept, that is every nested setting but Hydra's own.
     """
     parsed = OverridesParser.create().parse_overrides(overrides)
     swept = {one.key_or_group for one in parsed if one.is_sweep_override()}

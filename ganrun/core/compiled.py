@@ -29,7 +29,7 @@ class Compiled(Eager):
 
     def learn(self, update: Update, batches: Batches, fakes: Mapping[str, Fakes] = MappingProxyType({})) -> Outcome:
         """Add the gradients of this update's objective. Raises ConfigError for what torch cannot compile."""
-        import torch._dynamo as dynamo  # half a second that no other run pays
+        import torch._dynamo as dynamo  # takes half a second to import, which other runs need not wait for
 
         if self._graph is None:
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # warns where there is no GPU
@@ -44,6 +44,6 @@ class Compiled(Eager):
 
 
 def refusal(error: Exception) -> ConfigError:
-    """What is told where an update cannot be compiled, with the first line of torch's reason."""
+    """The error for an update that cannot be compiled, with the first line of torch's reason."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return ConfigError("engine.compile", f"true, and this run cannot be compiled ({reason})", "false")

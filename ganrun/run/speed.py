@@ -54,10 +54,11 @@ def measure(run: Run, *, seconds: float = SECONDS, tell: Callable[[float], None]
     with ExitStack() as stack:
         record = _recording(run, stack)
         trial = _Trial(Turns(run, [record]), seconds, tell)
-        step, before = trial.pace("speed"), trial.steps
+        step, steps, spent = trial.pace("speed"), trial.steps, trial.spent
         with _watched(run, record) as parts:
-            whole = trial.pace("parts")
-        found = {name: spent * step / whole for name, spent in parts.seconds(trial.steps - before, whole).items()}
+            trial.pace("parts")
+        steps, spent = trial.steps - steps, trial.spent - spent  # of the steps in which parts were timed
+        found = {name: own * step * steps / spent for name, own in parts.seconds(steps, spent / steps).items()}
         return Speed(step, run.game.shape.images, run.game.moment, found, trial.terms(step))
 
 
@@ -78,6 +79,7 @@ class _Trial:
     def __init__(self, turns: Turns, seconds: float, tell: Callable[[float], None]):
         self.turns, self.seconds, self.tell = turns, seconds, tell
         self.over, self.steps = 0.0, WARM
+        self.spent = 0.0  # seconds of the steps that count
         self.most = turns.run.settings["steps"]
         self.lazy = max([1, *(trick.every for trick in _terms(turns.run).values())])  # steps: the longest period
         self.turn = 1  # steps
@@ -95,7 +97,9 @@ class _Trial:
         """The seconds of this number of steps."""
         self.steps += steps
         self.tell(min(1.0, (time.monotonic() - self.began) / self.seconds))
-        return self.turns.seconds(steps)
+        seconds = self.turns.seconds(steps)
+        self.spent += seconds
+        return seconds
 
     def rounds(self, part: str) -> Iterator[None]:
         """As many rounds as fit into this part's share of time and steps: at least one."""

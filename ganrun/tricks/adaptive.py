@@ -14,6 +14,12 @@ from ganrun.core.errors import ConfigError
 from ganrun.core.trick import Trick
 
 
+def sign_of_reals(context: Context) -> Tensor:
+    """E sign(D(x)) over the reals of the whole batch, +1 where D is right, whatever the loss makes of scores. []"""
+    assert context.on_real is not None
+    return across.mean(margin(context.pair, context.on_real.score).sign().mean())
+
+
 class Adaptive(Trick):
     """Base of tricks whose probability p rises while D overfits: ADA, Karras et al. 2020, section 3.1, equation 1.
 
@@ -41,12 +47,11 @@ class Adaptive(Trick):
 
     def observe(self, context: Context) -> None:
         assert context.on_real is not None
-        score = context.on_real.score
-        self.total.add_(across.mean(margin(context.pair, score).sign().mean()))
+        self.total.add_(sign_of_reals(context))
         self.count.add_(1)
         due = self.count >= self.interval
         self.r_t.copy_(torch.where(due, self.total / self.interval, self.r_t))
-        step = self.interval * len(score) * across.processes() / self.images
+        step = self.interval * len(context.on_real.score) * across.processes() / self.images
         self.p.add_(due * (self.r_t - self.target).sign() * step).clamp_(0, 1)
         self.total.mul_(~due)
         self.count.mul_(~due)

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from ganrun.core import across, limits
 from ganrun.core.context import BatchShape, Context, DiscriminatorOutput, PairView, Role
-from ganrun.core.decision import margin
 from ganrun.core.facts import Fact
 from ganrun.core.schedule import Schedule, Scheduled
 from ganrun.core.traits import Diagnostic, Traits, facts
 from ganrun.core.trick import Trick
 from ganrun.models.base import title
 from ganrun.models.layers import precise
+from ganrun.tricks.adaptive import sign_of_reals
 from ganrun.tricks.norms import no_batch_norm, replace_batch_norms
 
 CENTRE = "chain"  # the head that holds how far the means of all its layers are from 0
@@ -116,9 +116,7 @@ class Chain(Trick):
         return net
 
     def observe(self, context: Context) -> None:
-        assert context.on_real is not None
-        sign = across.mean(margin(context.pair, context.on_real.score).sign().mean())
-        self.r.lerp_(sign, 1 - self.decay)
+        self.r.lerp_(sign_of_reals(context), 1 - self.decay)
 
     def discriminator_term(self, context: Context) -> Tensor:
         assert context.on_real is not None

@@ -132,7 +132,7 @@ class LowContrast(Rule):
     """Samples are greyer than reals, and become no clearer."""
 
     name = "low_contrast"
-    meaning = "Samples are grey, with less contrast than reals: D's norms hide from it how strong an image is."
+    meaning = "Samples are grey: they have less contrast than reals. Norms in D can hide contrast from it."
     remedies = (
         Remedy(tricks=("instance_noise",), sets={"tricks.instance_noise.sigma": "0.1"}),  # to the end
         Remedy(tricks=("spectral_norm", "no_norm")),
