@@ -1,4 +1,4 @@
-"""The engine that `engine.compile` chooses, and where it cannot be had."""
+"""The engine that `engine.compile` and `engine.capture` choose, and where it cannot be had."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ganrun.config.processes import Training, world_of
-from ganrun.core.compiled import Compiled
+from ganrun.core.compiled import Captured, Compiled
 from ganrun.core.engine import Eager
 from ganrun.core.errors import ConfigError
 from ganrun.core.ranks import Rank
@@ -20,12 +20,19 @@ COMPILERS = ("g++", "clang++", "c++")  # that torch calls for a processor
 
 def engine_of(settings: Mapping[str, Any]) -> type[Eager]:
     """The class of the engine."""
+    if settings["engine"]["capture"]:
+        return Captured
     return Compiled if settings["engine"]["compile"] else Eager
 
 
 def check_compiling(parts: Training, settings: Mapping[str, Any], rank: Rank, device: torch.device) -> None:
-    """Raises ConfigError where updates are to be compiled, and cannot be."""
-    if not settings["engine"]["compile"]:
+    """Raises ConfigError where updates are to be compiled or captured, and cannot be."""
+    engine = settings["engine"]
+    if engine["capture"] and device.type != "cuda":
+        raise ConfigError("engine.capture", f"true, and the device is {device.type}", "cuda", "engine.capture=false")
+    if engine["capture"] and not engine["compile"]:
+        raise ConfigError("engine.capture", "true, of updates that are not compiled", "both", "engine.compile=true")
+    if not engine["compile"]:
         return
     if (world := world_of(settings, rank)) > 1:
         found = f"true, and {world} processes, which exchange what they draw in the midst of an update"

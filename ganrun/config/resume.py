@@ -20,12 +20,14 @@ from ganrun.version import __version__
 # Settings that may change on resume. Data may be elsewhere: their content is compared with the checkpoint's. So may
 # files of weights, and a machine without them goes on without these measures.
 FREE = ("steps", "name", "objective", "log", "diagnosis", "plugins", "engine.device", "engine.workers",
-        "engine.memory", "engine.data_timeout", "engine.ranks", "metrics.swd", "metrics.ms_ssim",
+        "engine.memory", "engine.data_timeout", "engine.ranks", "engine.capture", "metrics.swd", "metrics.ms_ssim",
         "metrics.inception.weights", "metrics.dinov2.weights",
         *(f"dataset.{place}{key}" for place in ("", "a.", "b.", "input.", "target.")
           for key in ("path", "root", "download", "skip_bad")))  # fmt: skip
 WARNED = ("batch", "engine.precision", "engine.compile", "optim.generator.lr", "optim.discriminator.lr", "optim.decay")
-NEW = {"engine.ranks": 1, "engine.sync_batch_norm": False, "engine.compile": False}  # in a run of before them
+NEW = {  # in a run of before them
+    "engine.ranks": 1, "engine.sync_batch_norm": False, "engine.compile": False, "engine.capture": False,
+}  # fmt: skip
 LATER = ("metrics", "diagnosis")  # groups that a run of before them has not, or not whole: it does without
 CHANGEABLE = "changes of steps, log, engine, batch or learning rates only"
 
