@@ -93,8 +93,9 @@ CONSTANTS: dict[str, dict[str, Any]] = {
     },
     "wgan": {  # martinarjovsky/WassersteinGAN, main.py
         "batch": 64, "game.prior": "normal", "model.generator.latent": 100, "loss": "Wasserstein",
-        "optim.generator._target_": "torch.optim.RMSprop", "optim.generator.lr": 4 * 5e-5, "optim.generator.alpha": 0.99,
-        "optim.discriminator.lr": 4 * 5e-5, "tricks.clip.bound": 0.01, "updates.discriminator": 5,  # four times theirs
+        "optim.generator._target_": "torch.optim.RMSprop", "optim.generator.alpha": 0.99,
+        "optim.generator.lr": 4 * 5e-5, "optim.discriminator.lr": 4 * 5e-5,  # four times theirs
+        "tricks.clip.bound": 0.01, "updates.discriminator": 5,
         "updates.head_start_steps": 25, "updates.head_start_every": 500, "updates.head_start_discriminator": 100,
         "model.discriminator.norm": "batch", "model.discriminator.kernel": 4,
     },

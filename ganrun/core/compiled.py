@@ -51,7 +51,7 @@ class Captured(Compiled):
     later is copied, as the next replay overwrites it.
     """
 
-    options = {**Compiled.options, "triton.cudagraphs": True}
+    options: ClassVar[Mapping[str, Any]] = {**Compiled.options, "triton.cudagraphs": True}
 
     def __init__(self, *args: Any, **more: Any):
         super().__init__(*args, **more)
