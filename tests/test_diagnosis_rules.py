@@ -122,6 +122,28 @@ def test_scores_without_a_boundary_are_judged_by_their_order(order: float, dista
     assert [one.rule.name for one in watch.found if one.rule.failure] == found
 
 
+@pytest.mark.parametrize(("distance", "loss", "right", "found"), [
+    (0.35, LN4, 0.5, ["discriminator_idle"]),
+    (0.35, 1.02 * LN4, 0.3, ["discriminator_idle"]),
+    (0.25, LN4, 0.5, []),  # samples are near: this is what both players are after
+    (0.35, 0.98 * LN4, 0.5, []),  # D knows little, but something
+    (0.35, LN4, 0.65, []),  # it is right more often than by chance
+])  # fmt: skip
+def test_a_guessing_d_is_found_beside_samples_that_come_nearer(
+    distance: float, loss: float, right: float, found: list[str]
+) -> None:
+    changed: dict[str, Course] = {
+        "diagnosis/distance": lambda at: max(distance, 1 - at),
+        "diagnosis/average_distance": lambda at: max(distance, 1 - at),
+        "loss/discriminator/adversarial": loss,
+        "diagnosis/accuracy_real": right,
+        "diagnosis/accuracy_fake": right,
+    }
+    at_the_end = [change.rule for change in history(changed).found]
+    assert [rule.name for rule in at_the_end if rule.failure] == found
+    assert not found or "healthy" not in [rule.name for rule in at_the_end]
+
+
 def test_every_rule_has_its_row_in_the_docs() -> None:
     page = (Path(__file__).parents[1] / "docs" / "diagnosis.md").read_text()
     assert [rule.name for rule in RULES if f"| `{rule.name}` |" not in page] == []

@@ -11,6 +11,9 @@ RIGHT = 0.85  # share of reals, and of fakes, that a D is right about that has n
 GUESSED = 0.75  # of all images: a D that is right about no more
 UNORDERED = 0.65  # of pairs of a real and a fake: a D that has no more in order has learnt nothing
 CHANCE = 0.95  # and whose loss is at least this share of that at chance level has learnt nothing
+AT_CHANCE = 0.995  # of the loss at chance level: a D whose loss is no lower than this share of it guesses
+GUESSES = 0.55  # and is right about at most this share of all images
+APART = 0.3  # of `distance`: samples that a D which guesses should tell from reals
 FAR = 0.6  # of `distance`: samples that nobody takes for reals
 NEAR = 0.4  # likewise: samples at most so far are good, whatever else is unusual
 PROGRESS = 0.9  # a distance above this share of what it was before has not become smaller
@@ -61,6 +64,13 @@ def learns_nothing(history: History, about: About) -> bool:
     loss = history.mean(adversarial("discriminator", about), WINDOW)
     share = sum(right(history, about)) / 2
     return loss >= CHANCE * about.chance and share <= GUESSED
+
+
+def guesses(history: History, about: About) -> bool:
+    """Whether D has guessed for 900 steps, by its loss, though samples are apart from reals; False without a chance."""
+    losses = compared(history, adversarial("discriminator", about))
+    at_chance = about.chance is not None and all(loss >= AT_CHANCE * about.chance for loss in losses)
+    return at_chance and sum(right(history, about)) / 2 <= GUESSES and progress(history, about)[0] >= APART
 
 
 def fooled(history: History, about: About) -> bool:
@@ -118,14 +128,21 @@ class DiscriminatorIdle(Rule):
     )
 
     def evidence(self, history: History, about: About) -> Evidence | None:
-        still = stands_still(history, about)
-        if still is None or not learns_nothing(history, about):
+        apart = self._apart(history, about)
+        if apart is None:
             return None
         if about.chance is None:
-            return {"pairs of a real and a fake that D has in order": order(history, about), **still}
+            return {"pairs of a real and a fake that D has in order": order(history, about), **apart}
         loss = history.mean(adversarial("discriminator", about), WINDOW)
         share = sum(right(history, about)) / 2
-        return {"loss of D": loss, "at chance": about.chance, "share that D is right about": share, **still}
+        return {"loss of D": loss, "at chance": about.chance, "share that D is right about": share, **apart}
+
+    @staticmethod
+    def _apart(history: History, about: About) -> Evidence | None:
+        """How far samples are from reals, where D should tell them apart and does not."""
+        if guesses(history, about):
+            return {"distance": progress(history, about)[0]}
+        return stands_still(history, about) if learns_nothing(history, about) else None
 
 
 class GeneratorStarves(Rule):

@@ -7,7 +7,7 @@ import numpy as np
 from ganrun.diagnosis.history import History
 from ganrun.diagnosis.remedy import UNUSUAL, Remedy
 from ganrun.diagnosis.rule import About, Evidence, Rule
-from ganrun.diagnosis.rules.balance import FAR, NEAR, PROGRESS, WINDOW, progress, right, right_about_all
+from ganrun.diagnosis.rules.balance import FAR, NEAR, PROGRESS, WINDOW, guesses, progress, right, right_about_all
 
 
 class Oscillation(Rule):
@@ -70,6 +70,5 @@ class Healthy(Rule):
         near = history.mean(about.tag("diagnosis/distance"), WINDOW)
         spread = history.mean(about.tag("diagnosis/spread"), WINDOW)
         similar = self.spread[0] <= spread <= self.spread[1]
-        if near <= NEAR and similar and not min(right(history, about)) >= self.right:
-            return {"distance": near, "spread": spread}
-        return None
+        balanced = not min(right(history, about)) >= self.right and not guesses(history, about)
+        return {"distance": near, "spread": spread} if near <= NEAR and similar and balanced else None
