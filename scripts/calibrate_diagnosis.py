@@ -116,6 +116,8 @@ FAULTS = {
                       "tricks.r1.gamma=100", "tricks.r1.gamma=1e4"),
     "light_gp": fault("penalty_off_target gradient_explodes discriminator_wins mode_collapse peaked",
                       "tricks.gp.weight=1e-2", "tricks.gp.weight=1e-4"),
+    "wrong_range": fault("data_out_of_range discriminator_wins", "dataset.range=[0,1024] diagnosis.before=true",
+                         "dataset.range=[0,65535] diagnosis.before=true"),
     "heavy_gp": fault("discriminator_idle slow_start mode_collapse penalty_off_target",
                       "tricks.gp.weight=1e3", "tricks.gp.weight=1e5"),
 }  # fmt: skip
@@ -219,11 +221,14 @@ def has_ended(folder: Path) -> bool:
 def found_at_the_end(folder: Path) -> dict[str, int]:
     """What is not over at the end of a run, what explains most first, and at which step it appeared.
 
-    Its log is read again, so that rules may change after it has run.
+    What was found before the first step comes first, at 0. The log is read again, so that rules may change after the
+    run.
     """
     ended = {NOT_FINITE: 0} if NOT_FINITE in findings(folder) else {}
-    shown = [one for one in diagnose(folder).findings if one.ended is None and one.finding.name != "healthy"]
-    return ended | {one.finding.name: one.began for one in shown}
+    read = diagnose(folder)
+    before = {one.name: 0 for one in read.before if one.failure}
+    shown = [one for one in read.findings if one.ended is None and one.finding.name != "healthy"]
+    return before | ended | {one.finding.name: one.began for one in shown}
 
 
 def is_broken(one: Outcome, sound: Sequence[Outcome]) -> bool:

@@ -1,7 +1,6 @@
 """Damage to real images: it is what it says, and the measures see it and weigh more of it more."""
 
 import importlib.util
-import math
 from pathlib import Path
 from types import ModuleType
 
@@ -13,11 +12,11 @@ from ganrun.core.seeding import generator
 from ganrun.data.datasets.bundled import Digits
 from ganrun.data.transforms.value_range import to_units
 from ganrun.metrics.features import features
+from ganrun.metrics.mmd import TwoSample
 from ganrun.metrics.quality import compare
 
 ROOT = Path(__file__).parents[1]
 COUNT = 100
-LARGEST_Z = math.sqrt(2) * COUNT  # of samples that do not overlap
 
 
 def script() -> ModuleType:
@@ -43,8 +42,15 @@ def test_every_damage_grows_with_its_dose_and_reals_are_quiet(digits: Tensor) ->
         if damage is measuring.hue:
             continue
         tests = [compare(reals, features(damage(held, dose, 0))) for dose in doses]
-        small, large = (max(test.z for test in some.values()) for some in tests)
-        assert 4 < small < large or large > 0.8 * LARGEST_Z, kind
+        assert any(4 < tests[0][space].z < tests[1][space].z for space in reals), kind
+
+
+def test_seen_is_20_at_both_doses_and_more_at_the_larger() -> None:
+    measuring = script()
+    z = {"grows": (20.0, 30.0), "falls": (40.0, 30.0), "begins below": (19.0, 90.0), "grows too": (25.0, 26.0)}
+    doses = [{name: TwoSample(both[dose], 1.5, 0.1) for name, both in z.items()} for dose in (0, 1)]
+    assert measuring.seen_in(doses) == "grows, grows too"
+    assert measuring.seen_in(doses[::-1]) == "falls"
 
 
 def test_damage_is_what_it_says(digits: Tensor) -> None:

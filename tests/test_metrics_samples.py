@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
-from scipy.stats import mannwhitneyu
+from scipy.stats import chi2, mannwhitneyu, norm
 from sklearn.cluster import KMeans
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.neighbors import NearestNeighbors
@@ -23,7 +23,8 @@ from ganrun.metrics.neighbours import neighbourhoods
 from ganrun.metrics.quality import compare, quality
 from ganrun.metrics.variety import closest_pair, duplicates, spread_ratio
 
-LARGEST_Z = math.sqrt(2)  # over the number of samples: 2 over the deviation sqrt(2) of chi^2
+TWO = norm.cdf(2)  # the share of a normal distribution below two deviations
+LARGEST = chi2.ppf(TWO, 1) - 1  # what that share of the values stays below where samples do not overlap, times N
 # torch-fidelity 0.4.0 (fid_statistics_to_metric, mmd2 with kernel_poly) and prdc 0.2 on `known_pair`:
 FID_OF_TORCH_FIDELITY = 1.536145575964193
 KID_OF_TORCH_FIDELITY = 0.2591664578736479
@@ -119,19 +120,28 @@ def test_the_statistic_is_a_loop_over_pairs() -> None:
         assert value.item() == pytest.approx(sum(terms), abs=1e-14)
 
 
-def test_the_z_is_over_all_permutations() -> None:
-    """Of 4 against 4 there are 70 ways to split: their mean is 0, and drawn ways have their deviation and quantile."""
-    reals, fakes = points(1, 4), points(2, 4, shift=0.8)
+@pytest.mark.parametrize("shift", [0.0, 0.8])
+def test_the_z_is_on_the_scale_of_all_permutations(shift: float) -> None:
+    """Of 4 against 4 there are 70 ways to split: their mean is 0, and drawn ways have their quantiles."""
+    reals, fakes = points(1, 4), points(2, 4, shift=shift)
     gram = rbf_gram(torch.cat([reals, fakes]))
     ways = torch.tensor([[i in way for i in range(8)] for way in combinations(range(8), 4)])
     values = squared_mmd(gram, ways)
     assert len(values) == 70 and abs(values.mean().item()) < 1e-15
-    deviation = values.square().mean().sqrt()
     found = two_sample(reals, fakes, permutations=20_000)
     assert found.mmd == pytest.approx(values[0].item())
-    assert found.z == pytest.approx((values[0] / deviation).item(), rel=0.02)
-    ranked = (values / deviation).sort().values
-    assert ranked[63] <= found.floor <= ranked[69]
+    ranked = values.sort().values.tolist()
+    half = ranked[68] / 2 if values[0] > 0 else -ranked[1] / 2  # of 70, 68 stay below the first, and 2 below the second
+    assert found.z == pytest.approx(values[0].item() / half, rel=1e-6)
+    assert ranked[65] / ranked[68] <= found.floor / 2 <= ranked[67] / ranked[68]
+
+
+def test_z_is_within_2_as_often_as_a_normal_number() -> None:
+    """Among points of heavy tails the statistic is skewed, which its standard deviation would not tell."""
+    heavy = [torch.from_numpy(np.random.RandomState(i).standard_cauchy((60, 2))) for i in range(300)]
+    z = np.array([two_sample(one[:30], one[30:], permutations=500).z for one in heavy])
+    assert abs(np.mean(np.abs(z) <= 2) - (2 * TWO - 1)) < 0.036  # three standard errors
+    assert abs(np.mean(z > 2) - (1 - TWO)) < 0.026
 
 
 def test_equal_distributions_stay_below_the_floor_in_95_of_100() -> None:
@@ -144,10 +154,10 @@ def test_equal_distributions_stay_below_the_floor_in_95_of_100() -> None:
 
 def test_the_largest_z_of_samples_that_do_not_overlap() -> None:
     """Two points, N times each: the statistic is 2 (1 - k), and (1 - k) (chi^2 - 1) / N under permutations, nearly."""
-    found = two_sample(torch.zeros(50, 3), torch.ones(50, 3), permutations=5000)
+    found = two_sample(torch.zeros(500, 3), torch.ones(500, 3), permutations=2000)
     assert found.mmd == pytest.approx(2 * (1 - math.exp(-0.5)))
-    assert found.z == pytest.approx(LARGEST_Z * 50, rel=0.05)
-    assert found.floor == pytest.approx((1.96**2 - 1) / math.sqrt(2), rel=0.2)
+    assert found.z == pytest.approx(2 * 500 * 2 / LARGEST, rel=0.1)
+    assert found.floor == pytest.approx(2 * (chi2.ppf(0.95, 1) - 1) / LARGEST, rel=0.1)
 
 
 def test_a_seed_decides_and_no_difference_is_0() -> None:

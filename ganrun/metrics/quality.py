@@ -24,8 +24,9 @@ def compare(reals: Mapping[str, Tensor], fakes: Mapping[str, Tensor], *, seed: i
 def quality(tests: Mapping[str, TwoSample]) -> float:
     """The largest over the spaces of z / floor; lower is better.
 
-    z is the squared RBF MMD between standardised features of reals and fakes over its standard deviation when reals and
-    fakes are permuted; the floor is the z that 95 % of those permutations stay below, about 1.6 to 2.4. So at most 1
+    z is the squared RBF MMD between standardised features of reals and fakes, on a scale on which 97.7 % of its values
+    stay below 2 when reals and fakes are permuted; the floor is the z that 95 % of those values stay below, 1.3 to 1.7.
+    So at most 1
     means that no space tells these fakes from reals (each by itself with an error of 5 %, the three together with up to
     15 %), and 10 means ten times what chance alone reaches. It grows with the number of images, up to about 0.7 N for N
     against N that do not overlap: compare figures from equal numbers of reals and of fakes only. 0 where all features
