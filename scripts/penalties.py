@@ -31,17 +31,21 @@ from ganrun.core.pair import Pair
 from ganrun.core.seeding import reseed
 from ganrun.machine import processor_name
 from ganrun.run.turns import ENDLESS, Turns
-from ganrun.tricks.penalties import Exact, FiniteDifference, GradientPenalty
+from ganrun.tricks.penalties import GradientPenalty
+from ganrun.tricks.slopes import Directional, Exact, FiniteDifference, Sampled
 
 BASE = ["metrics=none", "diagnosis=none", "model.discriminator.norm=none", f"steps={ENDLESS}"]
 WIDTH = [f"model.{net}.width=64" for net in ("generator", "discriminator")]
-DIFFERENCE = [f"tricks.{name}.method=finite_difference" for name in ("r1", "r2")]
+METHODS = ("directional", "finite_difference")
 SIDES = {
     "no penalty": ["tricks=[ema]"],
     "r1": ["tricks=[ema,r1]"],
-    "r1, finite_difference": ["tricks=[ema,r1]", DIFFERENCE[0]],
+    **{f"r1, {method}": ["tricks=[ema,r1]", f"tricks.r1.method={method}"] for method in METHODS},
     "r1 and r2": ["tricks=[ema,r1,r2]"],
-    "r1 and r2, finite_difference": ["tricks=[ema,r1,r2]", *DIFFERENCE],
+    **{
+        f"r1 and r2, {method}": ["tricks=[ema,r1,r2]", *(f"tricks.{name}.method={method}" for name in ("r1", "r2"))]
+        for method in METHODS
+    },
     "gp": ["tricks=[ema,gp]"],
 }
 
@@ -109,12 +113,7 @@ def between(context: Context) -> Tensor:
 class AsAround(FiniteDifference):
     """Finite differences in the precision that is on around them, where the trick's own are in float32."""
 
-    def penalty(self, context: Context) -> Tensor:
-        """The mean square [] of the differences at the reals, of one scale."""
-        real = context.real.detach()
-        both = context.condition.each(lambda given: torch.cat([given, given]))
-        here, moved = context.pair.judge(torch.cat([real, self._moved(real)]), both).score.float().chunk(2)
-        return ((moved - here) / self.epsilon).square().mean()
+    __call__ = Sampled.__call__
 
 
 def alike(one: Tensor, other: Tensor) -> tuple[float, float]:
@@ -148,23 +147,27 @@ def precision(overrides: Sequence[str], *, steps: int, draws: int) -> None:
 
 
 def differences(batch: Batch, draws: int) -> None:
-    """Print R1 by finite differences of each epsilon in both precisions, against the exact one."""
+    """Print R1 by the methods without a double backward, in both precisions, against the exact one."""
 
-    def exact(context: Context) -> Tensor:
-        assert context.on_real is not None
-        return Exact()(context, context.real, context.on_real).square
+    def of(method: Exact | Sampled) -> Callable[[Context], Tensor]:
+        def square(context: Context) -> Tensor:
+            assert context.on_real is not None
+            return method(context, context.real, context.on_real).square
 
-    value, reference = batch.gradient(exact, draw=0, bf16=False)
+        return square
+
+    value, reference = batch.gradient(of(Exact()), draw=0, bf16=False)
     print("| r1 | value, of the exact one in float32 | cosine | length |")
-    rounded = batch.gradient(exact, draw=0, bf16=True)
+    rounded = batch.gradient(of(Exact()), draw=0, bf16=True)
     row("exact, bf16", rounded[0] / value, [alike(rounded[1], reference)])
+    methods: dict[str, Sampled] = {"directional": Directional(1.0)}
+    methods |= {f"epsilon {epsilon:g}": AsAround(1.0, epsilon) for epsilon in (0.001, 0.01, 0.03, 0.1)}
     for bf16 in (False, True):
-        for epsilon in (0.001, 0.01, 0.03, 0.1):
-            by = AsAround(1.0, epsilon)
-            found = [batch.gradient(by.penalty, draw=draw, bf16=bf16) for draw in range(draws)]
+        for name, method in methods.items():
+            found = [batch.gradient(of(method), draw=draw, bf16=bf16) for draw in range(draws)]
             mean = math.fsum(one for one, _ in found) / draws / value
-            name = f"epsilon {epsilon:g}, {'bf16' if bf16 else 'float32'}"
-            row(name, mean, [alike(gradient, reference) for _, gradient in found])
+            pairs = [alike(gradient, reference) for _, gradient in found]
+            row(f"{name}, {'bf16' if bf16 else 'float32'}", mean, pairs)
 
 
 def main() -> int:

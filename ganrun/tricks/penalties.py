@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,29 +13,11 @@ from torch import Tensor
 from ganrun.core import across, limits
 from ganrun.core.context import Context, DiscriminatorOutput
 from ganrun.core.facts import Fact
-from ganrun.core.images import Images, detached, each_scale, largest, scales
+from ganrun.core.images import Images, detached, each_scale, largest
 from ganrun.core.schedule import Schedule, Scheduled
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
-
-
-def gradients(context: Context, images: Images) -> tuple[Tensor, ...]:
-    """The gradient of D's score with respect to images at each scale, itself differentiable. [B, C, H, W] each
-
-    In the engine's precision: bf16 moves it by far less than other images would (docs/performance.md).
-    """
-    images = detached(images, differentiable=True)
-    return read(images, context.pair.judge(images, context.condition))
-
-
-def read(images: Images, output: DiscriminatorOutput) -> tuple[Tensor, ...]:
-    """The same of a score that D has already given, in the precision it has. [B, C, H, W] each"""
-    return torch.autograd.grad(output.score.sum(), scales(images), create_graph=True)
-
-
-def mean(values: Sequence[Tensor]) -> Tensor:
-    """The mean of these [], one of each scale."""
-    return sum(values[1:], start=values[0]) / len(values)
+from ganrun.tricks.slopes import Directional, Exact, FiniteDifference, Sampled, gradients, mean, read
 
 
 class SlopePenalty(Trick):
@@ -131,71 +111,17 @@ class Dragan(TargetedPenalty):
         return real + share * self.spread * across.whole(real).std(correction=0) * torch.rand_like(real)
 
 
-class Slopes(NamedTuple):
-    """What R1 and R2 read of D's gradients with respect to images; the mean over scales where there are several."""
-
-    square: Tensor  # [] mean of |grad D(x)|^2, differentiable
-    norm: Tensor  # [] mean of |grad D(x)|, without gradients
-
-
-class Exact:
-    """Slopes by a backward pass through the scores that the loss reads, itself differentiated: a double backward."""
-
-    differentiates = True
-    needs: frozenset[Fact] = frozenset()
-
-    def __call__(self, context: Context, images: Images, output: DiscriminatorOutput) -> Slopes:
-        """Slopes [] at these images, [B, C, H, W] at each scale, from the scores that D has already given them."""
-        squares = [gradient.square().sum((1, 2, 3)) for gradient in read(images, output)]
-        norms = [square.detach().sqrt().mean() for square in squares]
-        return Slopes(mean([square.mean() for square in squares]), mean(norms))
-
-
-class FiniteDifference:
-    """Slopes by finite differences, without a double backward. Lin et al. 2025 (arXiv 2511.22475), algorithm 2.
-
-    E over n ~ N(0, 1) of ((D(x + epsilon n) - D(x)) / epsilon)^2 is |grad D(x)|^2, up to terms in epsilon^2. It is
-    taken at every n-th image of the batch, n = 1 / `share` rounded; the authors' code takes the first ones. The noise
-    is put where D sees the images: after the views, as in their code. One call of D scores both, so that it has the
-    same weights for both, and it is in float32: with the paper's epsilon the rounding of bf16 is as large as the
-    difference.
-    """
-
-    differentiates = False
-    needs = facts(Fact.STEADY)  # a dropout mask of its own for x + epsilon n would be all that is measured
-
-    def __init__(self, share: float, epsilon: float):
-        """Raises ConfigError for a share that is not above 0 and at most 1, and for an epsilon that is not above 0."""
-        limits.positive(".share", share)
-        limits.number(".share", share, 0, 1 + 1e-9)
-        limits.positive(".epsilon", epsilon)
-        self.stride, self.epsilon = round(1 / share), epsilon
-
-    def __call__(self, context: Context, images: Images, output: DiscriminatorOutput) -> Slopes:
-        """Slopes [] at every n-th of these images, [B, C, H, W] at each scale; D scores them again."""
-        with torch.autocast(largest(images).device.type, enabled=False):
-            some = each_scale(detached(images), lambda image: image[:: self.stride])
-            seen = context.pair.tricks.fold(Trick.view, some)
-            both = each_scale(seen, lambda image: torch.cat([image, self._moved(image)]))
-            condition = context.condition.each(lambda given: torch.cat([given[:: self.stride]] * 2))
-            score = context.pair.discriminator(both, condition.tensor).float().score
-        here, moved = score.reshape(2, len(score) // 2, -1).sum(2)  # of all patches, as where D is differentiated
-        change = (moved - here) / (self.epsilon * math.sqrt(len(scales(images))))
-        return Slopes(change.square().mean(), change.detach().abs().mean() * math.sqrt(math.pi / 2))
-
-    def _moved(self, image: Tensor) -> Tensor:
-        return image + self.epsilon * torch.randn_like(image)
-
-
 class R1(SlopePenalty):
     """R1: zero-centred gradient penalty on reals. Mescheder et al. 2018, equation 9.
 
     gamma / 2 * E |grad D(x)|^2 over reals. Lazy (`every`) as in StyleGAN2, Karras et al. 2020, appendix B.
 
     `method=exact` differentiates the scores that the loss reads, with their views and dropout, in the engine's
-    precision: in bf16 its gradient is as exact as the loss's. `method=finite_difference` estimates the same from how
-    scores change with a little noise, on a `share` of the batch, in float32, as adversarial flow models do (Lin et al.
-    2025): it costs a fraction, and its gradient is noisier.
+    precision: in bf16 its gradient is as exact as the loss's. The other methods cost a fraction: they read the slope in
+    one random direction for each image of a `share` of the batch, so that their gradient is right on average and
+    noisier. `directional` differentiates in forward mode. `finite_difference` is the published form, from how scores
+    change with a little noise (adversarial flow models, Lin et al. 2025): with a D of ReLUs it trains worse, as a
+    difference also sees their kinks.
     """
 
     traits = replace(SlopePenalty.traits, provides=facts(Fact.LIPSCHITZ), prefers=facts(Fact.ALONE))
@@ -203,8 +129,8 @@ class R1(SlopePenalty):
     def __init__(self, *, gamma: float | Schedule, every: int, method: str, share: float, epsilon: float):
         """Raises ConfigError for a negative gamma, `every` below 1, an unknown method, and a share not in (0, 1]."""
         super().__init__("gamma", gamma, every)
-        methods: dict[str, Exact | FiniteDifference]
-        methods = {"exact": Exact(), "finite_difference": FiniteDifference(share, epsilon)}
+        methods: dict[str, Exact | Sampled] = {"exact": Exact(), "directional": Directional(share)}
+        methods["finite_difference"] = FiniteDifference(share, epsilon)
         limits.choice(".method", method, methods)
         self.slopes = methods[method]
         self.differentiates = self.slopes.differentiates

@@ -1,7 +1,8 @@
-"""R1 and R2 by finite differences: closed forms on linear and quadratic critics, and all that the exact ones keep."""
+"""R1 and R2 in random directions: closed forms on linear and quadratic critics, and all that the exact ones keep."""
 
 import math
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import properties
@@ -24,6 +25,7 @@ from ganrun.tricks.penalties import R1, R2
 
 WEIGHT = torch.tensor([3.0, 0.0, 4.0, 0.0])  # of a linear D; its norm is 5
 KINDS = [R1, R2]
+METHODS = ["directional", "finite_difference"]
 
 
 def trick(kind: type[R1] = R1, **changes: Any) -> R1:
@@ -94,10 +96,11 @@ def test_the_penalty_and_its_gradient_of_a_linear_critic_are_those_of_the_noise_
         torch.testing.assert_close(by_weight(pair, found), expected, rtol=2e-3, atol=2e-2)
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_its_mean_is_the_penalty_of_a_linear_critic(kind: type[R1]) -> None:
+def test_its_mean_is_the_penalty_of_a_linear_critic(kind: type[R1], method: str) -> None:
     """Over n: gamma / 2 |w|^2 = 125, with the gradient gamma w, and the slope 5."""
-    pair = pair_of(linear(), it=trick(kind))
+    pair = pair_of(linear(), it=trick(kind, method=method))
     images = torch.zeros(40000, 1, 2, 2)
     found = term(pair, images, images)
     assert found.item() == pytest.approx(125, rel=4 * math.sqrt(2 / 40000))
@@ -116,6 +119,35 @@ def test_its_mean_is_the_penalty_of_a_quadratic_critic_up_to_the_square_of_epsil
         assert by_weight(pair, found).item() == pytest.approx(2 * found.item(), rel=1e-3), "the penalty goes with w^2"
 
 
+def test_a_direction_is_differentiated_exactly_however_curved_d_is() -> None:
+    """For |x|^2 / 2 the derivative is x . n, so each draw gives gamma / 2 mean (x . n)^2; its gradient goes with w^2."""
+    for kind, norm in ((R1, 2.0), (R2, 3.0)):
+        pair = pair_of(bowl(), it=trick(kind, method="directional"))
+        found = term(pair, alike(100000, 2.0), alike(100000, 3.0))
+        assert found.item() == pytest.approx(5 * norm**2, rel=0.02)
+        assert by_weight(pair, found).item() == pytest.approx(2 * found.item(), rel=1e-5)
+    torch.manual_seed(0)
+    noise = torch.randn(6, 1, 2, 2)
+    images = torch.rand(6, 1, 2, 2)
+    found = term(pair_of(bowl(), it=trick(method="directional")), images, images)
+    assert found.item() == pytest.approx(5 * (images * noise).sum((1, 2, 3)).square().mean().item(), rel=1e-5)
+
+
+def test_a_difference_sees_kinks_that_a_derivative_does_not() -> None:
+    """relu(x - w) below w has no slope; a difference that ends above w has one, with a gradient by w of 1 / epsilon."""
+
+    def kink(images: Tensor, weight: Tensor, _: Any) -> Tensor:
+        return torch.relu(images.flatten(1)[:, 0] - weight)
+
+    images = torch.full((1000, 1, 2, 2), 0.5)
+    found = {}
+    for method in METHODS:
+        pair = pair_of(Known(kink, torch.tensor(0.501)), it=trick(method=method, epsilon=0.01))
+        found[method] = term(pair, images, images)
+        assert method == "directional" or by_weight(pair, found[method]).abs().item() > 100
+    assert found["directional"].item() == 0 < found["finite_difference"].item()
+
+
 def test_of_several_scales_its_mean_is_the_mean_over_scales_as_the_exact_one_is() -> None:
     """Slopes 5 and 10 at two scales: (25 + 100) / 2, whichever way."""
 
@@ -124,13 +156,15 @@ def test_of_several_scales_its_mean_is_the_mean_over_scales_as_the_exact_one_is(
         return small.flatten(1) @ weight + large.flatten(1) @ weight.repeat(4)  # the norm of the latter is 10
 
     images = torch.rand(40000, 1, 2, 2), torch.rand(40000, 1, 4, 4)
-    exact, estimated = (pair_of(Known(two, WEIGHT), it=trick(method=one)) for one in ("exact", "finite_difference"))
+    exact, *estimated = (pair_of(Known(two, WEIGHT), it=trick(method=one)) for one in ("exact", *METHODS))
     value = term(exact, images, images)
     assert value.item() == pytest.approx(5 * 62.5)
-    found = term(estimated, images, images)
-    assert found.item() == pytest.approx(5 * 62.5, rel=0.03)
-    torch.testing.assert_close(by_weight(estimated, found), by_weight(exact, value), rtol=0.05, atol=2.0)
-    assert slope(estimated) == pytest.approx(math.sqrt(62.5), rel=0.02), "of several scales, the root of that mean"
+    gradient = by_weight(exact, value)
+    for pair in estimated:
+        found = term(pair, images, images)
+        assert found.item() == pytest.approx(5 * 62.5, rel=0.03)
+        torch.testing.assert_close(by_weight(pair, found), gradient, rtol=0.05, atol=2.0)
+        assert slope(pair) == pytest.approx(math.sqrt(62.5), rel=0.02), "of several scales, the root of that mean"
 
 
 def test_of_patches_it_is_the_slope_of_their_sum_as_the_exact_one_is() -> None:
@@ -140,7 +174,7 @@ def test_of_patches_it_is_the_slope_of_their_sum_as_the_exact_one_is() -> None:
         return images * weight.view(1, 1, 2, 2)
 
     images = torch.rand(40000, 1, 2, 2)
-    for method in ("exact", "finite_difference"):
+    for method in ("exact", *METHODS):
         found = term(pair_of(Known(patches, WEIGHT), it=trick(method=method)), images, images)
         assert found.item() == pytest.approx(125, rel=0.03)
 
@@ -174,7 +208,8 @@ def test_the_noise_is_put_on_what_d_sees_and_a_view_is_drawn_once_for_both() -> 
     assert found.item() == pytest.approx(125, rel=0.15), "the view's noise is no part of it"
 
 
-def test_a_conditional_critic_is_told_what_its_images_are_for() -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_a_conditional_critic_is_told_what_its_images_are_for(method: str) -> None:
     """w . x for label 0 and nothing for label 1; every second image has label 0, then the others."""
 
     def of(images: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
@@ -183,15 +218,16 @@ def test_a_conditional_critic_is_told_what_its_images_are_for() -> None:
     images = torch.rand(4000, 1, 2, 2)
     labels = torch.arange(4000) % 2
     for given, expected in ((labels, 125), (1 - labels, 0)):
-        pair = pair_of(Known(of, WEIGHT), it=trick(share=0.5))
+        pair = pair_of(Known(of, WEIGHT), it=trick(share=0.5, method=method))
         found = term(pair, images, images, Condition(labels=given))
         assert found.item() == pytest.approx(expected, rel=0.15)
 
 
-def test_it_needs_no_gradient_of_images() -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_it_needs_no_gradient_of_images(method: str) -> None:
     """No leaf is made of them, and no graph of a gradient is kept."""
     critic = linear()
-    pair = pair_of(critic, it=trick())
+    pair = pair_of(critic, it=trick(method=method))
     term(pair, torch.rand(4, 1, 2, 2), torch.rand(4, 1, 2, 2))
     assert not any(seen.requires_grad for seen in critic.seen)
     assert pair_of(linear(), it=trick(method="exact")).tricks.differentiate(frozenset())
@@ -234,6 +270,7 @@ class Drops(Known):
 def test_dropout_is_refused_since_another_mask_would_be_all_that_is_measured() -> None:
     dropping = {"model.discriminator": Drops(lambda x, w, _: x, WEIGHT)}
     assert not diagnostics({**dropping, "tricks.r1": trick(method="exact")})
+    assert not diagnostics({**dropping, "tricks.r1": trick(method="directional")}), "the mask that it draws is its net"
     (found,) = diagnostics({**dropping, "tricks.r1": trick()})
     assert (found.id, found.level) == ("C39", Level.ERROR)
     assert not diagnostics({"model.discriminator": linear(), "tricks.r1": trick()})
@@ -256,7 +293,11 @@ def test_what_is_refused(kind: type[R1], settings: dict[str, Any], place: str) -
     assert refusal.value.where == place
 
 
-BOTH = ("tricks.r1.method=finite_difference", "tricks.r2.method=finite_difference")
+def both(method: str) -> list[str]:
+    """R1 and R2 by this method."""
+    return [f"tricks.{name}.method={method}" for name in ("r1", "r2")]
+
+
 RUNS = {
     "alone": tiny("model.discriminator.norm=none", tricks=["r1", "r2"]),
     "conditional": tiny("model.discriminator.norm=none", model="cdcgan", tricks=["r1", "r2"]),
@@ -268,27 +309,29 @@ RUNS = {
 }
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", RUNS)
-def test_runs_resume_exactly_and_never_wait_for_the_device(name: str) -> None:
-    properties.check_resume((*RUNS[name], *BOTH))
-    properties.check_no_sync((*RUNS[name], *BOTH))
-    properties.check_addresses((*RUNS[name], *BOTH))
+def test_runs_resume_exactly_and_never_wait_for_the_device(name: str, method: str) -> None:
+    properties.check_resume((*RUNS[name], *both(method)))
+    properties.check_no_sync((*RUNS[name], *both(method)))
+    properties.check_addresses((*RUNS[name], *both(method)))
 
 
-def test_an_update_compiles_without_a_graph_break() -> None:
-    properties.check_compiles((*RUNS["alone"], *BOTH))
+@pytest.mark.parametrize("method", METHODS)
+def test_an_update_compiles_without_a_graph_break(method: str) -> None:
+    properties.check_compiles((*RUNS["alone"], *both(method)))
 
 
 @pytest.mark.parametrize("name", ["spectral", "compared", "views"])
 def test_what_d_does_between_two_calls_is_no_part_of_the_slope(name: str) -> None:
     """One call scores both: with the same power iteration, the same group and the same view."""
     means = {}
-    for method in ("exact", "finite_difference"):
-        chosen = [f"tricks.{one}.{key}" for one in ("r1", "r2") for key in (f"method={method}", "share=1.0")]
+    for method in ("exact", *METHODS):
+        chosen = [*both(method), "tricks.r1.share=1.0", "tricks.r2.share=1.0"]
         run = build(compose([*RUNS[name], *chosen, "batch=64", "optim.discriminator.lr=0", "optim.generator.lr=0"]))
         rows = [row for _, _, row in play(run, 0, 6).rows if "tricks/r1/slope" in row]
         means[method] = {
             key: sum(row[key] for row in rows) / len(rows) for key in ("tricks/r1/slope", "tricks/r2/slope")
         }
-    for key, value in means["exact"].items():
-        assert means["finite_difference"][key] == pytest.approx(value, rel=0.25), key
+    for method, key in product(METHODS, means["exact"]):
+        assert means[method][key] == pytest.approx(means["exact"][key], rel=0.25), (method, key)
