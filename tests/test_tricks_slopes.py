@@ -120,7 +120,7 @@ def test_its_mean_is_the_penalty_of_a_quadratic_critic_up_to_the_square_of_epsil
 
 
 def test_a_direction_is_differentiated_exactly_however_curved_d_is() -> None:
-    """For |x|^2 / 2 the derivative is x . n, so each draw gives gamma / 2 mean (x . n)^2; its gradient goes with w^2."""
+    """For |x|^2 / 2 it is x . n, so each draw gives gamma / 2 mean (x . n)^2, and its gradient goes with w^2."""
     for kind, norm in ((R1, 2.0), (R2, 3.0)):
         pair = pair_of(bowl(), it=trick(kind, method="directional"))
         found = term(pair, alike(100000, 2.0), alike(100000, 3.0))

@@ -59,9 +59,10 @@ class Exact:
 
 
 class Sampled(ABC):
-    """Base of slopes in one random direction n ~ N(0, 1), without a double backward: E (n . grad D)^2 = |grad D|^2.
+    """Base of slopes in one random direction n ~ N(0, 1), which need no double backward.
 
-    They are taken at every n-th image of the batch, n = 1 / `share` rounded, where D sees the images: after the views.
+    E (n . grad D)^2 is |grad D|^2. They are taken at every k-th image of the batch, k = 1 / `share` rounded, where D
+    sees the images: after the views.
     """
 
     differentiates = False
@@ -82,10 +83,10 @@ class Sampled(ABC):
 
     @abstractmethod
     def changes(self, context: Context, seen: Images) -> Tensor:
-        """The change of D's score, or of the sum of its scores, along a direction of length |n|. -> [B]"""
+        """The changes [B] of D's score, or of the sum of its scores, along n."""
 
     def score(self, context: Context, images: Images, repeats: int = 1) -> Tensor:
-        """What D makes of every n-th image, each of them this often. -> [repeats * B, ...]"""
+        """The scores [repeats * B, ...] of images, each of them in the batch this often."""
         condition = context.condition.each(lambda given: torch.cat([given[:: self.stride]] * repeats))
         return context.pair.discriminator(images, condition.tensor).score
 
