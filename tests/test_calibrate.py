@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from commands import TINY, Nursery
 
 from ganrun.data.datasets.bundled import Digits
 
@@ -65,3 +66,10 @@ def test_every_fault_is_tried_on_every_base(script: ModuleType) -> None:
     assert len({run.name for run in runs}) == len(runs)
     assert {group for group, _ in script.BASES.values()} == {"set", "scored"}
     assert all("mode_collapse_partial" in f.names for f in script.FAULTS.values() if "mode_collapse" in f.names)
+
+
+def test_what_was_found_before_the_first_step_comes_first(script: ModuleType, nursery: Nursery, tmp_path: Path) -> None:
+    words = ("dataset.range=[0,65535]", "diagnosis.before=true", "steps=60", "hydra.run.dir=unscaled")
+    tiny = [word for word in TINY if word != "diagnosis=none"]
+    assert nursery.run(*tiny, *words, folder=tmp_path).code == 0
+    assert next(iter(script.found_at_the_end(tmp_path / "unscaled").items())) == ("data_out_of_range", 0)

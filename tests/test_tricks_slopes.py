@@ -1,6 +1,8 @@
 """R1 and R2 in random directions: closed forms on linear and quadratic critics, and all that the exact ones keep."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -146,6 +148,36 @@ def test_a_difference_sees_kinks_that_a_derivative_does_not() -> None:
         found[method] = term(pair, images, images)
         assert method == "directional" or by_weight(pair, found[method]).abs().item() > 100
     assert found["directional"].item() == 0 < found["finite_difference"].item()
+
+
+def test_a_derivative_is_as_exact_in_bf16_as_d_is() -> None:
+    """Where a difference would be rounding."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.LeakyReLU(0.2), nn.Linear(64, 1), nn.Flatten(0))
+
+    def scored(images: Tensor, weight: Tensor, _: Any) -> Tensor:
+        return net(images) + weight
+
+    pair = pair_of(Known(scored, torch.tensor(3.0)), it=trick(method="directional"))
+    images = torch.rand(32, 1, 8, 8)
+    plain = term(pair, images, images)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = term(pair, images, images)
+    assert 0 < abs(rounded.item() / plain.item() - 1) < 0.02 and rounded.dtype is torch.float32
+
+
+def test_forward_mode_is_loaded_where_it_is_chosen_and_without_a_warning() -> None:
+    code = """
+import sys, warnings
+warnings.simplefilter("error")
+from ganrun.tricks.penalties import R1
+settings = dict(gamma=1.0, every=1, share=0.25, epsilon=0.01)
+R1(method="exact", **settings)
+assert "torch._decomp.decompositions_for_jvp" not in sys.modules
+R1(method="directional", **settings)
+assert "torch._decomp.decompositions_for_jvp" in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_of_several_scales_its_mean_is_the_mean_over_scales_as_the_exact_one_is() -> None:

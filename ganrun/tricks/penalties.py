@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -129,10 +129,11 @@ class R1(SlopePenalty):
     def __init__(self, *, gamma: float | Schedule, every: int, method: str, share: float, epsilon: float):
         """Raises ConfigError for a negative gamma, `every` below 1, an unknown method, and a share not in (0, 1]."""
         super().__init__("gamma", gamma, every)
-        methods: dict[str, Exact | Sampled] = {"exact": Exact(), "directional": Directional(share)}
-        methods["finite_difference"] = FiniteDifference(share, epsilon)
+        difference = FiniteDifference(share, epsilon)  # which checks both, also where another method is chosen
+        methods: dict[str, Callable[[], Exact | Sampled]]
+        methods = {"exact": Exact, "directional": lambda: Directional(share), "finite_difference": lambda: difference}
         limits.choice(".method", method, methods)
-        self.slopes = methods[method]
+        self.slopes = methods[method]()
         self.differentiates = self.slopes.differentiates
         self.traits = replace(self.traits, needs=self.traits.needs | self.slopes.needs)
 

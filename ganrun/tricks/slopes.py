@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -97,6 +98,13 @@ class Directional(Sampled):
     D is evaluated on dual numbers, whose second part is n: exact for every D, and, unlike a difference, blind to the
     kinks of ReLU between x and x + epsilon n. In the engine's precision.
     """
+
+    def __init__(self, share: float):
+        """Raises ConfigError for a share that is not above 0 and at most 1."""
+        super().__init__(share)
+        with warnings.catch_warnings(), forward_ad.dual_level():
+            warnings.simplefilter("ignore", FutureWarning)  # torch scripts derivatives at the first dual number
+            forward_ad.make_dual(torch.zeros(()), torch.zeros(()))
 
     def changes(self, context: Context, seen: Images) -> Tensor:
         with forward_ad.dual_level():

@@ -12,7 +12,7 @@ GUESSED = 0.75  # of all images: a D that is right about no more
 UNORDERED = 0.65  # of pairs of a real and a fake: a D that has no more in order has learnt nothing
 CHANCE = 0.95  # and whose loss is at least this share of that at chance level has learnt nothing
 AT_CHANCE = 0.995  # of the loss at chance level: a D whose loss is no lower than this share of it guesses
-GUESSES = 0.55  # and is right about at most this share of all images
+RIGHT_BY_CHANCE = 0.55  # and is right about at most this share of all images
 APART = 0.3  # of `distance`: samples that a D which guesses should tell from reals
 FAR = 0.6  # of `distance`: samples that nobody takes for reals
 NEAR = 0.4  # likewise: samples at most so far are good, whatever else is unusual
@@ -70,7 +70,7 @@ def guesses(history: History, about: About) -> bool:
     """Whether D has guessed for 900 steps, by its loss, though samples are apart from reals; False without a chance."""
     losses = compared(history, adversarial("discriminator", about))
     at_chance = about.chance is not None and all(loss >= AT_CHANCE * about.chance for loss in losses)
-    return at_chance and sum(right(history, about)) / 2 <= GUESSES and progress(history, about)[0] >= APART
+    return at_chance and sum(right(history, about)) / 2 <= RIGHT_BY_CHANCE and progress(history, about)[0] >= APART
 
 
 def fooled(history: History, about: About) -> bool:
