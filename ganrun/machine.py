@@ -26,6 +26,11 @@ def processor_name() -> str:
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
+def device_name(device: torch.device) -> str:
+    """The model name of what computes: of a GPU, or of the processor."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
+
+
 def multiplies_bf16_faster() -> bool:
     """Whether networks run faster in bf16 than in fp32 on this processor.
 

@@ -35,7 +35,7 @@ from ganrun.config.build import Run, build
 from ganrun.config.compose import compose
 from ganrun.config.instantiate import Maker
 from ganrun.core.context import Progress
-from ganrun.machine import find_device, keep_big_blocks, processor_name
+from ganrun.machine import device_name, find_device, keep_big_blocks
 from ganrun.record.checkpoint import Checkpoints
 from ganrun.record.folder import RunFolder
 from ganrun.record.progress import Display
@@ -293,7 +293,7 @@ def report(speeds: Mapping[str, list[float]], device: torch.device) -> dict[str,
             name: {"median": median(some), "rounds": some, "target": TARGETS[name]} for name, some in pairs.items()
         },
         "machine": {
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
+            "device": device_name(device),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "python": platform.python_version(),
@@ -326,7 +326,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", action="store_true", help="print figures for a program")
     parser.add_argument("overrides", nargs="*", help="further overrides of the configuration")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     result = bench(options)
     print(json.dumps(result, indent=2)) if options.json else show(result)
     return 0 if all(found["median"] >= found["target"] for found in result["ratio"].values()) else 1

@@ -29,7 +29,7 @@ from ganrun.config.compose import compose
 from ganrun.core.context import Context
 from ganrun.core.pair import Pair
 from ganrun.core.seeding import reseed
-from ganrun.machine import processor_name
+from ganrun.machine import device_name
 from ganrun.run.turns import ENDLESS, Turns
 from ganrun.tricks.penalties import GradientPenalty
 from ganrun.tricks.slopes import Directional, Exact, FiniteDifference, Sampled
@@ -59,6 +59,7 @@ def cost(overrides: Sequence[str], *, rounds: int, turn: int) -> dict[str, list[
     """The seconds of a turn of each side, in each round."""
     sides = {name: side([*own, *overrides]) for name, own in SIDES.items()}
     spent: dict[str, list[float]] = {name: [] for name in sides}
+    print(device_name(sides["no penalty"].run.device))
     for number in range(rounds + 1):
         for name in list(sides)[:: 1 if number % 2 else -1]:
             seconds = sides[name].work(turn)
@@ -68,12 +69,12 @@ def cost(overrides: Sequence[str], *, rounds: int, turn: int) -> dict[str, list[
 
 
 def show_cost(spent: dict[str, list[float]], turn: int) -> None:
-    print(f"{processor_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
     none = spent["no penalty"]
     for name, seconds in spent.items():
         ratios = [one / other for one, other in zip(seconds, none, strict=True)]
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        print(f"| {name} | {median(seconds) / turn * 1000:.0f} ms | {median(ratios):.2f} | {spread} |")
+        print(f"| {name} | {median(seconds) / turn * 1000:.3g} ms | {median(ratios):.2f} | {spread} |")
 
 
 class Batch:
@@ -178,7 +179,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=300, help="of training before precision is measured (default 300)")
     parser.add_argument("--draws", type=int, default=12)
     parser.add_argument("overrides", nargs="*", help="further overrides of the configuration")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     if options.what == "cost":
         show_cost(cost(options.overrides, rounds=options.rounds, turn=options.turn), options.turn)
     else:

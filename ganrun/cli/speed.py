@@ -13,7 +13,7 @@ from ganrun.cli.lines import ERASE, wrapped
 from ganrun.config.build import Run, build
 from ganrun.config.validate import value_of
 from ganrun.core.errors import ConfigError
-from ganrun.machine import keep_big_blocks, peak_memory, processor_name
+from ganrun.machine import device_name, keep_big_blocks, peak_memory
 from ganrun.record.progress import duration
 from ganrun.run.speed import SECONDS, Speed, measure
 from ganrun.run.stages import begin_with_first_stage
@@ -48,7 +48,7 @@ def _show(share: float | None) -> None:
 def _page(run: Run, found: Speed) -> Iterator[str]:
     """The lines of the report."""
     device, steps = run.device, run.settings["steps"]
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
+    where = device_name(device)
     threads = torch.get_num_threads()
     precision = "bf16" if run.engine.autocast else "fp32"
     moment = f", {found.moment}, as at the start of the run" if found.moment else ""

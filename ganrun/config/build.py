@@ -16,7 +16,7 @@ from torch import nn
 
 from ganrun.config.agreement import check_agreement, check_memory, check_sizes, check_streams
 from ganrun.config.combination import between, diagnostics, set_twice
-from ganrun.config.engines import check_compiling, engine_of
+from ganrun.config.engines import check_engine, engine_of
 from ganrun.config.framing import framed, opened, take_framing
 from ganrun.config.held_out import without_held_out
 from ganrun.config.instantiate import Maker
@@ -108,7 +108,7 @@ def _build(cfg: DictConfig, rank: Rank) -> Run:
     check_sizes(settings["model"], dataset)
     parts = assemble(settings, make)
     check_processes(parts, settings, rank)
-    check_compiling(parts, settings, rank, device)
+    check_engine(parts, settings, rank, device)
     check_streams(parts.game, dataset)
     check_agreement(parts.game, dataset)
     check_memory(max(parts.game.shapes), dataset)
@@ -125,7 +125,7 @@ def _build(cfg: DictConfig, rank: Rank) -> Run:
         dataset=dataset,
         data=data,
         game=game,
-        engine=engine_of(settings)(
+        engine=engine_of(settings, rank, device)(
             game,
             make_players(settings, make, game),
             device=device,

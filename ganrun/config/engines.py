@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from ganrun.config.processes import Training, world_of
-from ganrun.core.compiled import Captured, Compiled
+from ganrun.core.captured import Captured, CapturedCompiled
+from ganrun.core.compiled import Compiled
 from ganrun.core.engine import Eager
 from ganrun.core.errors import ConfigError
 from ganrun.core.ranks import Rank
@@ -18,25 +19,32 @@ from ganrun.core.ranks import Rank
 COMPILERS = ("g++", "clang++", "c++")  # that torch calls for a processor
 
 
-def engine_of(settings: Mapping[str, Any]) -> type[Eager]:
+def engine_of(settings: Mapping[str, Any], rank: Rank, device: torch.device) -> type[Eager]:
     """The class of the engine."""
-    if settings["engine"]["capture"]:
-        return Captured
-    return Compiled if settings["engine"]["compile"] else Eager
-
-
-def check_compiling(parts: Training, settings: Mapping[str, Any], rank: Rank, device: torch.device) -> None:
-    """Raises ConfigError where updates are to be compiled or captured, and cannot be."""
     engine = settings["engine"]
-    if engine["capture"] and device.type != "cuda":
-        raise ConfigError("engine.capture", f"true, and the device is {device.type}", "cuda", "engine.capture=false")
-    if engine["capture"] and not engine["compile"]:
-        raise ConfigError("engine.capture", "true, of updates that are not compiled", "both", "engine.compile=true")
-    if not engine["compile"]:
-        return
-    if (world := world_of(settings, rank)) > 1:
+    capture = engine["capture"]
+    if capture == "auto":
+        capture = device.type == "cuda" and world_of(settings, rank) == 1 and not engine["compile"]
+    if capture:
+        return CapturedCompiled if engine["compile"] else Captured
+    return Compiled if engine["compile"] else Eager
+
+
+def check_engine(parts: Training, settings: Mapping[str, Any], rank: Rank, device: torch.device) -> None:
+    """Raises ConfigError where updates are to be compiled or captured, and cannot be."""
+    engine, world = settings["engine"], world_of(settings, rank)
+    capture = engine["capture"] is True
+    if capture and device.type != "cuda":
+        raise ConfigError("engine.capture", f"true, and the device is {device.type}", "cuda", "engine.capture=auto")
+    if world > 1 and (engine["compile"] or capture):
+        setting, instead = ("engine.compile", "false") if engine["compile"] else ("engine.capture", "auto")
         found = f"true, and {world} processes, which exchange what they draw in the midst of an update"
-        raise ConfigError("engine.compile", found, "one process", "engine.ranks=1")
+        raise ConfigError(setting, found, instead, "engine.ranks=1")
+    if engine["compile"]:
+        _check_compiler(parts, device)
+
+
+def _check_compiler(parts: Training, device: torch.device) -> None:
     if parts.updates.share_fakes and parts.game.shares_fakes:
         found = "true, and D's update shares its fakes with G's, so that neither is a graph of its own"
         raise ConfigError("engine.compile", found, "fakes for each", "updates.share_fakes=false")

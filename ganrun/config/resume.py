@@ -26,7 +26,7 @@ FREE = ("steps", "name", "objective", "log", "diagnosis", "plugins", "engine.dev
           for key in ("path", "root", "download", "skip_bad")))  # fmt: skip
 WARNED = ("batch", "engine.precision", "engine.compile", "optim.generator.lr", "optim.discriminator.lr", "optim.decay")
 NEW = {  # in a run of before them
-    "engine.ranks": 1, "engine.sync_batch_norm": False, "engine.compile": False, "engine.capture": False,
+    "engine.ranks": 1, "engine.sync_batch_norm": False, "engine.compile": False, "engine.capture": "auto",
 }  # fmt: skip
 LATER = ("metrics", "diagnosis")  # groups that a run of before them has not, or not whole: it does without
 CHANGEABLE = "changes of steps, log, engine, batch or learning rates only"

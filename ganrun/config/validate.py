@@ -49,7 +49,7 @@ SETTINGS: dict[str, Any] = {
     "engine.sync_batch_norm": bool,
     "engine.precision": Literal["auto", "bf16", "fp32"],
     "engine.compile": bool,
-    "engine.capture": bool,
+    "engine.capture": Annotated[bool | Literal["auto"], Called("auto, true or false")],
     "engine.workers": Annotated[int, Within(0, 256)],
     "engine.memory": Annotated[float, Within(0)],
     "engine.data_timeout": Annotated[float, Within(0)],

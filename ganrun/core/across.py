@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -96,7 +95,11 @@ class Shared(TorchFunctionMode):
         return parted[:, self.rank.number].flatten(0, 1)
 
 
-_now: ContextVar[Shared | None] = ContextVar("shared", default=None)
+_open: list[Shared] = []  # the innermost is last; a list, as torch traces through no ContextVar
+
+
+def _now() -> Shared | None:
+    return _open[-1] if _open else None
 
 
 @contextmanager
@@ -106,33 +109,33 @@ def sharing(rank: Rank, images: int, *, norms: bool) -> Iterator[None]:
         yield
         return
     with Shared(rank, images, norms=norms) as mode:
-        before = _now.set(mode)
+        _open.append(mode)
         try:
             yield
         finally:
-            _now.reset(before)
+            _open.pop()
 
 
 def mean(values: Tensor) -> Tensor:
     """The mean over all processes of what each has, differentiable: of means, that of the batch. [N, ...] or []"""
-    mode = _now.get()
+    mode = _now()
     return values if mode is None else _summed(values) / mode.rank.world
 
 
 def total(values: Tensor) -> Tensor:
     """The sum over all processes of what each has, differentiable. [N, ...] or [] -> the same"""
-    return values if _now.get() is None else _summed(values)
+    return values if _now() is None else _summed(values)
 
 
 def processes() -> int:
     """How many processes share this update."""
-    mode = _now.get()
+    mode = _now()
     return 1 if mode is None else mode.rank.world
 
 
 def whole(values: Tensor) -> Tensor:
     """The rows of all processes in the order of their images, differentiable. [b, ...] -> [B, ...]"""
-    mode = _now.get()
+    mode = _now()
     if mode is None:
         return values
     blocks = [torch.zeros_like(values)] * mode.rank.world
@@ -142,7 +145,7 @@ def whole(values: Tensor) -> Tensor:
 
 def mine(values: Tensor) -> Tensor:
     """Of the rows of all processes those of this one, [B, ...] -> [b, ...]. Raises ConfigError for an odd number."""
-    mode = _now.get()
+    mode = _now()
     if mode is None:
         return values
     share, rest = divmod(len(values), mode.rank.world)
@@ -155,7 +158,7 @@ def mine(values: Tensor) -> Tensor:
 @contextmanager
 def apart() -> Iterator[None]:
     """Within, every process draws the same numbers: those of the whole batch."""
-    mode = _now.get()
+    mode = _now()
     if mode is None:
         yield
         return
@@ -171,7 +174,7 @@ def on_the_whole(function: Callable[[Sequence[Tensor]], Sequence[Tensor]], given
 
     Every process computes it, with the same random numbers.
     """
-    if _now.get() is None:
+    if _now() is None:
         return list(function(given))
     gathered = [whole(one) for one in given]
     with apart():

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from ganrun.core.context import Batches, Fakes, Observed, Outcome, Update
+from ganrun.core.context import Batches, Fakes, Outcome, Update
 from ganrun.core.engine import Eager
 from ganrun.core.errors import ConfigError
 
@@ -25,7 +25,6 @@ class Compiled(Eager):
 
     notes = ("engine.compile: torch compiles the first update of each kind, for half a minute or more",)
     backend: ClassVar[str] = "inductor"
-    options: ClassVar[Mapping[str, Any]] = {"fallback_random": True}  # of inductor
     _graph: Any = None
 
     def learn(self, update: Update, batches: Batches, fakes: Mapping[str, Fakes] = MappingProxyType({})) -> Outcome:
@@ -34,44 +33,14 @@ class Compiled(Eager):
 
         if self._graph is None:
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # warns where there is no GPU
-            options = dict(self.options) if self.backend == "inductor" else None
+            options: dict[str, Any] | None = {"fallback_random": True} if self.backend == "inductor" else None
             self._graph = torch.compile(super().learn, fullgraph=True, backend=self.backend, options=options)
         with dynamo.config.patch(trace_autograd_ops=True, recompile_limit=GRAPHS):
             try:
                 outcome: Outcome = self._graph(update, batches, dict(fakes))
-            except (dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:
+            except (dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError, AssertionError) as error:
                 raise refusal(error) from error
         return outcome
-
-
-class Captured(Compiled):
-    """Compiles updates for a GPU, and records the kernels of each as a CUDA graph, which one call replays.
-
-    Gradients lie in the memory of the graph, and the optimiser reads them before the next replay. What callbacks read
-    later is copied, as the next replay overwrites it.
-    """
-
-    options: ClassVar[Mapping[str, Any]] = {**Compiled.options, "triton.cudagraphs": True}
-
-    def __init__(self, *args: Any, **more: Any):
-        super().__init__(*args, **more)
-        self.keep_addresses = False
-
-    def learn(self, update: Update, batches: Batches, fakes: Mapping[str, Fakes] = MappingProxyType({})) -> Outcome:
-        """Replay this update, or record it where it is the first of its kind. Raises as `Compiled.learn`."""
-        torch.compiler.cudagraph_mark_step_begin()
-        return copied(super().learn(update, batches, fakes))
-
-
-def copied(outcome: Outcome) -> Outcome:
-    """The same, in memory of its own. Fakes have none, as updates that are compiled share none."""
-    observed = {
-        pair: Observed(*(None if value is None else value.clone() for value in found))  # type: ignore[arg-type]
-        for pair, found in outcome.observed.items()
-    }
-    terms = {name: value.clone() for name, value in outcome.terms.items()}
-    metrics = {name: value.clone() for name, value in outcome.metrics.items()}
-    return Outcome(terms=terms, metrics=metrics, observed=observed)
 
 
 def refusal(error: Exception) -> ConfigError:

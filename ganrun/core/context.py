@@ -34,7 +34,10 @@ class Condition(NamedTuple):
 
         Of images with captions and labels it is the captions: a run has them only when its networks read them.
         """
-        return next((given for name in READ_FIRST if (given := getattr(self, name)) is not None), None)
+        for name in READ_FIRST:
+            if (given := getattr(self, name)) is not None:
+                return given
+        return None
 
     @property
     def mismatched(self) -> Condition:

@@ -79,6 +79,21 @@ class Player:
             group.update(numbers)
         self._rate_now = rate
 
+    @property
+    def capturable(self) -> bool:
+        """Whether a step of the optimiser can be recorded: no number but its rate follows the step, none is read."""
+        groups = self.optimizer.param_groups
+        return not self.numbers and all(group.get("capturable") or group.get("fused") for group in groups)
+
+    def make_capturable(self) -> None:
+        """Keep counts and rates in tensors, for updates that are recorded, where the optimiser knows how to."""
+        if self.numbers or not all("capturable" in group for group in self.optimizer.param_groups):
+            return
+        for group in self.optimizer.param_groups:
+            group["capturable"] = True
+        self._learning_rates = [_as_tensor(group) for group in self.optimizer.param_groups]
+        self._restore_rates()
+
     def load_optimizer(self, state: dict[str, Any]) -> None:
         """Put back the state of the optimiser. Raises ValueError when it is that of other parameters.
 
@@ -128,12 +143,12 @@ class Player:
 
 
 def _learning_rate(group: dict[str, Any]) -> float | Tensor:
-    """The learning rate of a group as it is kept: a tensor [] where the optimiser is fused.
+    """The learning rate of a group as it is kept: a tensor [] where the optimiser is fused."""
+    return _as_tensor(group) if group.get("fused") else group["lr"]
 
-    A fused kernel computes with float32 on a GPU and reads a double on a CPU.
-    """
-    if not group.get("fused"):
-        return group["lr"]
+
+def _as_tensor(group: dict[str, Any]) -> Tensor:
+    """The learning rate of a group as a tensor []: a kernel reads float32 on a GPU, and a double on a CPU."""
     device = group["params"][0].device
     dtype = torch.float64 if device.type == "cpu" else torch.float32
     return torch.tensor(float(group["lr"]), dtype=dtype, device=device)
@@ -168,6 +183,9 @@ class Eager:
                 player.forget()
             player.begin(now, self.game.rate)
 
+    def restored(self) -> None:
+        """To be called when another state was put in the place of the players' own: tensors may have moved."""
+
     def run(self, update: Update, batches: Sequence[Batches]) -> list[UpdateResult]:
         """One optimiser step, or those of a joint update, each on its own batches. Nothing here waits for the device.
 
@@ -191,12 +209,15 @@ class Eager:
         losses = {f"loss/{update.player}/{name}": term for name, term in outcome.terms.items()}
         metrics = self._averaged(player.gradients, losses | outcome.metrics) | player.norms(update.player)
         self.game.before(update)
-        player.optimizer.step()
+        self._step(player)
         metrics |= self.game.after(update)
         values = torch.stack(tuple(metrics.values()))  # now: some are buffers that later updates change
         return UpdateResult(
             update=update, names=tuple(metrics), values=values, observed=outcome.observed
         ), outcome.fakes
+
+    def _step(self, player: Player) -> None:
+        player.optimizer.step()
 
     def learn(self, update: Update, batches: Batches, fakes: Mapping[str, Fakes] = MappingProxyType({})) -> Outcome:
         """Add the gradients of this update's objective, whose terms are returned without theirs."""

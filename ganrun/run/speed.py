@@ -17,6 +17,7 @@ from rich.console import Console
 from torch import Tensor
 
 from ganrun.config.build import Run
+from ganrun.core.captured import Captured
 from ganrun.core.compiled import Compiled
 from ganrun.core.context import Context, Progress
 from ganrun.core.trick import Trick
@@ -116,7 +117,7 @@ class _Trial:
 
     def terms(self, step: float) -> dict[str, float]:
         """For each trick with a term, by how many seconds a step gets shorter without it."""
-        tricks = {} if isinstance(self.turns.run.engine, Compiled) else _terms(self.turns.run)
+        tricks = {} if isinstance(self.turns.run.engine, Captured | Compiled) else _terms(self.turns.run)
         spared = dict[str, list[float]]()
         for _ in self.rounds("terms") if tricks else ():
             for name, trick in tricks.items():
@@ -202,7 +203,9 @@ class _Parts:
 
 
 def _passes(run: Run) -> list[tuple[Any, str, Any]]:
-    """What of an update's passes can be timed: all of them together where they are compiled into one."""
+    """What of an update's passes can be timed: all of them together where they are compiled or recorded as one."""
+    if isinstance(run.engine, Captured):
+        return [(run.engine, "run", lambda update, *_: f"{update.player}: update")]
     if isinstance(run.engine, Compiled):
         return [(run.engine, "learn", lambda update, *_: f"{update.player}: forward, loss and backward")]
     return [

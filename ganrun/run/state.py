@@ -66,6 +66,7 @@ def restore(run: Run, state: Mapping[str, Any], where: str, files: Sequence[str]
     for name, player in run.engine.players.items():
         own = player.optimizer.state_dict()["param_groups"]  # the configuration says what it was, not the checkpoint
         player.load_optimizer({"state": state["optimizers"][name]["state"], "param_groups": own})
+    run.engine.restored()
     run.data.seen = state["seen"]
     return Progress(state["step"], state["images"])
 
