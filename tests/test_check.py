@@ -23,6 +23,11 @@ from ganrun.run.check import before, examine, looked_at, rehearse
 STATEFUL = ["ema", "spectral_norm", "replay", "instance_noise", "ada"]
 
 
+def small(*overrides: str, model: str = "dcgan", tricks: Sequence[str] = ()) -> tuple[str, ...]:
+    """A run of a second or less whose settings are not unusual: eight images a batch."""
+    return tiny("batch=8", *overrides, model=model, tricks=tricks)
+
+
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -48,10 +53,10 @@ def modes(run: Run) -> list[bool]:
 @pytest.mark.parametrize(
     "overrides",
     [
-        tiny(tricks=STATEFUL),
-        tiny("engine.memory=0", tricks=["ema"]),
-        tiny(model="translation"),
-        tiny(model="cgan"),
+        small(tricks=STATEFUL),
+        small("engine.memory=0", tricks=["ema"]),
+        small(model="translation"),
+        small(model="cgan"),
     ],
     ids=["tricks with state", "streamed", "two pairs", "conditional"],
 )
@@ -69,7 +74,7 @@ def test_a_check_changes_nothing_and_the_run_trains_to_the_same_weights(override
 
 def test_a_run_that_is_looked_at_before_is_the_same_run(tmp_path: Path, capsys) -> None:
     """Also one with a finding, whose remedies are tried. A resumed run does not say it again."""
-    words = tiny("steps=3", "log.every=1", *few(tmp_path), tricks=["ema", "spectral_norm"])
+    words = small("steps=3", "log.every=1", *few(tmp_path), tricks=["ema", "spectral_norm"])
     lines = {}
     for name, findings in (("true", 1), ("false", 0)):
         chosen = (*without(words, "diagnosis"), f"diagnosis.before={name}")
@@ -123,25 +128,25 @@ def overrides_of(name: str, folder: Path) -> tuple[str, ...]:
     cgan: dict = {"model": "cgan", "tricks": ["ema"]}
     match name:
         case "few_images":
-            return tiny(*few(folder), tricks=["ema"])
+            return small(*few(folder), tricks=["ema"])
         case "data_out_of_range":
-            return tiny(*few(folder, images=images), "dataset.range=[0,65535]")
+            return small(*few(folder, images=images), "dataset.range=[0,65535]")
         case "labels_at_chance":
             shuffled = np.random.default_rng(1).permutation(labels)
-            return tiny(*few(folder, images=images, labels=shuffled), **cgan)
+            return small(*few(folder, images=images, labels=shuffled), **cgan)
         case "classes_imbalanced":
             kept = (labels < 2) | (np.arange(300) < 15)
-            return tiny(*few(folder, images=images[kept], labels=labels[kept]), **cgan)
+            return small(*few(folder, images=images[kept], labels=labels[kept]), **cgan)
         case "dead_channels":
-            return tiny(*few(folder, images=np.stack([images, 0 * images, images], 1)))
+            return small(*few(folder, images=np.stack([images, 0 * images, images], 1)))
         case "labels_unread":
-            return tiny(model="acgan", tricks=["ema"])
+            return small(model="acgan", tricks=["ema"])
         case "batch_coupling":
-            return tiny("force=[C1]", tricks=["gp", "ema"])
+            return small("force=[C1]", tricks=["gp", "ema"])
         case "rate_too_high":
-            return tiny("optim.discriminator.lr=0.1")
+            return small("optim.discriminator.lr=0.1")
     assert name == "rate_too_low"
-    return tiny("optim.generator.lr=1e-11")
+    return small("optim.generator.lr=1e-11")
 
 
 CASES = ("batch_coupling", "few_images", "data_out_of_range", "labels_at_chance", "classes_imbalanced", "dead_channels",
@@ -177,14 +182,14 @@ def without(overrides: Sequence[str], remedy: str) -> list[str]:
 
 
 def test_a_healthy_run_has_no_findings_and_says_so() -> None:
-    examined = examine(built())
+    examined = examine(built("batch=8"))
     assert examined.findings == []
     assert list(examined.sections) == ["data", "networks", "rates"] and all(examined.sections.values())
 
 
 def test_a_loss_that_is_not_finite_is_found() -> None:
     run = built("optim.discriminator.lr=1e15", "optim.generator.lr=1e15", "model.discriminator.norm=none")
-    assert [finding.name for finding in examine(run).findings] == ["not_finite"]
+    assert [finding.name for finding in examine(run).findings] == ["not_finite", "unusual_settings"]
 
 
 def test_streamed_images_are_looked_at_for_a_while_and_the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +251,7 @@ def test_a_remedy_is_one_where_the_checker_accepts_another_run(remedy: str, sett
 @pytest.mark.slow
 @pytest.mark.parametrize("remedy", [remedy for remedy, fits in REMEDIES.items() if fits])
 def test_what_the_checker_accepts_composes_and_builds(remedy: str) -> None:
-    build(composed(*without(tiny(tricks=["ema"]), remedy), remedy))
+    build(composed(*without(small(tricks=["ema"]), remedy), remedy))
 
 
 def test_remedies_keep_their_order(settings: dict) -> None:
@@ -266,14 +271,14 @@ def ganrun_(*arguments: str) -> tuple[int, str, str]:
 
 
 def test_the_command_says_that_all_is_well_and_leaves_nothing(tmp_path: Path) -> None:
-    code, out, err = ganrun_("check", *tiny())
+    code, out, err = ganrun_("check", *small())
     assert code == 0 and not err and list(tmp_path.iterdir()) == []
     assert "1,797 images" in out and "findings\n  none: nothing was found" in out
     assert max(map(len, out.splitlines())) <= 100
 
 
 def test_the_command_tells_findings_with_commands_and_exits_with_3(tmp_path: Path) -> None:
-    code, out, _ = ganrun_("check", *tiny("force=[C1]", "tricks.gp.weight=5", tricks=["gp", "ema"]))
+    code, out, _ = ganrun_("check", *small("force=[C1]", "tricks.gp.weight=5", tricks=["gp", "ema"]))
     assert code == 3 and "  batch_coupling: gp penalises the slope of D" in out and "    coupling 0." in out
     commands = [line for line in out.splitlines() if line.startswith(("    try ", "    or "))]
     assert commands[0].endswith(" model.discriminator.norm=layer") and commands[-1].endswith(" '~tricks.gp'")
@@ -282,14 +287,14 @@ def test_the_command_tells_findings_with_commands_and_exits_with_3(tmp_path: Pat
 
 
 def test_a_finding_that_only_warns_exits_with_0(tmp_path: Path) -> None:
-    code, out, _ = ganrun_("check", *tiny(*few(tmp_path), tricks=["ema"]))
+    code, out, _ = ganrun_("check", *small(*few(tmp_path), tricks=["ema"]))
     assert code == 0 and "few_images" in out and "tricks=[ema,diffaugment]" in out
     assert "'tricks=[ema]'" not in out  # what the remedy replaces is left out
 
 
 def test_settings_are_refused_as_training_refuses_them() -> None:
     for word in ("loss=wasserstein", "objective=nothing/here"):
-        code, out, err = ganrun_("check", *tiny(), word)
+        code, out, err = ganrun_("check", *small(), word)
         assert code == 2 and not out and all(line.startswith("ganrun: error: ") for line in err.splitlines())
 
 
@@ -349,7 +354,7 @@ def test_a_check_of_the_default_run_takes_3_seconds_and_a_run_1(capsys) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("tricks", [["ema"], STATEFUL])
 def test_a_check_on_a_gpu_changes_nothing(tricks: list[str]) -> None:
-    run = build(composed(*without(tiny(tricks=tricks), "engine.device"), "engine.device=cuda"))
+    run = build(composed(*without(small(tricks=tricks), "engine.device"), "engine.device=cuda"))
     loop(run, 0, 1)
     kept = state(run) | {"generator of the device": torch.cuda.get_rng_state()}
     assert not [finding for finding in examine(run).findings if finding.failure]

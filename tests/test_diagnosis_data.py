@@ -78,7 +78,7 @@ def names(found: DataFacts, *, labels_read: bool = True, augmented: bool = False
     ("wrong", "right", "name"),
     [
         ({"span": ValueRange(0, 255, 100)}, {"span": SPAN}, "data_out_of_range"),
-        ({"span": ValueRange(0.0, 0.1, 0.05)}, {"span": ValueRange(0.0, 0.3, 0.1)}, "data_out_of_range"),
+        ({"span": ValueRange(0.0, 1.0, 0.5)}, {"span": ValueRange(-0.1, 1.0, 0.5)}, "data_out_of_range"),
         ({"count": 499}, {"count": 500}, "few_images"),
         ({"copies": 251}, {"copies": 250}, "copies_in_data"),
         ({"of_one_value": 11}, {"of_one_value": 10}, "images_of_one_value"),

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from ganrun.diagnosis.history import History
-from ganrun.diagnosis.remedy import UNUSUAL, Remedy
+from ganrun.diagnosis.remedy import UNUSUAL, Remedy, unusual
 from ganrun.diagnosis.rule import EARLY, About
 from ganrun.diagnosis.rules.all import RULES
-from ganrun.diagnosis.rules.samples import smoothed
+from ganrun.diagnosis.rules.samples import _pairs, smoothed
 from ganrun.diagnosis.watch import Watch
 
 STEPS, EVERY = 3000, 50
@@ -110,7 +110,9 @@ SIMILAR: dict[str, tuple[str, dict[str, Course]]] = {  # what looks like a failu
     (0.55, 1.4, ["discriminator_idle"]),
     (0.75, 1.4, []),
     (0.99, 0.3, []),  # a critic that orders well beside good samples
-    (0.5, 0.3, []),
+    (0.5, 0.35, ["discriminator_idle"]),  # D has guessed for long, and samples are apart from reals
+    (0.7, 0.35, []),
+    (0.5, 0.25, []),  # samples are near: this is what both players are after
 ])  # fmt: skip
 def test_scores_without_a_boundary_are_judged_by_their_order(order: float, distance: float, found: list[str]) -> None:
     """Those of Wasserstein and relativistic losses."""
@@ -180,6 +182,26 @@ def test_missing_modes_of_a_toy_are_found_where_samples_are_good(good: float, mo
     if found:
         (change,) = (change for change in history(course).found if change.rule.name == "mode_collapse_partial")
         assert change.evidence == {"good samples": 0.9, "modes": 4.0, "reverse KL of the modes": math.log(2)}
+
+
+@pytest.mark.parametrize(("pairs", "precision", "recall", "distance", "found"), [
+    (1250, 0.9, 0.3, 0.3, True),  # one in a hundred of the 124,750 pairs of 500 samples, and a little more
+    (1250, 0.3, 0.3, 0.3, True),  # samples repeat each other, good or not
+    (1240, 0.9, 0.3, 0.3, False),
+    (1250, 0.9, 0.3, 0.7, False),  # another failure is the cause
+    (1250, 0.9, 0.34, 0.3, False),  # conditional samples of the same class may be that near, where reals are reached
+])  # fmt: skip
+def test_samples_that_repeat_each_other_are_found(
+    pairs: int, precision: float, recall: float, distance: float, found: bool
+) -> None:
+    measured = {"duplicates": float(pairs), "precision": precision, "recall": recall, "coverage": 0.5}
+    course = {f"metrics/{name}_500": value for name, value in measured.items()} | {"diagnosis/distance": distance}
+    assert ("mode_collapse_partial" in names(course)) is found
+
+
+def test_pairs_are_those_of_the_samples_that_quality_is_named_after() -> None:
+    tags = ("metrics/quality_150", "metrics/quality_10k", None)
+    assert [_pairs(About(steps=1, quality=tag)) for tag in tags] == [11_175, 49_995_000, 1]
 
 
 @pytest.mark.parametrize(("modes", "found"), [(1, True), (2, True), (3, False)])
@@ -268,13 +290,14 @@ def test_smoothing_is_the_mean_of_the_last_values() -> None:
 
 
 def test_a_remedy_as_words() -> None:
-    settings = {"tricks": {"ema": {}}, "loss": {"_target_": "x"}, "optim": {"discriminator": {"lr": 2e-4}}, "a": 3}
+    adam = {"_target_": "torch.optim.Adam", "lr": 2e-4}
+    settings = {"tricks": {"ema": {}}, "loss": {"_target_": "x"}, "optim": {"discriminator": adam}, "a": 3}
     remedy = Remedy(
         tricks=("r1", "ema"), sets={"a": "3", "loss": "hinge"}, scales={"optim.discriminator.lr": 0.25, "no": 2}
     )
     assert remedy.words(settings) == "tricks=[ema,r1] loss=hinge optim.discriminator.lr=5e-05"
     assert not any(remedy.words(settings) for remedy in UNUSUAL)
-    odd = {"optim": {"generator": {"lr": 2e-4}, "discriminator": {"lr": 0.5}}, "batch": 2}
+    odd: dict = {"optim": {"generator": adam, "discriminator": {**adam, "lr": 0.5}}, "batch": 2}
     odd |= {"model": {"generator": {"width": 2, "init": {"kind": "normal", "scale": 2.0}}}}
     words = [remedy.words(settings | odd) for remedy in UNUSUAL]
     assert [word for word in words if word] == [
@@ -283,5 +306,12 @@ def test_a_remedy_as_words() -> None:
         "model.generator.width=32",
         "model.generator.init.scale=0.02",
     ]
+    (remark,) = unusual(settings | odd)
+    assert remark.evidence == {
+        "optim.discriminator.lr": 0.5, "batch": 2, "model.generator.width": 2, "model.generator.init.scale": 2.0
+    }  # fmt: skip
+    assert list(remark.remedies) == [word for word in words if word] and not remark.failure
+    slow = {"optim": {player: {"_target_": "torch.optim.SGD", "lr": 0.1} for player in ("generator", "discriminator")}}
+    assert not unusual(settings) and not unusual(settings | slow), "bounds of rates are those of Adam"
     assert Remedy(without=("ema",)).words(settings) == "tricks=[]"
     assert Remedy(tricks=("ema",)).words(settings) == ""

@@ -13,7 +13,7 @@ from ganrun.diagnosis.finding import Finding
 from ganrun.diagnosis.images import Agreement, agreement, class_counts, copies, dead_channels, of_one_value
 
 ROUNDING = 1e-3  # by which values may be outside [-1, 1]
-NARROW = 0.2  # of [-1, 1], a tenth: values that differ by less
+NARROW = 1.0  # of [-1, 1], half: values that differ by less than this, or as much as images of [0, 1] do
 COPIES = 0.25  # share of images that are copies of another one
 CONSTANT = 0.01  # share of images of one value
 FEW = 500  # images. Karras et al. 2020 (ADA) and Zhao et al. 2020 (DiffAugment) augment far more than these
@@ -90,8 +90,8 @@ def findings(
 def _values(facts: DataFacts, ends: tuple[float, float] | None) -> Iterator[Finding]:
     low, high, mean = facts.span
     outside = low < -1 - ROUNDING or high > 1 + ROUNDING
-    if facts.resolution > 1 and (outside or high - low < NARROW):
-        why = "lie outside [-1, 1]" if outside else "fill less than a tenth of [-1, 1]"
+    if facts.resolution > 1 and (outside or high - low <= NARROW + ROUNDING):
+        why = "lie outside [-1, 1]" if outside else "fill half of [-1, 1] or less"
         yield Finding(
             name="data_out_of_range",
             failure=True,

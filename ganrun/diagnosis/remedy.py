@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ganrun.diagnosis.finding import Finding
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
@@ -20,7 +22,7 @@ class Remedy:
 
     def words(self, settings: Mapping[str, Any]) -> str:
         """The words for a run with these resolved settings, separated by spaces; empty where they change nothing."""
-        if self.outside and not any(_beyond(_find(settings, key), *bounds) for key, bounds in self.outside.items()):
+        if self.outside and not self.unusual(settings):
             return ""
         chosen = list(settings["tricks"])
         wanted = [name for name in chosen if name not in self.without]
@@ -32,6 +34,11 @@ class Remedy:
             if _is_number(value):
                 words.append(f"{key}={value * factor:.3g}")
         return " ".join(words)
+
+    def unusual(self, settings: Mapping[str, Any]) -> dict[str, float]:
+        """Those of these resolved settings that are beyond their bounds, by key."""
+        found = {key: _find(settings, key) for key, bounds in self.outside.items() if _applies(settings, key)}
+        return {key: value for key, value in found.items() if _beyond(value, *self.outside[key])}
 
 
 G_RATE, D_RATE = "optim.generator.lr", "optim.discriminator.lr"
@@ -52,6 +59,23 @@ UNUSUAL = (
     ),
     Remedy(sets={"model.generator.dropout": "0"}, outside={"model.generator.dropout": (0, 0.25)}),
 )
+LITTLE_NOISE = Remedy(sets={"model.generator.latent": "64"}, outside={"model.generator.latent": (8, math.inf)})
+
+
+def unusual(settings: Mapping[str, Any]) -> list[Finding]:
+    """A remark on settings that are far from those of published recipes, where a run has some."""
+    values = {key: value for remedy in UNUSUAL for key, value in remedy.unusual(settings).items()}
+    if not values:
+        return []
+    meaning = "A setting is far from what published recipes have: the first to change, should the run fail."
+    remedies = tuple(remedy.words(settings) for remedy in UNUSUAL if remedy.unusual(settings))
+    return [Finding(name="unusual_settings", meaning=meaning, evidence=values, remedies=remedies)]
+
+
+def _applies(settings: Mapping[str, Any], key: str) -> bool:
+    """Whether bounds of a setting are meant for this run: those of rates are Adam's."""
+    player, _, name = key.removeprefix("optim.").rpartition(".")
+    return name != "lr" or "Adam" in str(_find(settings, f"optim.{player}._target_"))
 
 
 def _is_number(value: Any) -> bool:

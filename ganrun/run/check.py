@@ -25,6 +25,7 @@ from ganrun.core.trick import Trick
 from ganrun.data.sources.source import Source
 from ganrun.diagnosis import data, networks, rates
 from ganrun.diagnosis.finding import Finding
+from ganrun.diagnosis.remedy import unusual
 from ganrun.run.rehearsal import copied
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,8 @@ def examine(run: Run, *, rehearsal: bool = True) -> Examined:
             for title, lines, found in part(run):
                 sections[title] = lines
                 findings += found
-    return Examined(sections, [_with_accepted(finding, run.settings) for finding in _each_once(findings)])
+    found = [*_each_once(findings), *unusual(run.settings)]
+    return Examined(sections, [_with_accepted(finding, run.settings) for finding in found])
 
 
 def _each_once(findings: list[Finding]) -> list[Finding]:

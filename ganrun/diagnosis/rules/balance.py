@@ -67,10 +67,14 @@ def learns_nothing(history: History, about: About) -> bool:
 
 
 def guesses(history: History, about: About) -> bool:
-    """Whether D has guessed for 900 steps, by its loss, though samples are apart from reals; False without a chance."""
+    """Whether D has guessed for 900 steps, by its loss or its order, though samples are apart from reals."""
+    if not progress(history, about)[0] >= APART:
+        return False
+    if about.chance is None:
+        return all(share <= UNORDERED for share in compared(history, about.tag("diagnosis/order")))
     losses = compared(history, adversarial("discriminator", about))
-    at_chance = about.chance is not None and all(loss >= AT_CHANCE * about.chance for loss in losses)
-    return at_chance and sum(right(history, about)) / 2 <= RIGHT_BY_CHANCE and progress(history, about)[0] >= APART
+    at_chance = all(loss >= AT_CHANCE * about.chance for loss in losses)
+    return at_chance and sum(right(history, about)) / 2 <= RIGHT_BY_CHANCE
 
 
 def fooled(history: History, about: About) -> bool:

@@ -7,9 +7,9 @@ import math
 import numpy as np
 
 from ganrun.diagnosis.history import History
-from ganrun.diagnosis.remedy import D_RATE, G_RATE, UNUSUAL, Remedy
+from ganrun.diagnosis.remedy import D_RATE, G_RATE, LITTLE_NOISE, UNUSUAL, Remedy
 from ganrun.diagnosis.rule import About, Evidence, Rule
-from ganrun.diagnosis.rules.balance import NEAR, WINDOW, compared, fooled
+from ganrun.diagnosis.rules.balance import FAR, NEAR, WINDOW, compared, fooled
 
 HIGH = 2e-3  # a learning rate under which quality may worsen again: ten times the usual one
 ROUNDING = 1e-6  # of a divergence
@@ -50,22 +50,29 @@ class ModeCollapse(Rule):
 
 
 class PartialCollapse(Rule):
-    """What samples there are look right, but much of what reals show is missing."""
+    """Much of what reals show is missing, and what samples there are look right, or repeat each other."""
 
     name = "mode_collapse_partial"
-    meaning = "Samples look right but leave out much of what the reals show."
-    remedies = ModeCollapse.remedies
+    meaning = "Samples look right, or repeat each other, and leave out much of what the reals show."
+    remedies = (LITTLE_NOISE, *ModeCollapse.remedies)
     right = 0.5  # of samples, at least: precision, or where the modes are known, the share that is good
     covered = 1 / 3  # of reals: less have a sample as near as their neighbours. Of a sound run 0.5 and more
     missing = 0.25  # of equal modes, at least
+    repeated = 0.01  # of pairs of samples that are as good as the same: of a sound run a thousandth at most
+    reached = 1 / 3  # of reals, by recall: fewer lie among the samples, where samples repeat each other
 
     def evidence(self, history: History, about: About) -> Evidence | None:
         if _latest(history, about, "good") >= self.right:
             return _missing_modes(history, about, self.missing)
-        precision, coverage = (_latest(history, about, name) for name in ("precision", "coverage"))
-        late = about.first and history.steps[-1] >= LATE * about.steps
-        if late and precision >= self.right and coverage < self.covered:
+        precision, coverage, recall = (_latest(history, about, name) for name in ("precision", "coverage", "recall"))
+        if not (about.first and history.steps[-1] >= LATE * about.steps):
+            return None
+        if precision >= self.right and coverage < self.covered:
             return {"precision": precision, "coverage": coverage}
+        same = _latest(history, about, "duplicates") / _pairs(about)
+        far = history.mean(about.tag("diagnosis/distance"), WINDOW) >= FAR  # then it is another failure's doing
+        if same >= self.repeated and recall < self.reached and not far:
+            return {"precision": precision, "recall": recall, "share of pairs of samples that are the same": same}
         return None
 
 
@@ -241,6 +248,12 @@ def _missing_modes(history: History, about: About, share: float) -> Evidence | N
     if late and divergence >= -math.log(1 - share) - ROUNDING:
         return {"good samples": good, "modes": modes, "reverse KL of the modes": divergence}
     return None
+
+
+def _pairs(about: About) -> float:
+    """The pairs of samples among which duplicates are counted: their number ends the name of quality."""
+    samples = int((about.quality or "0").rpartition("_")[2].replace("k", "000"))
+    return max(1.0, samples * (samples - 1) / 2)
 
 
 def _latest(history: History, about: About, name: str) -> float:
