@@ -54,6 +54,7 @@ def names(changed: Mapping[str, Course]) -> list[str]:
 
 
 FAR: dict[str, Course] = {"diagnosis/distance": 1.4, "diagnosis/average_distance": 1.4}
+LOSES: dict[str, Course] = {"metrics/recall_500": lambda at: 1 - at / 2}
 RIGHT: dict[str, Course] = {"diagnosis/accuracy_real": 0.99, "diagnosis/accuracy_fake": 0.98}
 FAILURES: dict[str, dict[str, Course]] = {
     "discriminator_wins": {**FAR, **RIGHT, "loss/discriminator/adversarial": 0.01},
@@ -66,7 +67,7 @@ FAILURES: dict[str, dict[str, Course]] = {
     "mode_collapse": {"diagnosis/spread": lambda at: 0.9 if at < 0.6 else 0.05},
     "mode_collapse_partial": {"metrics/precision_500": 0.9, "metrics/coverage_500": 0.1},
     "copies": {"metrics/memorised_500": 0.5},
-    "critic_overfits": {"metrics/generalisation_gap_500": lambda at: at},
+    "critic_overfits": {**LOSES, "metrics/generalisation_gap_500": lambda at: at},
     "labels_ignored": {"diagnosis/label_effect": 0.01},
     "oscillation": {"probability/fake": lambda at: 0.5 + 0.4 * math.sin(at * 60)},
     "peaked": {"metrics/quality_500": lambda at: 20.0 + 200 * abs(at - 0.3)},
@@ -94,8 +95,11 @@ SIMILAR: dict[str, tuple[str, dict[str, Course]]] = {  # what looks like a failu
     "noise in the scores": ("oscillation", {"probability/fake": lambda at: 0.5 + 0.3 * math.sin(at * 6e6)}),
     "a swing that fades": ("oscillation", {
         "probability/fake": lambda at: 0.5 + 0.4 * math.sin(at * 60) * math.exp(-4 * at)}),
-    "a gap that does not grow": ("critic_overfits", {"metrics/generalisation_gap_500": 0.7}),
-    "a gap that grows and is small": ("critic_overfits", {"metrics/generalisation_gap_500": lambda at: at / 3}),
+    "a gap that does not grow": ("critic_overfits", {**LOSES, "metrics/generalisation_gap_500": 0.7}),
+    "a gap that grows and is small": ("critic_overfits", {
+        **LOSES, "metrics/generalisation_gap_500": lambda at: at / 3}),
+    "a gap that grows, and samples that reach as many reals as before": ("critic_overfits", {
+        "metrics/generalisation_gap_500": lambda at: at, "metrics/recall_500": lambda at: 0.9 - at / 10}),
     "quality that wavers": ("peaked", {"metrics/quality_500": lambda at: 20.0 + 3 * math.sin(at * 30)}),
     "a distance that wavers near 0": ("peaked", {"diagnosis/distance": lambda at: 0.02 if 0.2 < at < 0.4 else 0.2}),
     "a slope off its target, and samples near": ("penalty_off_target", {

@@ -77,10 +77,13 @@ class PartialCollapse(Rule):
 
 
 class CriticOverfits(Rule):
-    """D's scores of training reals move away from those of held-out reals, measurement by measurement."""
+    """D's scores of training reals move away from those of held-out reals, and samples reach fewer reals than before.
+
+    The gap alone is no failure: samples of a D that overfits go on getting better for a while.
+    """
 
     name = "critic_overfits"
-    meaning = "D knows the training images by heart: it scores held-out reals ever more like fakes."
+    meaning = "D knows the training images by heart, and samples leave out ever more of what reals show."
     remedies = (
         Remedy(tricks=("diffaugment",)),
         Remedy(tricks=("ada",)),
@@ -89,14 +92,19 @@ class CriticOverfits(Rule):
     )
     least = 0.5  # of the gap, over that between training reals and fakes: ADA's r_v
     measured = 3  # times in a row, each larger than before
+    lost = 0.75  # of the best recall so far, at most
 
     def evidence(self, history: History, about: About) -> Evidence | None:
         if not about.first or about.quality is None:
             return None
-        _, values = history.points(about.quality.replace("quality", "generalisation_gap"))
-        latest = values[-self.measured :]
-        grows = len(latest) == self.measured and bool((np.diff(latest) > 0).all())
-        return {"gap": float(latest[-1]), "before": float(latest[0])} if grows and latest[-1] > self.least else None
+        _, gaps = history.points(about.quality.replace("quality", "generalisation_gap"))
+        _, recalls = history.points(about.quality.replace("quality", "recall"))
+        latest = gaps[-self.measured :]
+        grows = len(latest) == self.measured and bool((np.diff(latest) > 0).all()) and latest[-1] > self.least
+        if not grows or not len(recalls) or recalls[-1] > self.lost * recalls.max():
+            return None
+        return {"gap": float(latest[-1]), "before": float(latest[0]),
+                "recall": float(recalls[-1]), "at best": float(recalls.max())}  # fmt: skip
 
 
 class Copies(Rule):
