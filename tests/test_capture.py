@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from test_meta import EVERYTHING, overrides_of
 from torch.utils._pytree import tree_leaves
 
 from ganrun.config.build import Run
-from ganrun.core.captured import WARM_UP, Captured, CapturedCompiled, copied, parts_of
+from ganrun.core.captured import KINDS, WARM_UP, Captured, CapturedCompiled, copied, forget_oldest, parts_of
 from ganrun.core.compiled import Compiled
 from ganrun.core.context import Observed, Update, UpdateResult
 from ganrun.core.engine import Eager
@@ -197,7 +198,7 @@ def test_an_update_that_waits_for_the_host_is_named_in_one_line() -> None:
     )
     assert done.stdout == "warm\n", done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "ConfigError: engine.capture" in line]
-    assert re.search(r"engine.capture: true, and an update of \w+ cannot be recorded \(.*\), expected false", line)
+    assert re.search(r"engine.capture: an update of \w+ cannot be recorded \(.*\), expected false", line)
 
 
 def test_numbers_of_a_part_tell_kinds_of_updates_apart() -> None:
@@ -219,6 +220,12 @@ def test_what_a_replay_would_overwrite_is_copied() -> None:
     found = kept.observed["main"]
     assert found.real is None and found.real_score is not None
     assert torch.equal(torch.cat([found.fake, found.fake_score, found.real_score, kept.values]), expected)
+
+
+def test_the_oldest_kinds_are_forgotten() -> None:
+    ran, recorded = Counter(range(KINDS + 3)), dict.fromkeys("ab", 1)
+    forget_oldest(ran, recorded)
+    assert list(ran) == list(range(3, KINDS + 3)) and list(recorded) == ["a", "b"]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from ganrun.core.game import Game
 from ganrun.core.schedule import Scheduled
 
 WARM_UP = 3  # updates of each kind that run as they are: libraries choose kernels, optimisers make their state
+KINDS = 64  # of which graphs are kept; the oldest is forgotten
 PLAIN = (bool, int, float, str)
 
 
@@ -103,6 +104,7 @@ class Captured(Eager):
         kind = (update, tuple(leaf.shape if isinstance(leaf, Tensor) else leaf for leaf in leaves), self._host)
         if kind not in self._recorded:
             self._ran[kind] += 1
+            forget_oldest(self._ran, self._recorded)
             if self._ran[kind] <= WARM_UP:
                 return self._aside(update, batches)
             self._recorded[kind] = self._record(update, batches)
@@ -129,7 +131,7 @@ class Captured(Eager):
         except RuntimeError as error:
             with suppress(RuntimeError):  # what failed has ended the recording, of which this tells again
                 self._tape.end()
-            found = f"true, and an update of {update.player} cannot be recorded ({str(error).splitlines()[0]})"
+            found = f"an update of {update.player} cannot be recorded ({str(error).splitlines()[0]})"
             raise ConfigError("engine.capture", found, "false") from error
         pieces, self._tape = self._tape.pieces, None
         return Recorded(pieces, tensors(tree_leaves(given)), results)
@@ -149,6 +151,13 @@ def parts_of(game: Game) -> list[torch.nn.Module]:
     """All in a game that may hold plain numbers which follow the step: not torch's layers, nor what has tensors too."""
     parts = (part for part in game.modules() if not isinstance(part, Scheduled))
     return [part for part in parts if type(part).__module__.partition(".")[0] != "torch"]
+
+
+def forget_oldest(*kept: dict) -> None:
+    """Keep the newest kinds alone: of a part whose plain numbers change at each step, no two updates are alike."""
+    for one in kept:
+        while len(one) > KINDS:
+            del one[next(iter(one))]
 
 
 def tensors(leaves: Sequence[Any]) -> list[Tensor]:
