@@ -68,13 +68,13 @@ def learns_nothing(history: History, about: About) -> bool:
 
 def guesses(history: History, about: About) -> bool:
     """Whether D has guessed for 900 steps, by its loss or its order, though samples are apart from reals."""
-    if not progress(history, about)[0] >= APART:
-        return False
-    if about.chance is None:
-        return all(share <= UNORDERED for share in compared(history, about.tag("diagnosis/order")))
+    distance, _ = progress(history, about)
+    if about.chance is None:  # BEGAN's balance leaves little order beside samples that are good
+        shares = compared(history, about.tag("diagnosis/order"))
+        return distance >= NEAR and all(share <= UNORDERED for share in shares)
     losses = compared(history, adversarial("discriminator", about))
     at_chance = all(loss >= AT_CHANCE * about.chance for loss in losses)
-    return at_chance and sum(right(history, about)) / 2 <= RIGHT_BY_CHANCE
+    return distance >= APART and at_chance and sum(right(history, about)) / 2 <= RIGHT_BY_CHANCE
 
 
 def fooled(history: History, about: About) -> bool:
