@@ -9,8 +9,9 @@ twice its fair share (or a generator that draws one perfect digit would pass); r
 sample as near as their fifth neighbour in its features (Naeem et al. 2020; or one picture for each class would pass);
 and smooth samples, whose power in the upper half of the frequencies is at most twice that of 97.5 % of the reals (the
 classifier does not mind noise). A run is broken when one of them is below that of the sound runs of its base by
-Fisher's exact test (p < 0.001) and below three quarters of it. Runs that a fault did not break count as sound, and so
-do the bases themselves: a failure found there at the end is a false alarm.
+Fisher's exact test (p < 0.001) and below three quarters of it. Counted too is how many of the broken are told nothing
+at all: no finding, and before the first step no remark on an unusual setting. Runs that a fault did not break count as
+sound, and so do the bases themselves: a failure found there at the end is a false alarm.
 Bounds may be set by looking at the bases of the group `set`; those of the group `scored` are for the count alone.
 
 With `--rescue`, each broken run is then given to `ganrun rescue RUN tries=2`; one is sound again where the rescue says
@@ -35,8 +36,11 @@ from pathlib import Path
 import torch
 from scipy.stats import beta, fisher_exact
 
+from ganrun.config.compose import compose
+from ganrun.config.validate import resolve
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.bundled import Digits
+from ganrun.diagnosis.remedy import unusual
 from ganrun.metrics.classifier import Classified, classify, train
 from ganrun.metrics.neighbours import neighbourhoods
 from ganrun.record.results import findings
@@ -257,6 +261,11 @@ def named(runs: Sequence[Outcome], most: int) -> str:
     return interval(sum(bool(FAULTS[one.trial.fault].names & set(one.found[:most])) for one in runs), len(runs))
 
 
+def told_nothing(one: Outcome) -> bool:
+    """Whether nothing is found at the end, and `ganrun check` has no remark on a setting that is far from usual."""
+    return not one.found and not unusual(resolve(compose(one.trial.overrides)))
+
+
 def sound_runs(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
     """The runs of each base as it is."""
     return {base: [one for one in outcomes if one.trial.base == base and not one.trial.fault] for base in BASES}
@@ -300,6 +309,7 @@ def report(outcomes: Sequence[Outcome]) -> dict[str, str]:
             f"{group}: broken, named first": named(mine, 1),
             f"{group}: broken, named first or second": named(mine, 2),
             f"{group}: broken, nothing found": interval(sum(not one.found for one in mine), len(mine)),
+            f"{group}: broken, neither a finding nor a remark": interval(sum(map(told_nothing, mine)), len(mine)),
             f"{group}: plainly broken, named first": named(plainly, 1),
             f"{group}: plainly broken, named first or second": named(plainly, 2),
             f"{group}: plainly broken, nothing found": interval(sum(not one.found for one in plainly), len(plainly)),
