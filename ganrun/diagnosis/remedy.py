@@ -58,6 +58,8 @@ UNUSUAL = (
         outside={"model.generator.init.scale": (5e-3, 1.5)},  # 1 is the gain of other kinds
     ),
     Remedy(sets={"model.generator.dropout": "0"}, outside={"model.generator.dropout": (0, 0.25)}),
+    Remedy(sets={"tricks.gp.weight": "10"}, outside={"tricks.gp.weight": (0.1, 100)}),
+    Remedy(sets={"tricks.r1.gamma": "1"}, outside={"tricks.r1.gamma": (0, 200)}),
 )
 LITTLE_NOISE = Remedy(sets={"model.generator.latent": "64"}, outside={"model.generator.latent": (8, math.inf)})
 

@@ -74,6 +74,7 @@ class PenaltyOffTarget(Rule):
     name = "penalty_off_target"
     meaning = "The gradient penalty does not hold the slope of D near its target, so that the critic is not one."
     remedies = (
+        *UNUSUAL,
         Remedy(scales={"tricks.gp.weight": 10.0}),
         Remedy(sets={"model.discriminator.norm": "none"}),
         Remedy(scales={"optim.discriminator.lr": 0.25}),
