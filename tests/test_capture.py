@@ -22,7 +22,7 @@ from test_meta import EVERYTHING, overrides_of
 from torch.utils._pytree import tree_leaves
 
 from ganrun.config.build import Run
-from ganrun.core.captured import KINDS, WARM_UP, Captured, CapturedCompiled, copied, forget_oldest, parts_of
+from ganrun.core.captured import KINDS, WARM_UP, Captured, CapturedCompiled, Held, copied, forget_oldest
 from ganrun.core.compiled import Compiled
 from ganrun.core.context import Observed, Update, UpdateResult
 from ganrun.core.engine import Eager
@@ -204,10 +204,44 @@ def test_an_update_that_waits_for_the_host_is_named_in_one_line() -> None:
 def test_numbers_of_a_part_tell_kinds_of_updates_apart() -> None:
     """What an update reads from the host and what is on the device: the share of a batch, and no scheduled weight."""
     run = built(tricks=["top_k", "instance_noise"])
-    parts = parts_of(run.game)
-    tricks = pair_in(run).tricks
-    assert tricks["top_k"] in parts and tricks["instance_noise"].sigma not in parts
-    assert run.game in parts and not [part for part in parts if type(part).__module__.startswith("torch")]
+    held, tricks = Held(run.game), pair_in(run).tricks
+    assert tricks["top_k"] in held.parts and tricks["instance_noise"].sigma not in held.parts
+    assert run.game in held.parts and not [part for part in held.parts if type(part).__module__.startswith("torch")]
+    before = held.key()
+    tricks["instance_noise"].sigma.turn(3)
+    assert held.key() == before
+    tricks["top_k"].share = 0.5
+    assert held.key() != before
+
+
+def test_a_tensor_that_is_replaced_makes_another_kind() -> None:
+    """As a trick of the user's may do; one that is written to stays the same."""
+    run = built(tricks=["instance_noise"])
+    held, trick = Held(run.game), pair_in(run).tricks["instance_noise"]
+    trick.register_buffer("seen", torch.zeros(3))
+    trick.kept = torch.zeros(2)
+    before = held.key()
+    trick.seen.add_(1)
+    trick.kept.add_(1)
+    assert held.key() == before
+    keys = {before}
+    for name in ("seen", "kept"):
+        setattr(trick, name, getattr(trick, name) + 1)
+        keys.add(held.key())
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize(("kind", "name"), [
+    pytest.param(*one, marks=() if number % 12 == 0 else pytest.mark.slow) for number, one in enumerate(EVERYTHING)
+])  # fmt: skip
+def test_no_part_replaces_its_tensors_at_each_step(kind: str, name: str) -> None:
+    """Or none of its updates would ever be recorded. Those of a network that grows may, when it does."""
+    run = build(composed(*overrides_of(kind, name)))
+    held, keys = Held(run.game), []
+    for step in range(STEPS):
+        play(run, step, step + 1)
+        keys.append(held.key())
+    assert Counter(keys).most_common(1)[0][1] > WARM_UP
 
 
 def test_what_a_replay_would_overwrite_is_copied() -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from operator import is_not
 from typing import Any
 
 import torch
@@ -22,6 +23,36 @@ from ganrun.core.schedule import Scheduled
 WARM_UP = 3  # updates of each kind that run as they are: libraries choose kernels, optimisers make their state
 KINDS = 64  # of which graphs are kept; the oldest is forgotten
 PLAIN = (bool, int, float, str)
+OWN = set(vars(torch.nn.Module())) - {"training"}  # what torch keeps in every module
+
+
+class Held:
+    """What the parts of a game hold beside the tensors of torch's layers, as far as a recorded update depends on it.
+
+    Plain numbers and words are read once, while an update is recorded; a tensor that is replaced by another one, in
+    place of being written to, would be read where it was.
+    """
+
+    def __init__(self, game: Game):
+        parts = (part for part in game.modules() if not isinstance(part, Scheduled))
+        self.parts = [part for part in parts if type(part).__module__.partition(".")[0] != "torch"]
+        self._places = [some for part in self.parts for some in (vars(part), part._buffers)]
+        self._names: list[list[str]] = []
+        self._found: list[Any] = []
+        self._size = self._replaced = 0  # how often a tensor was
+        self._key: Hashable = None
+
+    def key(self) -> Hashable:
+        """The same as the last time where nothing of that has changed."""
+        if (size := sum(map(len, self._places))) != self._size:
+            self._size, self._names = size, [[name for name in place if name not in OWN] for place in self._places]
+        found = [place.get(name) for place, names in zip(self._places, self._names, strict=True) for name in names]
+        if len(found) != len(self._found) or any(map(is_not, found, self._found)):
+            new, old = tensors(found), tensors(self._found)
+            self._replaced += len(new) != len(old) or any(map(is_not, new, old))
+            self._found = found
+            self._key = self._replaced, tuple(value for value in found if type(value) in PLAIN)
+        return self._key
 
 
 class Tape:
@@ -70,9 +101,9 @@ class Captured(Eager):
     """Runs the first updates of each kind as `Eager` does, then records one, and replays it from there on.
 
     A kind is an update, the same in all that chooses its kernels (`Update`), with batches of one form, in a game whose
-    parts hold the same plain numbers and words. What follows the step beside these lies in tensors, as gradients and
-    the optimiser's state do, which stay where they are. Random numbers are those of `Eager`: a replay begins where the
-    device's generator is. An optimiser that cannot be recorded steps between two graphs.
+    parts hold the same plain numbers and words, and tensors (`Held`). What follows the step lies in tensors, as
+    gradients and the optimiser's state do, which stay where they are. Random numbers are those of `Eager`: a replay
+    begins where the device's generator is. An optimiser that cannot be recorded steps between two graphs.
     """
 
     def __init__(self, *args: Any, **more: Any):
@@ -81,7 +112,7 @@ class Captured(Eager):
         self.replays = 0  # updates that were replayed so far
         for player in self.players.values():
             player.make_capturable()
-        self._parts = parts_of(self.game)
+        self._held = Held(self.game)
         self._ran: Counter[Hashable] = Counter()
         self._recorded: dict[Hashable, Recorded] = {}
         self._stream = torch.cuda.Stream(self.device)
@@ -91,7 +122,7 @@ class Captured(Eager):
     def begin(self, now: Progress) -> None:
         """Set every number that follows the step."""
         super().begin(now)
-        self._host = tuple(value for part in self._parts for value in vars(part).values() if type(value) in PLAIN)
+        self._key = self._held.key()
 
     def restored(self) -> None:
         """Forget what was recorded, which reads and writes where the optimisers' state was."""
@@ -101,7 +132,7 @@ class Captured(Eager):
     def run(self, update: Update, batches: Sequence[Batches]) -> list[UpdateResult]:
         """As `Eager.run`. Raises ConfigError for an update that cannot be recorded."""
         leaves = tree_leaves(batches)
-        kind = (update, tuple(leaf.shape if isinstance(leaf, Tensor) else leaf for leaf in leaves), self._host)
+        kind = (update, tuple(leaf.shape if isinstance(leaf, Tensor) else leaf for leaf in leaves), self._key)
         if kind not in self._recorded:
             self._ran[kind] += 1
             forget_oldest(self._ran, self._recorded)
@@ -145,12 +176,6 @@ class Captured(Eager):
 
 class CapturedCompiled(Captured, Compiled):
     """Records updates that were compiled."""
-
-
-def parts_of(game: Game) -> list[torch.nn.Module]:
-    """All in a game that may hold plain numbers which follow the step: not torch's layers, nor what has tensors too."""
-    parts = (part for part in game.modules() if not isinstance(part, Scheduled))
-    return [part for part in parts if type(part).__module__.partition(".")[0] != "torch"]
 
 
 def forget_oldest(*kept: dict) -> None:
