@@ -21,8 +21,9 @@ import torch
 
 from ganrun.config.build import build
 from ganrun.config.compose import compose
+from ganrun.config.validate import value_of
 from ganrun.core.captured import WARM_UP
-from ganrun.machine import device_name
+from ganrun.machine import device_name, find_device
 from ganrun.run.turns import ENDLESS, Turns
 
 BASE = ["metrics=none", "diagnosis=none", f"steps={ENDLESS}"]
@@ -56,7 +57,7 @@ def main() -> None:
     given, overrides = parser.parse_known_args()
     ways = ON_GPU if given.captured else SIDES
     started, spent = measure(ways, overrides, rounds=given.rounds, turn=given.turn)
-    machine = device_name(torch.device("cuda" if given.captured else "cpu"))
+    machine = device_name(find_device(value_of(compose([*BASE, *overrides]), "engine.device")))
     print(f"{machine}, {torch.get_num_threads()} threads, torch {torch.__version__}: {' '.join(overrides)}")
     print(f"the first {WARM} steps of the last: {started:.1f} s")
     base = spent["as it is"]

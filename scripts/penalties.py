@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 
@@ -55,11 +55,9 @@ def side(overrides: Sequence[str]) -> Turns:
     return Turns(build(compose([*BASE, *WIDTH, *overrides])))
 
 
-def cost(overrides: Sequence[str], *, rounds: int, turn: int) -> dict[str, list[float]]:
+def cost(sides: Mapping[str, Turns], *, rounds: int, turn: int) -> dict[str, list[float]]:
     """The seconds of a turn of each side, in each round."""
-    sides = {name: side([*own, *overrides]) for name, own in SIDES.items()}
     spent: dict[str, list[float]] = {name: [] for name in sides}
-    print(device_name(sides["no penalty"].run.device))
     for number in range(rounds + 1):
         for name in list(sides)[:: 1 if number % 2 else -1]:
             seconds = sides[name].work(turn)
@@ -68,8 +66,12 @@ def cost(overrides: Sequence[str], *, rounds: int, turn: int) -> dict[str, list[
     return spent
 
 
-def show_cost(spent: dict[str, list[float]], turn: int) -> None:
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+def show_cost(overrides: Sequence[str], *, rounds: int, turn: int) -> None:
+    """Train each side in turns, and print what its steps cost beside those without a penalty."""
+    sides = {name: side([*own, *overrides]) for name, own in SIDES.items()}
+    spent = cost(sides, rounds=rounds, turn=turn)
+    device = sides["no penalty"].run.device
+    print(f"{device_name(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     none = spent["no penalty"]
     for name, seconds in spent.items():
         ratios = [one / other for one, other in zip(seconds, none, strict=True)]
@@ -181,7 +183,7 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", help="further overrides of the configuration")
     options = parser.parse_intermixed_args()
     if options.what == "cost":
-        show_cost(cost(options.overrides, rounds=options.rounds, turn=options.turn), options.turn)
+        show_cost(options.overrides, rounds=options.rounds, turn=options.turn)
     else:
         precision(options.overrides, steps=options.steps, draws=options.draws)
     return 0

@@ -22,11 +22,14 @@ from test_meta import EVERYTHING, overrides_of
 from torch.utils._pytree import tree_leaves
 
 from ganrun.config.build import Run
+from ganrun.config.engines import engine_of
 from ganrun.core.captured import KINDS, WARM_UP, Captured, CapturedCompiled, Held, copied, forget_oldest
 from ganrun.core.compiled import Compiled
 from ganrun.core.context import Observed, Update, UpdateResult
-from ganrun.core.engine import Eager
+from ganrun.core.engine import Eager, Player
 from ganrun.core.errors import ConfigError
+from ganrun.core.ranks import ALONE, Rank
+from ganrun.core.schedule import Constant
 from ganrun.core.trick import Trick
 from ganrun.run.state import restore, state_of
 
@@ -242,6 +245,50 @@ def test_no_part_replaces_its_tensors_at_each_step(kind: str, name: str) -> None
         play(run, step, step + 1)
         keys.append(held.key())
     assert Counter(keys).most_common(1)[0][1] > WARM_UP
+
+
+def test_the_engine_of_a_device_and_its_settings() -> None:
+    """No device is touched: which class it is."""
+    settings = built().settings
+
+    def chosen(device: str, rank: Rank = ALONE, **engine: object) -> type[Eager]:
+        return engine_of({**settings, "engine": {**settings["engine"], **engine}}, rank, torch.device(device))
+
+    assert settings["engine"]["capture"] == "auto"
+    assert chosen("cuda") is Captured and chosen("cpu") is Eager and chosen("cuda", capture=False) is Eager
+    assert chosen("cuda", Rank(0, 2)) is Eager and chosen("cuda", ranks=2) is Eager
+    assert chosen("cuda", compile=True) is Compiled
+    assert chosen("cuda", compile=True, capture=True) is CapturedCompiled
+
+
+def test_an_optimiser_is_recorded_where_nothing_but_its_rate_follows_the_step() -> None:
+    betas = "[{_target_: ganrun.core.schedule.Linear, start: 0.5, end: 0.9, steps: 10},0.99]"
+    players = built(f"optim.generator.betas={betas}").engine.players
+    plain = Player(players["discriminator"].networks, ByHand(players["discriminator"].parameters), Constant(value=0.1))
+    for player in (*players.values(), plain):
+        player.make_capturable()
+    assert [player.capturable for player in (*players.values(), plain)] == [True, False, False]
+    (group,) = players["discriminator"].optimizer.param_groups
+    assert group["capturable"] and isinstance(group["lr"], torch.Tensor)
+    assert (
+        not players["generator"].optimizer.param_groups[0]["capturable"]
+        and plain.optimizer.param_groups[0]["lr"] == 0.1
+    )
+
+
+class ByHand(torch.optim.Optimizer):
+    """An optimiser of the user's that knows nothing of graphs."""
+
+    def __init__(self, params: list[torch.nn.Parameter]):
+        super().__init__(params, {"lr": 0.1})
+
+
+def test_an_engine_is_told_of_a_state_that_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, told = built(), []
+    saved = properties.round_trip(state_of(run, progress(run, 0)))
+    monkeypatch.setattr(Eager, "restored", lambda engine: told.append(engine))
+    restore(run, saved, "test")
+    assert told == [run.engine]
 
 
 def test_what_a_replay_would_overwrite_is_copied() -> None:

@@ -39,7 +39,8 @@ class Held:
         self._places = [some for part in self.parts for some in (vars(part), part._buffers)]
         self._names: list[list[str]] = []
         self._found: list[Any] = []
-        self._size = self._replaced = 0  # how often a tensor was
+        self._size = 0  # names in all places
+        self._replaced = 0  # how often a tensor was
         self._key: Hashable = None
 
     def key(self) -> Hashable:
@@ -55,7 +56,7 @@ class Held:
         return self._key
 
 
-class Tape:
+class Recording:
     """Records what is given to one stream, which computes nothing of it yet: graphs, and calls between them."""
 
     def __init__(self, stream: torch.cuda.Stream, pool: Any):
@@ -117,7 +118,7 @@ class Captured(Eager):
         self._recorded: dict[Hashable, Recorded] = {}
         self._stream = torch.cuda.Stream(self.device)
         self._pool = torch.cuda.graph_pool_handle()  # one for all: no two replays overlap
-        self._tape: Tape | None = None
+        self._recording: Recording | None = None
 
     def begin(self, now: Progress) -> None:
         """Set every number that follows the step."""
@@ -154,24 +155,24 @@ class Captured(Eager):
     def _record(self, update: Update, batches: Sequence[Batches]) -> Recorded:
         """Record the update, which computes nothing yet."""
         given = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, list(batches))
-        self._tape = Tape(self._stream, self._pool)
-        self._tape.begin()
+        self._recording = Recording(self._stream, self._pool)
+        self._recording.begin()
         try:
             results = super().run(update, given)
-            self._tape.end()
+            self._recording.end()
         except RuntimeError as error:
             with suppress(RuntimeError):  # what failed has ended the recording, of which this tells again
-                self._tape.end()
+                self._recording.end()
             found = f"an update of {update.player} cannot be recorded ({str(error).splitlines()[0]})"
             raise ConfigError("engine.capture", found, "false") from error
-        pieces, self._tape = self._tape.pieces, None
+        pieces, self._recording = self._recording.pieces, None
         return Recorded(pieces, tensors(tree_leaves(given)), results)
 
     def _step(self, player: Player) -> None:
-        if self._tape is None or player.capturable:
+        if self._recording is None or player.capturable:
             super()._step(player)
         else:
-            self._tape.between(player.optimizer.step)
+            self._recording.between(player.optimizer.step)
 
 
 class CapturedCompiled(Captured, Compiled):

@@ -81,7 +81,7 @@ class Player:
 
     @property
     def capturable(self) -> bool:
-        """Whether a step of the optimiser can be recorded: no number but its rate follows the step, none is read."""
+        """Whether a step of the optimiser can be recorded: no number but its rate follows the step."""
         groups = self.optimizer.param_groups
         return not self.numbers and all(group.get("capturable") or group.get("fused") for group in groups)
 
@@ -173,7 +173,7 @@ class Eager:
         """With several processes, `norms` says whether batch norm takes the statistics of the whole batch."""
         self.game, self.players, self.device, self.autocast = game, players, device, autocast
         self.rank, self.norms = rank, norms
-        self.keep_addresses = device.type == "cuda"
+        self.keep_addresses = False
 
     def begin(self, now: Progress) -> None:
         """Set every number that follows the step."""
