@@ -11,11 +11,14 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import properties
 import pytest
 import torch
+import torch.nn.functional as F
 from support import build, built, composed, everything, pair_in, play, progress, tiny
 from test_compile import COMPILE, FRESH, STEADY, trained
 from test_meta import EVERYTHING, overrides_of
@@ -36,7 +39,7 @@ from ganrun.run.state import restore, state_of
 CAPTURE, EAGER = "engine.capture=true", "engine.capture=false"
 STEPS = WARM_UP + 9  # the fourth of a kind records; it and those after it are replayed
 WITH_EPS = {"sgd_discriminator": 1, "gan": 0}  # players whose optimiser has it, where SGD trains one or both
-NUDGE = 1e-6  # of each weight: some roundings of float32
+NUDGE = 1e-7  # of each weight: a rounding of float32
 Trained = tuple[Run, list[torch.Tensor]]
 CASES = [pytest.param(*one, id="-".join(one)) for one in EVERYTHING]
 
@@ -52,20 +55,15 @@ def steady_of(kind: str, name: str) -> tuple[str, ...]:
     return (*overrides_of(kind, name), *(f"+{one}" for one in STEADY[: WITH_EPS.get(name, 2)]))
 
 
-def assert_alike(found: Trained, expected: Trained, nudged: Trained) -> None:
-    """What two runs measured, and hold at the end, lies no further apart than rounding takes the second of them.
-
-    How far that is, a third one tells, whose weights differed by `NUDGE` at the start; 1e-4 of 1 is always allowed.
-    """
-    allowed = 1e-4
-    for i, (one, other, third) in enumerate(zip(found[1], expected[1], nudged[1], strict=True)):
-        allowed = max(allowed, gap(third, other))
-        assert gap(one, other) <= allowed, f"measure {i}: {gap(one, other)}, beyond {allowed}"
-    held = [on_host(run) for run, _ in (found, expected, nudged)]
+def assert_alike(found: Trained, expected: Trained) -> None:
+    """What two runs measured, and hold at the end, is the same to 1e-4 of 1."""
+    assert len(found[1]) == len(expected[1]) > WARM_UP
+    for i, (one, other) in enumerate(zip(found[1], expected[1], strict=True)):
+        assert gap(one, other) <= 1e-4, f"measure {i}: {gap(one, other)}, beyond 1e-4"
+    held = [on_host(run) for run, _ in (found, expected)]
     assert held[0].keys() == held[1].keys()
-    allowed = max(allowed, *(gap(held[2][name], value) for name, value in held[1].items()))
     for name, value in held[1].items():
-        assert gap(held[0][name], value) <= allowed, f"{name}: {gap(held[0][name], value)}, beyond {allowed}"
+        assert gap(held[0][name], value) <= 1e-4, f"{name}: {gap(held[0][name], value)}, beyond 1e-4"
 
 
 def gap(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -83,14 +81,28 @@ def on_host(run: Run) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def repeatable() -> Iterator[None]:
-    """Convolutions and products are those of float32, and sum in the same order each time."""
+    """Convolutions and products are those of float32, and sum in the same order each time; rounding turns no unit on.
+
+    At the kink of a ReLU, or of a distance, it would: of 1e-7 of the weights `experiment=hinge` makes 0.3 of what it
+    measures in 12 steps, and without kinks 1e-6.
+    """
     cudnn, before = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
-    with cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+    with (
+        cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+        mock.patch.object(F, "leaky_relu", smoothly),
+        mock.patch.object(F, "relu", partial(smoothly, slope=0.0)),
+        mock.patch.object(F, "l1_loss", F.smooth_l1_loss),
+    ):
         torch.use_deterministic_algorithms(True, warn_only=True)
         try:
             yield
         finally:
             torch.use_deterministic_algorithms(before)
+
+
+def smoothly(values: torch.Tensor, slope: float = 0.01, inplace: bool = False) -> torch.Tensor:
+    """Leaky ReLU without its kink. [...] -> [...]"""
+    return slope * values + (1 - slope) * F.silu(values)
 
 
 @pytest.mark.gpu
@@ -99,21 +111,21 @@ def test_every_part_is_replayed_as_it_is_computed(kind: str, name: str) -> None:
     """Every trick, loss, model and experiment, with the game it needs; random numbers are the same too."""
     overrides = on_gpu(*steady_of(kind, name))
     with repeatable():
-        plain, nudged = (trained((*overrides, EAGER), STEPS, nudge=nudge) for nudge in (0.0, NUDGE))
-        captured = trained((*overrides, CAPTURE), STEPS)
+        plain, captured = (trained((*overrides, one), STEPS) for one in (EAGER, CAPTURE))
     assert type(captured[0].engine) is Captured and captured[0].engine.replays >= 1
-    assert_alike(captured, plain, nudged)
+    assert_alike(captured, plain)
 
 
 @pytest.mark.parametrize("name", ["hinge", "wgan_gp"])
 def test_rounding_is_told_from_another_computation(name: str) -> None:
-    """What a GPU is compared by, on a CPU: hinge makes 100,000 times as much of rounding as wgan_gp within 12 steps."""
+    """What a GPU is compared by, on a CPU: weights that differ by a rounding, and another rate."""
     overrides = steady_of("experiment", name)
-    plain, rounded, nudged = (trained(overrides, STEPS, nudge=nudge) for nudge in (0.0, 1e-7, NUDGE))
-    assert_alike(rounded, plain, nudged)
-    other = trained((*overrides, "optim.generator.lr=1e-3"), STEPS)
+    with repeatable():
+        plain, rounded = (trained(overrides, STEPS, nudge=nudge) for nudge in (0.0, NUDGE))
+        other = trained((*overrides, "optim.generator.lr=1e-3"), STEPS)
+    assert_alike(rounded, plain)
     with pytest.raises(AssertionError, match="beyond"):
-        assert_alike(other, plain, nudged)
+        assert_alike(other, plain)
 
 
 @pytest.mark.gpu

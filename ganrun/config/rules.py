@@ -67,6 +67,10 @@ RULES: dict[str, Rule] = {
     "C55": Rule("E", "What moves or exchanges images alone would part them from the inputs that D sees beside them."),
     "C56": Rule("E", "What asks D about single images cannot ask one that judges several of them together."),
     "C57": Rule("I", "In several processes batch norm takes the statistics of each process's part of a batch."),
+    "C58": Rule(
+        "E",
+        "A difference of scores needs a D without kinks: across a kink its gradient is as large as 1 / epsilon.",
+    ),
 }
 
 

@@ -41,6 +41,11 @@ class Fact(StrEnum):
     )
     ALONE = ("discriminator.alone", "C12", "features that do not depend on the other images of the batch")
     STEADY = ("discriminator.steady", "C39", "the same discriminator at every call, without dropout")
+    SMOOTH = (
+        "discriminator.smooth",
+        "C58",
+        "a discriminator whose slope does not jump, as it does at the kinks of ReLU and leaky ReLU",
+    )
     ONE_IMAGE = (
         "discriminator.one_image",
         "C56",

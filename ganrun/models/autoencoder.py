@@ -33,6 +33,7 @@ class AutoEncoder(base.Discriminator):
         limits.choice(".error", error, ERRORS)
         super().__init__(channels=channels, resolution=resolution, output="linear")
         self.error = error
+        self.kinked = error == "absolute"
 
     @property
     def traits(self) -> Traits:

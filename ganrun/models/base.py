@@ -15,13 +15,14 @@ from ganrun.core.facts import Fact
 from ganrun.core.traits import Traits, facts
 from ganrun.models.conditional import Beside, block, passed
 from ganrun.models.epilogues import Epilogue
-from ganrun.models.layers import WEIGHTED, Fold, Layer, W, as_output, dropout, fan_in, is_output
+from ganrun.models.layers import WEIGHTED, Fold, Layer, Maxout, W, as_output, dropout, fan_in, is_output
 
 RANGES = {"tanh": (-1.0, 1.0), "linear": (-math.inf, math.inf)}
 GAIN = math.sqrt(2)  # of layers before a ReLU
 OUTPUTS = ("linear", "sigmoid")
+KINKED = (nn.ReLU, nn.LeakyReLU, nn.SELU, Maxout)  # activations whose slope jumps
 OFFERS = (Fact.FEATURES, Fact.FREE_WEIGHTS, Fact.SCORE, Fact.PER_SAMPLE, Fact.ALONE, Fact.STEADY,
-          Fact.ONE_IMAGE)  # fmt: skip
+          Fact.ONE_IMAGE, Fact.SMOOTH)  # fmt: skip
 
 
 class Generator(nn.Module):
@@ -74,7 +75,9 @@ class Discriminator(nn.Module):
         dropping = any(isinstance(layer, nn.Dropout) for layer in self.modules())
         comparing = any(isinstance(layer, Epilogue) for layer in self.modules())
         bounded = isinstance(self.squash, nn.Sigmoid)
-        lost = {Fact.PER_SAMPLE: coupled, Fact.SCORE: bounded, Fact.STEADY: dropping, Fact.ALONE: comparing}
+        kinked = any(isinstance(layer, KINKED) or getattr(layer, "kinked", False) for layer in self.modules())
+        lost = {Fact.PER_SAMPLE: coupled, Fact.SCORE: bounded, Fact.STEADY: dropping, Fact.ALONE: comparing,
+                Fact.SMOOTH: kinked}  # fmt: skip
         return Traits(
             provides=facts(*OFFERS),
             invalidates=facts(*[fact for fact, is_lost in lost.items() if is_lost]),

@@ -80,6 +80,7 @@ class MinibatchDiscrimination(Epilogue):
     theta: nn.Parameter  # [A, kernels, dims]
     log_scale: nn.Parameter  # [kernels, dims]
     bias: nn.Parameter  # [kernels]
+    kinked = True  # where a distance is 0 in one dimension
 
     def __init__(self, *, kernels: int, dims: int, scale: float, bias: float):
         super().__init__()

@@ -45,6 +45,8 @@ class Residual(nn.Module):
     whole network and gain^2 = 2 / (1 + slope^2) is that of leaky ReLU.
     """
 
+    kinked = True
+
     def __init__(self, *, width: int, expansion: int, group: int, slope: float, blocks: int):
         super().__init__()
         inner = width * expansion

@@ -17,7 +17,7 @@ from ganrun.core.images import Images, detached, each_scale, largest
 from ganrun.core.schedule import Schedule, Scheduled
 from ganrun.core.traits import Traits, facts
 from ganrun.core.trick import Trick
-from ganrun.tricks.slopes import Directional, Exact, FiniteDifference, Sampled, gradients, mean, read
+from ganrun.tricks.slopes import AlongGradient, Directional, Exact, FiniteDifference, gradients, mean, read
 
 
 class SlopePenalty(Trick):
@@ -117,11 +117,11 @@ class R1(SlopePenalty):
     gamma / 2 * E |grad D(x)|^2 over reals. Lazy (`every`) as in StyleGAN2, Karras et al. 2020, appendix B.
 
     `method=exact` differentiates the scores that the loss reads, with their views and dropout, in the engine's
-    precision: in bf16 its gradient is as exact as the loss's. The other methods cost a fraction: they read the slope in
-    one random direction for each image of a `share` of the batch, so that their gradient is right on average and
-    noisier. `directional` differentiates in forward mode. `finite_difference` is the published form, from how scores
-    change with a little noise (adversarial flow models, Lin et al. 2025): with a D of ReLUs it trains worse, as a
-    difference also sees their kinks.
+    precision: in bf16 its gradient is as exact as the loss's. The other methods need no double backward and cost a
+    fraction: at a `share` of the batch they take D's gradient first, hold its direction fixed, and read the slope as
+    the change of D's score along it. `directional` differentiates in forward mode, so that a share of 1 is the exact
+    penalty. `finite_difference` compares the scores at both ends of a small step, after adversarial flow models (Lin et
+    al. 2025), whose steps are random; it needs a D without kinks, such as one with activation=silu.
     """
 
     traits = replace(SlopePenalty.traits, provides=facts(Fact.LIPSCHITZ), prefers=facts(Fact.ALONE))
@@ -130,7 +130,7 @@ class R1(SlopePenalty):
         """Raises ConfigError for a negative gamma, `every` below 1, an unknown method, and a share not in (0, 1]."""
         super().__init__("gamma", gamma, every)
         difference = FiniteDifference(share, epsilon)  # which checks both, also where another method is chosen
-        methods: dict[str, Callable[[], Exact | Sampled]]
+        methods: dict[str, Callable[[], Exact | AlongGradient]]
         methods = {"exact": Exact, "directional": lambda: Directional(share), "finite_difference": lambda: difference}
         limits.choice(".method", method, methods)
         self.slopes = methods[method]()

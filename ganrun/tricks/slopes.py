@@ -1,4 +1,4 @@
-"""How penalties read the slope of D at images: exactly, or in random directions without a double backward."""
+"""How penalties read the slope of D at images: by a double backward, or along the gradient without one."""
 
 from __future__ import annotations
 
@@ -59,15 +59,16 @@ class Exact:
         return Slopes(mean([square.mean() for square in squares]), mean(norms))
 
 
-class Sampled(ABC):
-    """Base of slopes in one random direction n ~ N(0, 1), which need no double backward.
+class AlongGradient(ABC):
+    """Base of slopes as the change of D's score along its own gradient, which needs no double backward.
 
-    E (n . grad D)^2 is |grad D|^2. They are taken at every k-th image of the batch, k = 1 / `share` rounded, where D
-    sees the images: after the views.
+    n = sqrt(N) grad D / |grad D|, of N numbers whose root mean square is 1, is taken first and held fixed; then
+    n . grad D / sqrt(N) is |grad D|, and its gradient by D's weights is that of |grad D|. At every k-th image of the
+    batch, k = 1 / `share` rounded, where D sees the images: after the views.
     """
 
     differentiates = False
-    needs: frozenset[Fact] = frozenset()
+    needs: frozenset[Fact] = facts(Fact.STEADY)  # n belongs to the dropout mask under which it was taken
 
     def __init__(self, share: float):
         """Raises ConfigError for a share that is not above 0 and at most 1."""
@@ -76,15 +77,24 @@ class Sampled(ABC):
         self.stride = round(1 / share)
 
     def __call__(self, context: Context, images: Images, output: DiscriminatorOutput) -> Slopes:
-        """Slopes [] at every n-th of these images, [B, C, H, W] at each scale; D scores them again."""
+        """Slopes [] at every k-th of these images, [B, C, H, W] at each scale; D scores them again."""
         some = each_scale(detached(images), lambda image: image[:: self.stride])
-        seen = context.pair.tricks.fold(Trick.view, some)
-        change = self.changes(context, seen) / math.sqrt(len(scales(images)))
-        return Slopes(change.square().mean(), change.detach().abs().mean() * math.sqrt(math.pi / 2))
+        seen = detached(context.pair.tricks.fold(Trick.view, some))
+        numbers = sum(scale[0].numel() for scale in scales(seen))
+        change = self.changes(context, seen, self.directions(context, seen)) / math.sqrt(numbers * len(scales(seen)))
+        return Slopes(change.square().mean(), change.detach().abs().mean())
+
+    def directions(self, context: Context, seen: Images) -> Images:
+        """The direction n of each image, over all its scales together. [B, C, H, W] each"""
+        seen = detached(seen, differentiable=True)
+        found = torch.autograd.grad(self.score(context, seen).float().sum(), scales(seen))
+        whole = torch.cat([gradient.flatten(1) for gradient in found], 1)
+        size = whole.square().mean(1).sqrt().clamp_min(torch.finfo(whole.dtype).tiny).view(-1, 1, 1, 1)
+        return each_scale(found if isinstance(seen, tuple) else found[0], lambda gradient: gradient / size)
 
     @abstractmethod
-    def changes(self, context: Context, seen: Images) -> Tensor:
-        """The changes [B] of D's score, or of the sum of its scores, along n."""
+    def changes(self, context: Context, seen: Images, directions: Images) -> Tensor:
+        """The product n . grad D of each image, of D's score or of the sum of its scores. [B]"""
 
     def score(self, context: Context, images: Images, repeats: int = 1) -> Tensor:
         """The scores [repeats * B, ...] of images, each of them in the batch this often."""
@@ -92,11 +102,11 @@ class Sampled(ABC):
         return context.pair.discriminator(images, condition.tensor).score
 
 
-class Directional(Sampled):
-    """Slopes by forward-mode differentiation: the derivative in the direction n, which is the limit of differences.
+class Directional(AlongGradient):
+    """The change by forward-mode differentiation: the derivative in the direction n, the limit of differences.
 
     D is evaluated on dual numbers, whose second part is n: exact for every D, and, unlike a difference, blind to the
-    kinks of ReLU between x and x + epsilon n. In the engine's precision.
+    kinks of ReLU beside x. In the engine's precision.
     """
 
     def __init__(self, share: float):
@@ -106,24 +116,25 @@ class Directional(Sampled):
             warnings.simplefilter("ignore", FutureWarning)  # torch scripts derivatives at the first dual number
             forward_ad.make_dual(torch.zeros(()), torch.zeros(()))
 
-    def changes(self, context: Context, seen: Images) -> Tensor:
+    def changes(self, context: Context, seen: Images, directions: Images) -> Tensor:
         with forward_ad.dual_level():
-            dual = each_scale(seen, lambda image: forward_ad.make_dual(image, torch.randn_like(image)))
+            dual = each_scale(seen, forward_ad.make_dual, directions)
             change = forward_ad.unpack_dual(self.score(context, dual)).tangent
         assert change is not None  # D reads its images
         return change.float().flatten(1).sum(1) if change.dim() > 1 else change.float()
 
 
-class FiniteDifference(Sampled):
-    """Slopes by finite differences, (D(x + epsilon n) - D(x)) / epsilon. Lin et al. 2025 (2511.22475), algorithm 2.
+class FiniteDifference(AlongGradient):
+    """The change by a finite difference, (D(x + epsilon n) - D(x - epsilon n)) / (2 epsilon).
 
-    Its square is |grad D(x)|^2 on average, up to terms in epsilon^2; the authors' code takes the first images of the
-    batch and puts the noise after the views too. One call of D scores both, so that it has the same weights for both,
-    and it is in float32: with the paper's epsilon the rounding of bf16 is as large as the difference. Where a kink of
-    a ReLU lies between both, the gradient of D's biases is as large as 1 / epsilon.
+    After Lin et al. 2025 (2511.22475), algorithm 2, who take (D(x + epsilon n) - D(x)) / epsilon with n ~ N(0, 1). Its
+    square is right on average, but its gradient by D's weights is mostly noise. Here n has the same length, and the
+    error is of the order of epsilon^2. One call of D scores both ends, so that it has the same weights for both, and it
+    is in float32: the rounding of bf16 is as large as the difference. Between the ends there must be no kink of a ReLU,
+    whose gradient by D's biases would be as large as 1 / epsilon.
     """
 
-    needs = facts(Fact.STEADY)  # a dropout mask of its own for x + epsilon n would be all that is measured
+    needs = AlongGradient.needs | facts(Fact.SMOOTH)
 
     def __init__(self, share: float, epsilon: float):
         """Raises ConfigError for a share that is not above 0 and at most 1, and for an epsilon that is not above 0."""
@@ -131,12 +142,13 @@ class FiniteDifference(Sampled):
         limits.positive(".epsilon", epsilon)
         self.epsilon = epsilon
 
-    def __call__(self, context: Context, images: Images, output: DiscriminatorOutput) -> Slopes:
-        with torch.autocast(largest(images).device.type, enabled=False):
-            return super().__call__(context, images, output)
+    def changes(self, context: Context, seen: Images, directions: Images) -> Tensor:
+        with torch.autocast(largest(seen).device.type, enabled=False):
+            score = self.score(context, each_scale(seen, self._ends, directions), repeats=2).float()
+        ahead, behind = score.reshape(2, len(score) // 2, -1).sum(2)  # of all patches, as where D is differentiated
+        return (ahead - behind) / (2 * self.epsilon)
 
-    def changes(self, context: Context, seen: Images) -> Tensor:
-        both = each_scale(seen, lambda image: torch.cat([image, image + self.epsilon * torch.randn_like(image)]))
-        score = self.score(context, both, repeats=2).float()
-        here, moved = score.reshape(2, len(score) // 2, -1).sum(2)  # of all patches, as where D is differentiated
-        return (moved - here) / self.epsilon
+    def _ends(self, seen: Tensor, directions: Tensor) -> Tensor:
+        """[B, C, H, W] twice -> [2 B, C, H, W]."""
+        seen, step = seen.float(), self.epsilon * directions.float()
+        return torch.cat([seen + step, seen - step])
