@@ -203,6 +203,28 @@ def test_samples_that_repeat_each_other_are_found(
     assert ("mode_collapse_partial" in names(course)) is found
 
 
+@pytest.mark.parametrize(("coverage", "found"), [
+    (lambda at: 0.55 * at, True),
+    (lambda at: 0.8 * at, False),  # of a sound run
+    (lambda at: min(0.5, 2 * at), False),  # no more than before
+    (lambda at: 0.5 + 0.04 * at, False),
+])  # fmt: skip
+def test_images_that_cover_few_reals_and_ever_more_have_a_slow_start(coverage: Course, found: bool) -> None:
+    """Though by distance they are near: a run of which this is so is not done, and not healthy."""
+    assert ("slow_start" in names({"metrics/coverage_500": coverage})) is found
+    assert ("healthy" in names({"metrics/coverage_500": coverage})) is not found
+    points = {"metrics/coverage_500": coverage, "metrics/good_500": 0.3}
+    assert "slow_start" not in names(points), "of points a tenth may be enough"
+
+
+@pytest.mark.parametrize(("best", "last", "found"), [(0.5, 0.2, True), (0.5, 0.3, False), (0.09, 0.0, False)])
+def test_images_of_which_ever_fewer_are_among_the_reals_have_peaked(best: float, last: float, found: bool) -> None:
+    """Whatever quality says, which weighs all that differs."""
+    course: dict[str, Course] = {"metrics/precision_500": lambda at: best if at < 0.6 else last}
+    assert ("peaked" in names(course)) is found
+    assert "peaked" not in names({**course, "metrics/good_500": 0.3}), "points have few neighbours"
+
+
 def test_pairs_are_those_of_the_samples_that_quality_is_named_after() -> None:
     tags = ("metrics/quality_150", "metrics/quality_10k", None)
     assert [_pairs(About(steps=1, quality=tag)) for tag in tags] == [11_175, 49_995_000, 1]

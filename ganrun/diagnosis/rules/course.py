@@ -8,6 +8,11 @@ from ganrun.diagnosis.history import History
 from ganrun.diagnosis.remedy import UNUSUAL, Remedy
 from ganrun.diagnosis.rule import About, Evidence, Rule
 from ganrun.diagnosis.rules.balance import FAR, NEAR, PROGRESS, WINDOW, guesses, progress, right, right_about_all
+from ganrun.diagnosis.rules.samples import of_images
+
+COVERED = 0.6  # of reals: those of a sound run cover 0.8 and more
+EARLIER = 0.75  # of the steps so far
+MORE = 1.1  # times as many as then
 
 
 class Oscillation(Rule):
@@ -42,8 +47,17 @@ class Oscillation(Rule):
         return None
 
 
+def covers_more(history: History, about: About) -> Evidence | None:
+    """The share of reals that images cover now, and did before, where it is small and grows."""
+    steps, values = of_images(history, about, "coverage")
+    earlier = values[steps <= EARLIER * steps[-1]] if len(values) else values
+    if not len(earlier) or values[-1] >= COVERED or values[-1] <= MORE * earlier[-1]:
+        return None
+    return {"coverage": float(values[-1]), "coverage before": float(earlier[-1])}
+
+
 class SlowStart(Rule):
-    """Samples are far from reals still, or all told from them, and come nearer."""
+    """Samples are far from reals still, all told from them, or cover few of them, and come nearer."""
 
     name = "slow_start"
     meaning = "Samples come nearer to the reals and have a way to go: wait, whatever the losses say."
@@ -53,7 +67,9 @@ class SlowStart(Rule):
     def evidence(self, history: History, about: About) -> Evidence | None:
         now, before = progress(history, about)
         behind = now >= FAR or (now > NEAR and right_about_all(history, about))
-        return {"distance": now, "distance before": before} if behind and now < PROGRESS * before else None
+        if behind and now < PROGRESS * before:
+            return {"distance": now, "distance before": before}
+        return covers_more(history, about)
 
 
 class Healthy(Rule):
@@ -71,4 +87,5 @@ class Healthy(Rule):
         spread = history.mean(about.tag("diagnosis/spread"), WINDOW)
         similar = self.spread[0] <= spread <= self.spread[1]
         balanced = not min(right(history, about)) >= self.right and not guesses(history, about)
-        return {"distance": near, "spread": spread} if near <= NEAR and similar and balanced else None
+        done = covers_more(history, about) is None
+        return {"distance": near, "spread": spread} if near <= NEAR and similar and balanced and done else None

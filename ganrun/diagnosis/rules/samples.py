@@ -214,9 +214,22 @@ class Peaked(Rule):
     more = 10.0  # than the best, at least: quality is a multiple of what chance gives
     farther = 0.1  # likewise, of `distance`
     ago = 0.25  # of the steps so far
+    some = 0.1  # of samples, by precision: fewer among the reals are chance
 
     def evidence(self, history: History, about: About) -> Evidence | None:
-        return self._of_quality(history, about) or self._of_distance(history, about)
+        return (
+            self._of_quality(history, about) or self._of_precision(history, about) or self._of_distance(history, about)
+        )
+
+    def _of_precision(self, history: History, about: About) -> Evidence | None:
+        steps, values = of_images(history, about, "precision")
+        if len(values) < 4:
+            return None
+        best, latest = int(np.argmax(values)), values[-2:]
+        worse = latest.max() < values[best] / 2 and values[best] > self.some
+        if worse and steps[-1] - steps[best] >= self.ago * steps[-1]:
+            return {"precision": float(values[-1]), "best": float(values[best]), "at step": float(steps[best])}
+        return None
 
     def _of_distance(self, history: History, about: About) -> Evidence | None:
         now, _ = compared(history, about.tag("diagnosis/distance"))
@@ -247,6 +260,14 @@ def smoothed(values: np.ndarray, width: int) -> np.ndarray:
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - width, 0)
     return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def of_images(history: History, about: About, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """When this was measured beside quality, and what it was; nothing of 2-D points, which have modes for it. [R]"""
+    points = not math.isnan(_latest(history, about, "good"))
+    if about.quality is None or not about.first or points:
+        return np.empty(0), np.empty(0)
+    return history.points(about.quality.replace("quality", name))
 
 
 def _missing_modes(history: History, about: About, share: float) -> Evidence | None:
