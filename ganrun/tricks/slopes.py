@@ -113,7 +113,7 @@ class Directional(AlongGradient):
         """Raises ConfigError for a share that is not above 0 and at most 1."""
         super().__init__(share)
         with warnings.catch_warnings(), forward_ad.dual_level():
-            warnings.simplefilter("ignore", FutureWarning)  # torch scripts derivatives at the first dual number
+            warnings.simplefilter("ignore")  # torch scripts derivatives at the first dual number, which is deprecated
             forward_ad.make_dual(torch.zeros(()), torch.zeros(()))
 
     def changes(self, context: Context, seen: Images, directions: Images) -> Tensor:
