@@ -474,7 +474,7 @@ def test_mlp_makes_points():
     assert critic(points).score.shape == (16,)
     assert count(generator) == 3 * 512 + 2 * 513 * 512 + 513 * 2
     assert count(critic) == 3 * 512 + 2 * 513 * 512 + 513
-    assert not critic.traits.invalidates
+    assert critic.traits.invalidates == {Fact.SMOOTH}, "it has kinks, and nothing else in the way"
 
 
 def test_tips_is_the_notebooks_network():
