@@ -10,8 +10,8 @@ precision  trains with the penalty for `--steps` steps in float32, then compares
            cosine and relative norm against the reference, for `gp` the median over draws of points between images. bf16
            is autocast, which on a CPU computes the same where no processor is quick at it.
 
-The networks are those of the default run, with 64 channels, no norm in D, and SiLU in D, as finite differences need it.
-With model.discriminator.activation=leaky_relu they are also to be had, by force=[C58].
+The networks are those of the default run with 64 channels, and with no norm and SiLU in D, as finite differences need a
+smooth D. The overrides model.discriminator.activation=leaky_relu 'force=[C58]' measure leaky ReLU.
 """
 
 from __future__ import annotations

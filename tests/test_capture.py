@@ -11,7 +11,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -89,8 +88,8 @@ def repeatable() -> Iterator[None]:
     cudnn, before = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
     with (
         cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-        mock.patch.object(F, "leaky_relu", smoothly),
-        mock.patch.object(F, "relu", partial(smoothly, slope=0.0)),
+        mock.patch.object(F, "leaky_relu", smooth_leaky_relu),
+        mock.patch.object(F, "relu", smooth_relu),
         mock.patch.object(F, "l1_loss", F.smooth_l1_loss),
     ):
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -100,7 +99,12 @@ def repeatable() -> Iterator[None]:
             torch.use_deterministic_algorithms(before)
 
 
-def smoothly(values: torch.Tensor, slope: float = 0.01, inplace: bool = False) -> torch.Tensor:
+def smooth_relu(values: torch.Tensor, inplace: bool = False) -> torch.Tensor:
+    """ReLU without its kink. [...] -> [...]"""
+    return F.silu(values)
+
+
+def smooth_leaky_relu(values: torch.Tensor, slope: float = 0.01, inplace: bool = False) -> torch.Tensor:
     """Leaky ReLU without its kink. [...] -> [...]"""
     return slope * values + (1 - slope) * F.silu(values)
 

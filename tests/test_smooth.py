@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import built, composed, pair_in, play, tiny
+from support import built, composed, family, pair_in, play, tiny
 from test_meta import overrides_of
 from torch import Tensor, nn
 
@@ -14,9 +14,6 @@ from ganrun.core.images import Images, each_scale, scales
 from ganrun.models.base import KINKED
 from ganrun.models.layers import ACTIVATIONS
 
-MODELS = ["acgan", "began", "biggan", "cdcgan", "cgan", "dcgan", "deep_conv", "ebgan", "improved", "infogan",
-          "keep_calm", "mlp", "msggan", "pix2pix", "progan", "projection", "r3gan", "resnet", "stackgan",
-          "stackgan_v2", "stylegan2", "translation"]  # fmt: skip
 POINTS = 200
 SMOOTH = {"elu", "silu", "gelu", "tanh"}
 
@@ -62,7 +59,7 @@ def is_smooth(*overrides: str) -> tuple[bool, bool]:
     return says, bool(fine.max() < 4 * coarse.max() / POINTS)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", family("model"))
 def test_a_model_says_so_just_where_its_slope_does_not_jump(name: str) -> None:
     says, is_so = is_smooth(*overrides_of("model", name))
     assert says == is_so
@@ -76,6 +73,7 @@ def test_an_activation_is_kinked_just_where_its_slope_jumps(name: str) -> None:
 
 
 def test_some_are_smooth_and_some_are_not() -> None:
+    assert len(family("model")) > 20
     assert set(ACTIVATIONS) > SMOOTH and len(KINKED) == len(ACTIVATIONS) - len(SMOOTH) + 1 == 4
 
 

@@ -34,7 +34,7 @@ REMEDIES: dict[Fact, str] = {
     Fact.PER_SAMPLE: "model.discriminator.norm=none or model.discriminator.norm=layer",
     Fact.ALONE: "leaving minibatch_discrimination and minibatch_stddev out",
     Fact.STEADY: "model.discriminator.dropout=0",
-    Fact.SMOOTH: "model.discriminator.activation=silu, or method=directional in its place",
+    Fact.SMOOTH: "model.discriminator.activation=silu, or method=directional in place of finite_difference",
     Fact.ONE_IMAGE: "leaving pacgan out",
     Fact.FEATURES: "model=dcgan",
     Fact.FREE_WEIGHTS: "keeping one of the tricks that bound the discriminator",

@@ -54,7 +54,9 @@ RULES: dict[str, Rule] = {
     "C32": Rule("W", "A pool of earlier fakes puts generators of several ages into one minibatch layer."),
     "C34": Rule("W", "A conditional critic with a gradient penalty and no norm may come to ignore the label."),
     "C37": Rule("E", "Augmentation of reals only would leak into the samples: one pipe sees reals and fakes.", False),
-    "C39": Rule("E W", "With dropout in D, penalty and score, or the two ends of a difference, have different masks."),
+    "C39": Rule(
+        "E W", "With dropout in D, penalty and score, or two calls of D for one penalty, have different masks."
+    ),
     "C40": Rule("E", "Names must exist, and settings belong to tricks that were chosen.", False),
     "C41": Rule("I", "Flipped labels only rename the answers, with soft labels as without."),
     "C42": Rule("W", "Norms in D rescale what spectral norm bounds."),

@@ -44,7 +44,7 @@ class Fact(StrEnum):
     SMOOTH = (
         "discriminator.smooth",
         "C58",
-        "a discriminator whose slope does not jump, as it does at the kinks of ReLU and leaky ReLU",
+        "a smooth discriminator, whose gradient is continuous, as that of ReLU and leaky ReLU is not",
     )
     ONE_IMAGE = (
         "discriminator.one_image",

@@ -181,7 +181,7 @@ class DigGan(SlopePenalty):
     def _norms(images: Images | None, output: DiscriminatorOutput | None) -> list[Tensor]:
         """The norm of each image's gradient, at each scale. [B] each"""
         assert images is not None and output is not None
-        return [torch.linalg.vector_norm(gradient, dim=(1, 2, 3)) for gradient in read(images, output)]
+        return [torch.linalg.vector_norm(gradient, dim=(1, 2, 3)) for gradient in read(images, output.score)]
 
     def metrics(self) -> Mapping[str, Tensor]:
         return {"gap": self.slope}

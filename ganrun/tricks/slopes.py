@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 from ganrun.core import limits
 from ganrun.core.context import Context, DiscriminatorOutput
 from ganrun.core.facts import Fact
-from ganrun.core.images import Images, detached, each_scale, largest, scales
+from ganrun.core.images import Images, detached, each_scale, scales
 from ganrun.core.traits import facts
 from ganrun.core.trick import Trick
 
@@ -26,12 +26,12 @@ def gradients(context: Context, images: Images) -> tuple[Tensor, ...]:
     In the engine's precision: bf16 moves it by far less than other images would (docs/performance.md).
     """
     images = detached(images, differentiable=True)
-    return read(images, context.pair.judge(images, context.condition))
+    return read(images, context.pair.judge(images, context.condition).score)
 
 
-def read(images: Images, output: DiscriminatorOutput) -> tuple[Tensor, ...]:
-    """The same of a score that D has already given, in the precision it has. [B, C, H, W] each"""
-    return torch.autograd.grad(output.score.sum(), scales(images), create_graph=True)
+def read(images: Images, score: Tensor, *, differentiable: bool = True) -> tuple[Tensor, ...]:
+    """The same of scores [B, ...] that D has already given, in the precision they have. [B, C, H, W] each"""
+    return torch.autograd.grad(score.sum(), scales(images), create_graph=differentiable)
 
 
 def mean(values: Sequence[Tensor]) -> Tensor:
@@ -54,7 +54,7 @@ class Exact:
 
     def __call__(self, context: Context, images: Images, output: DiscriminatorOutput) -> Slopes:
         """Slopes [] at these images, [B, C, H, W] at each scale, from the scores that D has already given them."""
-        squares = [gradient.square().sum((1, 2, 3)) for gradient in read(images, output)]
+        squares = [gradient.square().sum((1, 2, 3)) for gradient in read(images, output.score)]
         norms = [square.detach().sqrt().mean() for square in squares]
         return Slopes(mean([square.mean() for square in squares]), mean(norms))
 
@@ -64,7 +64,7 @@ class AlongGradient(ABC):
 
     n = sqrt(N) grad D / |grad D|, of N numbers whose root mean square is 1, is taken first and held fixed; then
     n . grad D / sqrt(N) is |grad D|, and its gradient by D's weights is that of |grad D|. At every k-th image of the
-    batch, k = 1 / `share` rounded, where D sees the images: after the views.
+    batch, k = 1 / `share` rounded, where D sees the images: after the views. In the engine's precision.
     """
 
     differentiates = False
@@ -87,7 +87,7 @@ class AlongGradient(ABC):
     def directions(self, context: Context, seen: Images) -> Images:
         """The direction n of each image, over all its scales together. [B, C, H, W] each"""
         seen = detached(seen, differentiable=True)
-        found = torch.autograd.grad(self.score(context, seen).float().sum(), scales(seen))
+        found = read(seen, self.score(context, seen), differentiable=False)
         whole = torch.cat([gradient.flatten(1) for gradient in found], 1)
         size = whole.square().mean(1).sqrt().clamp_min(torch.finfo(whole.dtype).tiny).view(-1, 1, 1, 1)
         return each_scale(found if isinstance(seen, tuple) else found[0], lambda gradient: gradient / size)
@@ -106,7 +106,7 @@ class Directional(AlongGradient):
     """The change by forward-mode differentiation: the derivative in the direction n, the limit of differences.
 
     D is evaluated on dual numbers, whose second part is n: exact for every D, and, unlike a difference, blind to the
-    kinks of ReLU beside x. In the engine's precision.
+    kinks of ReLU beside x.
     """
 
     def __init__(self, share: float):
@@ -129,9 +129,8 @@ class FiniteDifference(AlongGradient):
 
     After Lin et al. 2025 (2511.22475), algorithm 2, who take (D(x + epsilon n) - D(x)) / epsilon with n ~ N(0, 1). Its
     square is right on average, but its gradient by D's weights is mostly noise. Here n has the same length, and the
-    error is of the order of epsilon^2. One call of D scores both ends, so that it has the same weights for both, and it
-    is in float32: the rounding of bf16 is as large as the difference. Between the ends there must be no kink of a ReLU,
-    whose gradient by D's biases would be as large as 1 / epsilon.
+    error is of the order of epsilon^2. One call of D scores both ends, so that it has the same weights for both.
+    Between them there must be no kink of a ReLU, whose gradient by D's biases would be as large as 1 / epsilon.
     """
 
     needs = AlongGradient.needs | facts(Fact.SMOOTH)
@@ -143,12 +142,11 @@ class FiniteDifference(AlongGradient):
         self.epsilon = epsilon
 
     def changes(self, context: Context, seen: Images, directions: Images) -> Tensor:
-        with torch.autocast(largest(seen).device.type, enabled=False):
-            score = self.score(context, each_scale(seen, self._ends, directions), repeats=2).float()
+        score = self.score(context, each_scale(seen, self._ends, directions), repeats=2).float()
         ahead, behind = score.reshape(2, len(score) // 2, -1).sum(2)  # of all patches, as where D is differentiated
         return (ahead - behind) / (2 * self.epsilon)
 
     def _ends(self, seen: Tensor, directions: Tensor) -> Tensor:
-        """[B, C, H, W] twice -> [2 B, C, H, W]."""
-        seen, step = seen.float(), self.epsilon * directions.float()
+        """Images a step ahead, then the same images a step behind. [B, C, H, W] twice -> [2 B, C, H, W]"""
+        step = self.epsilon * directions
         return torch.cat([seen + step, seen - step])

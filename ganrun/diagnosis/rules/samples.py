@@ -91,16 +91,15 @@ class CriticOverfits(Rule):
         Remedy(scales={"model.discriminator.width": 0.5}),
     )
     least = 0.5  # of the gap, over that between training reals and fakes: ADA's r_v
-    measured = 3  # times in a row, each larger than before
+    times = 3  # measured in a row, each larger than before
     lost = 0.75  # of the best recall so far, at most
 
     def evidence(self, history: History, about: About) -> Evidence | None:
-        if not about.first or about.quality is None:
+        if not about.first:
             return None
-        _, gaps = history.points(about.quality.replace("quality", "generalisation_gap"))
-        _, recalls = history.points(about.quality.replace("quality", "recall"))
-        latest = gaps[-self.measured :]
-        grows = len(latest) == self.measured and bool((np.diff(latest) > 0).all()) and latest[-1] > self.least
+        (_, gaps), (_, recalls) = (measured(history, about, name) for name in ("generalisation_gap", "recall"))
+        latest = gaps[-self.times :]
+        grows = len(latest) == self.times and bool((np.diff(latest) > 0).all()) and latest[-1] > self.least
         if not grows or not len(recalls) or recalls[-1] > self.lost * recalls.max():
             return None
         return {"gap": float(latest[-1]), "before": float(latest[0]),
@@ -204,7 +203,7 @@ class Peaked(Rule):
     """Quality was best long ago, and has worsened since."""
 
     name = "peaked"
-    meaning = "Quality was best some time ago and has worsened since: the best checkpoint is better than the last."
+    meaning = "Samples were best some time ago and have worsened since: an earlier checkpoint is better than the last."
     remedies = (
         Remedy(sets={G_RATE: "0.0002", D_RATE: "0.0002"}, outside={G_RATE: (0.0, HIGH), D_RATE: (0.0, HIGH)}),
         Remedy(tricks=("lr_decay",)),
@@ -262,12 +261,17 @@ def smoothed(values: np.ndarray, width: int) -> np.ndarray:
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
-def of_images(history: History, about: About, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """When this was measured beside quality, and what it was; nothing of 2-D points, which have modes for it. [R]"""
-    points = not math.isnan(_latest(history, about, "good"))
-    if about.quality is None or not about.first or points:
+def measured(history: History, about: About, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The steps at which this was measured beside quality, and its values; none where no quality is measured. [R]"""
+    if about.quality is None:
         return np.empty(0), np.empty(0)
     return history.points(about.quality.replace("quality", name))
+
+
+def of_images(history: History, about: About, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The same of this pair's images; none of 2-D points, which are counted by modes. [R]"""
+    points = len(measured(history, about, "good")[1]) > 0
+    return (np.empty(0), np.empty(0)) if points or not about.first else measured(history, about, name)
 
 
 def _missing_modes(history: History, about: About, share: float) -> Evidence | None:
@@ -287,7 +291,5 @@ def _pairs(about: About) -> float:
 
 def _latest(history: History, about: About, name: str) -> float:
     """The latest value of what is measured under this name beside quality; NaN where there is none."""
-    if about.quality is None:
-        return math.nan
-    _, values = history.points(about.quality.replace("quality", name))
+    _, values = measured(history, about, name)
     return float(values[-1]) if len(values) else math.nan
