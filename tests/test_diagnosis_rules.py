@@ -225,6 +225,18 @@ def test_images_of_which_ever_fewer_are_among_the_reals_have_peaked(best: float,
     assert "peaked" not in names({**course, "metrics/good_500": 0.3}), "points have few neighbours"
 
 
+def test_what_is_measured_of_images_says_nothing_of_a_second_pair() -> None:
+    """A grid, and so precision and coverage, shows the first pair's samples."""
+    courses: dict[str, Course] = {**WELL, "metrics/coverage_500": lambda at: 0.55 * at}
+    courses["metrics/precision_500"] = lambda at: 0.5 if at < 0.6 else 0.2
+    for first in (True, False):
+        watch = Watch(RULES, [About(steps=STEPS, chance=LN4, quality="metrics/quality_500", first=first)])
+        for step in range(EVERY, STEPS + 1, EVERY):
+            watch.feed(step, row(courses, step))
+        found = {change.rule.name for change in watch.found}
+        assert found == ({"slow_start", "peaked"} if first else {"healthy"})
+
+
 def test_pairs_are_those_of_the_samples_that_quality_is_named_after() -> None:
     tags = ("metrics/quality_150", "metrics/quality_10k", None)
     assert [_pairs(About(steps=1, quality=tag)) for tag in tags] == [11_175, 49_995_000, 1]
