@@ -19,7 +19,7 @@ LOST = (
     "optim.generator.lr=1e-9",
     "optim.discriminator.lr=1e-3",
     "log.every=25",
-    "log.checkpoint=100",
+    "log.checkpoint=150",
     "log.samples=400",
 )
 STEPS = 525
@@ -96,17 +96,34 @@ def test_what_a_kill_cut_off_is_found_again_and_once(nursery: Nursery, whole: Pa
     (cut / "summary.json").unlink()
     for newest in (cut / "checkpoints").glob(f"step_{STEPS:08d}.*.pt"):
         newest.unlink()
-    assert found(whole)[-1]["step"] > STEPS - STEPS % 100, "nothing is found after the checkpoint before"
+    assert found(whole)[-1]["step"] > STEPS - STEPS % 150, "nothing is found after the checkpoint before"
     assert nursery.run("resume", str(cut), folder=whole.parent).code == 0
     assert found(cut) == found(whole)
+
+
+def test_of_small_batches_a_resumed_run_records_what_it_would_have(nursery: Nursery, whole: Path) -> None:
+    """The checkpoint lies between two logs, so that it holds what the images since the last log were."""
+    words = ("batch=2", "log.every=10", "log.checkpoint=25", "log.samples=1000")
+    one = run(nursery, whole.parent, "small", *words, steps=40)
+    parted = whole.parent / "small_cut"
+    shutil.copytree(one, parted)
+    (parted / "summary.json").unlink()
+    for newest in (parted / "checkpoints").glob("step_00000040.*.pt"):
+        newest.unlink()
+    resumed = nursery.run("resume", str(parted), folder=whole.parent)
+    assert resumed.code == 0 and "step 25" in resumed.out + resumed.err
+    rows, again = ([json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+                   for path in (one, parted))  # fmt: skip
+    ours, theirs = ({row["step"]: row["diagnosis/distance"] for row in some} for some in (rows, again))
+    assert ours == theirs and list(ours) == [10, 20, 30, 40]
 
 
 def test_a_collapse_ends_a_run_that_is_to_end_there(nursery: Nursery, whole: Path) -> None:
     ended = run(nursery, whole.parent, "ended", "diagnosis.on_collapse=stop", steps=2000, code=3)
     line = (whole.parent / "ended.txt").read_text().splitlines()[-1]
-    assert line.startswith(f"ganrun: error: step {STEPS}: discriminator_wins: ") and "Try: " in line
+    assert line.startswith("ganrun: error: step 500: discriminator_wins: ") and "Try: " in line
     last = json.loads((ended / "metrics.jsonl").read_text().splitlines()[-1])
-    assert "on_collapse=stop" in line and last["step"] == STEPS
+    assert "on_collapse=stop" in line and last["step"] == 500
 
 
 def test_numbers_that_are_not_finite_are_a_finding(nursery: Nursery, whole: Path) -> None:

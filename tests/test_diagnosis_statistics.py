@@ -1,22 +1,35 @@
 """Statistics of a batch against closed forms, and what rules are given to know of a run."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
-from support import built
+from support import built, loop
 from torch import Tensor
 
-from ganrun.core.context import Observed
+from ganrun.core.callbacks import Callback
+from ganrun.core.context import Metrics, Observed, Progress, UpdateResult
 from ganrun.core.decision import margin, ordered
 from ganrun.core.pair import Pair
-from ganrun.diagnosis.statistics import alternating, contrast, distance, of_average, on_host, statistics
+from ganrun.diagnosis import statistics as measures
+from ganrun.diagnosis.statistics import Images, Moments, alternating, contrast, of_average, on_host
 from ganrun.run.about import abouts
 from ganrun.run.rehearsal import metric_names
+from ganrun.run.statistics import images_of, statistics_of
 
 
 def noise(count: int, seed: int, deviation: float = 1.0) -> Tensor:
     return deviation * torch.randn(count, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def distance(fake: Tensor, real: Tensor) -> Tensor:
+    return measures.distance(Moments.of(fake), Moments.of(real))
+
+
+def statistics(pair: Pair, seen: Observed, *, decides: bool) -> Metrics:
+    images = Images.of(seen)
+    return measures.statistics(pair, seen, images, decides=decides) if images else {}
 
 
 def pair_of(*overrides: str) -> Pair:
@@ -41,6 +54,17 @@ def test_the_distance_of_two_gaussians_is_frechets(shift: float, deviation: floa
 def test_one_image_that_is_the_mean_of_reals_is_one_deviation_away() -> None:
     real = noise(5000, 1)
     assert distance(real.mean(0, keepdim=True).expand(64, -1, -1, -1), real).item() == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("sizes", [[1, 1, 1, 1], [2, 5, 3], [16, 16]])
+def test_moments_of_parts_are_those_of_the_whole(sizes: list[int]) -> None:
+    images = noise(sum(sizes), 1) + 7
+    first, *rest = map(Moments.of, images.split(sizes))
+    for other in rest:
+        first = first.joined(other)
+    assert first.size == sum(sizes)
+    torch.testing.assert_close(first.mean, images.mean(0))
+    torch.testing.assert_close(first.variance, images.var(0))
 
 
 def test_alternating_columns_and_rows_are_found_and_waves_are_not() -> None:
@@ -93,6 +117,41 @@ def test_the_order_of_scores_is_counted_by_pairs(loss: str, tricks: str) -> None
     assert statistics(pair, seen, decides=False)["order"].item() == 0.625
 
 
+@pytest.mark.parametrize(("batch", "steps"), [(1, 6), (2, 5), (16, 3)])
+def test_small_batches_are_joined_and_large_ones_stand_alone(batch: int, steps: int) -> None:
+    """By hand: all fakes and reals of the steps so far; of a batch that is large enough, those of the last step."""
+    words = (f"batch={batch}", "model.generator.norm=none", "model.discriminator.norm=none", "updates.discriminator=2")
+    run = built(*words)
+    seen: list[Observed] = []
+    images: dict[str, Images] = {}
+
+    class Collects(Callback):
+        name = "collects"
+
+        def after_step(self, now: Progress, results: Sequence[UpdateResult], *, last: bool) -> None:
+            seen.extend(one.observed["main"] for one in results if one.update.role == "discriminator")
+            images.update(images_of(run.game, results, images))
+            if last:
+                found.update(on_host(statistics_of(run.game, results, images)))
+
+    found: dict[str, float] = {}
+    loop(run, 0, steps, Collects())
+    assert len(seen) == 2 * steps
+    of_last = 1 if batch == 16 else len(seen)
+    fake, real = (torch.cat([getattr(one, name) for one in seen[-of_last:]]) for name in ("fake", "real"))
+    assert found["diagnosis/distance"] == pytest.approx(distance(fake, real).item(), rel=1e-3, abs=1e-4)
+    assert found["diagnosis/spread"] == pytest.approx(math.sqrt(fake.var(0).mean() / real.var(0).mean()), rel=1e-3)
+
+
+def test_three_images_say_nothing_of_a_distance_and_four_do() -> None:
+    pair, score = pair_of(), torch.zeros(1)
+    for count, named in ((3, False), (4, True)):
+        images = Images(Moments.of(noise(count, 1)), Moments.of(noise(count, 2)))
+        found = measures.statistics(pair, Observed(noise(1, 1), score, noise(1, 2), score), images, decides=True)
+        assert ("distance" in found) == ("spread" in found) == named and "accuracy_real" in found
+        assert ("average_distance" in of_average(noise(4, 3), images.real, None)) == named
+
+
 def test_points_have_no_spectrum() -> None:
     points = torch.rand(8, 2, 1, 1)
     assert "checkerboard" not in statistics(pair_of(), Observed(points, points[:, 0, 0, 0], points, points[:, 0, 0, 0]),
@@ -102,10 +161,10 @@ def test_points_have_no_spectrum() -> None:
 def test_labels_that_change_nothing_have_no_effect() -> None:
     column = noise(4, 1)  # the noise of four columns
     same, real = column.repeat(3, 1, 1, 1), noise(4000, 2)
-    assert of_average(same, real, 3)["label_effect"] == 0
+    assert of_average(same, Moments.of(real), 3)["label_effect"] == 0
     other = noise(4000, 3)
-    assert of_average(other, real, 1000)["label_effect"].item() == pytest.approx(1.0, abs=0.02)
-    assert "label_effect" not in of_average(same, real, None)
+    assert of_average(other, Moments.of(real), 1000)["label_effect"].item() == pytest.approx(1.0, abs=0.02)
+    assert "label_effect" not in of_average(same, Moments.of(real), None)
 
 
 def test_rules_are_given_the_loss_at_chance_and_the_targets_of_penalties() -> None:
@@ -124,4 +183,5 @@ def test_rules_are_given_the_loss_at_chance_and_the_targets_of_penalties() -> No
 
 def test_what_is_recorded_for_findings_may_be_an_objective() -> None:
     assert "diagnosis/distance" in metric_names(built("diagnosis=default"))
+    assert "diagnosis/distance" in metric_names(built("diagnosis=default", "batch=2"))
     assert not any(name.startswith("diagnosis/") for name in metric_names(built("diagnosis=none")))

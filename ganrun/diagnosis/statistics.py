@@ -1,8 +1,9 @@
-"""Statistics of one update's images and scores: what rules read and no loss shows. All on the device."""
+"""Statistics of an update's images and scores: what rules read and no loss shows. All on the device."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,17 +12,72 @@ from ganrun.core.context import Metrics, Observed, PairView
 from ganrun.core.decision import margin, ordered
 from ganrun.core.images import at_resolution
 
-FEWEST = 4  # images of a batch, below which its mean and deviation say nothing
+FEWEST = 4  # images, of fewer of which mean and deviation say nothing
 SMALLEST = 8  # pixels to a side, below which images have no spectrum worth a look, such as 2-D points
 TINY = 1e-12  # of a variance: of images that are all the same
 
 
+class Moments(NamedTuple):
+    """What is known of some images, without the images: how many, their mean, and how far from it they are."""
+
+    size: int
+    mean: Tensor  # [C, H, W]
+    squares: Tensor  # the sum of squared deviations from the mean. [C, H, W]
+
+    @classmethod
+    def of(cls, images: Tensor) -> Moments:
+        """Those of images [B, C, H, W]."""
+        images = images.float()
+        mean = images.mean(0)
+        return cls(len(images), mean, (images - mean).square().sum(0))
+
+    def joined(self, other: Moments) -> Moments:
+        """Those of the images of both (Chan et al. 1983)."""
+        size = self.size + other.size
+        step = other.mean - self.mean
+        between = step.square() * (self.size * other.size / size)
+        return Moments(size, self.mean + step * (other.size / size), self.squares + other.squares + between)
+
+    def to(self, device: torch.device) -> Moments:
+        """The same on a device."""
+        return Moments(self.size, self.mean.to(device), self.squares.to(device))
+
+    @property
+    def variance(self) -> Tensor:
+        """Without bias, of two images or more. [C, H, W]"""
+        return self.squares / (self.size - 1)
+
+
+class Images(NamedTuple):
+    """The fakes and the reals of an update of D, or of several."""
+
+    fake: Moments
+    real: Moments
+
+    @classmethod
+    def of(cls, seen: Observed) -> Images | None:
+        """Those of an update; None where D saw no reals."""
+        return None if seen.real is None else cls(Moments.of(seen.fake), Moments.of(seen.real))
+
+    @property
+    def fewest(self) -> int:
+        """How many there are of those that are fewer."""
+        return min(self.fake.size, self.real.size)
+
+    def joined(self, other: Images) -> Images:
+        """Those of both; the other's alone where their sizes differ, as when images grow."""
+        if other.real.mean.shape != self.real.mean.shape:
+            return other
+        return Images(self.fake.joined(other.fake), self.real.joined(other.real))
+
+
 @torch.no_grad()
-def statistics(pair: PairView, seen: Observed, *, decides: bool) -> Metrics:
+def statistics(pair: PairView, seen: Observed, images: Images, *, decides: bool) -> Metrics:
     """Numbers [] by name, of the images [B, C, H, W] and scores [B] of an update of D; none where it saw no reals.
 
-    `spread`: the distance of two fakes of the batch, in root mean square, over that of two reals.
-    `distance`: between fakes and reals as `distance` has it, of batches that are large enough.
+    `images` are those of the same update, and of others before it where one update has few. Of 4 and more:
+    `spread`: the distance of two fakes, in root mean square, over that of two reals.
+    `distance`: between fakes and reals, as `distance` has it.
     `contrast`: the deviation of pixels within a fake, over that within a real, means over the images of the batch.
     `checkerboard`: power of fakes over that of reals at the highest frequency of rows and columns, where transposed
     convolutions leave a pattern (Odena et al. 2016; Schwarz et al. 2021, arXiv 2111.02447).
@@ -31,9 +87,10 @@ def statistics(pair: PairView, seen: Observed, *, decides: bool) -> Metrics:
     if seen.real is None or seen.real_score is None:
         return {}
     fake, real = seen.fake.float(), seen.real.float()
-    found = {"distance": distance(fake, real)} if min(len(fake), len(real)) >= FEWEST else {}
-    if len(fake) > 1:
-        found["spread"] = (fake.var(0).mean() / real.var(0).mean().clamp(min=TINY)).sqrt()
+    found = {}
+    if images.fewest >= FEWEST:
+        found["distance"] = distance(*images)
+        found["spread"] = spread(*images)
     if min(real.shape[-2:]) >= SMALLEST:
         found["contrast"] = contrast(fake) / contrast(real).clamp(min=TINY)
         found["checkerboard"] = alternating(fake) / alternating(real).clamp(min=TINY)
@@ -45,18 +102,23 @@ def statistics(pair: PairView, seen: Observed, *, decides: bool) -> Metrics:
     return found
 
 
-def distance(fake: Tensor, real: Tensor) -> Tensor:
-    """Distance of two batches, each taken for a Gaussian with independent pixels. [B, C, H, W] twice -> []
+def distance(fake: Moments, real: Moments) -> Tensor:
+    """Distance of two sets of images, each taken for a Gaussian with independent pixels. []
 
     The Fréchet distance of the two, over the root mean square of the deviation of reals: 0 for equal means and
-    deviations, 1 for a single image that is the mean of reals. What chance alone gives it is subtracted: variance / B
-    for each mean, and variance / 2B for each deviation. Of two batches that are alike it is 0 but for noise, which of
+    deviations, 1 for a single image that is the mean of reals. What chance alone gives it is subtracted: variance / N
+    for each mean, and variance / 2N for each deviation. Of two sets that are alike it is 0 but for noise, which of
     fewer than `FEWEST` images drowns all else.
     """
-    (mean_fake, of_fakes), (mean_real, of_reals) = [(images.mean(0), images.var(0)) for images in (fake, real)]
-    squared = (mean_fake - mean_real).square() + (of_fakes.sqrt() - of_reals.sqrt()).square()
-    chance = 1.5 * (of_fakes / len(fake) + of_reals / len(real))
+    of_fakes, of_reals = fake.variance, real.variance
+    squared = (fake.mean - real.mean).square() + (of_fakes.sqrt() - of_reals.sqrt()).square()
+    chance = 1.5 * (of_fakes / fake.size + of_reals / real.size)
     return ((squared - chance).mean().clamp(min=0) / of_reals.mean().clamp(min=TINY)).sqrt()
+
+
+def spread(fake: Moments, real: Moments) -> Tensor:
+    """How far two fakes are from each other, in root mean square, over how far two reals are. []"""
+    return (fake.variance.mean() / real.variance.mean().clamp(min=TINY)).sqrt()
 
 
 def contrast(images: Tensor) -> Tensor:
@@ -75,19 +137,20 @@ def alternating(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def of_average(averaged: Tensor, real: Tensor, rows: int | None) -> Metrics:
-    """Numbers [] by name, of samples [N, C, H, W] as the grid has them, at the size of reals [B, C, H, W].
+def of_average(averaged: Tensor, real: Moments, rows: int | None) -> Metrics:
+    """Numbers [] by name, of samples [N, C, H, W] as the grid has them, at the size of the reals.
 
     `average_distance`: between samples, of averaged weights where there are such, and reals. `label_effect`, of a grid
     with a row for each class and the same noise in each row: how far samples of the same noise and another class are
     from each other, over how far reals are.
     """
-    real = real.float()
-    averaged = at_resolution(averaged.float(), real.shape[-1])
-    found = {"average_distance": distance(averaged, real)} if min(len(averaged), len(real)) >= FEWEST else {}
+    if real.size < FEWEST:
+        return {}
+    averaged = at_resolution(averaged.float(), real.mean.shape[-1])
+    found = {"average_distance": distance(Moments.of(averaged), real)} if len(averaged) >= FEWEST else {}
     if rows is not None and rows > 1 and len(averaged) % rows == 0 and len(averaged) > rows:
         grid = averaged.unflatten(0, (rows, -1))  # [rows, columns, C, H, W]
-        found["label_effect"] = (grid.var(0).mean() / real.var(0).mean().clamp(min=TINY)).sqrt()
+        found["label_effect"] = (grid.var(0).mean() / real.variance.mean().clamp(min=TINY)).sqrt()
     return found
 
 

@@ -12,10 +12,11 @@ from ganrun.core.engine import Eager
 from ganrun.core.errors import ConfigError, nearest, typed
 from ganrun.core.game import Game
 from ganrun.core.seeding import the_same_each_time
+from ganrun.diagnosis.statistics import FEWEST
 from ganrun.metrics.comparison import QUALITY
 from ganrun.record.recorder import SPEED
 from ganrun.run.measuring import measured_tags, published
-from ganrun.run.statistics import statistics_of
+from ganrun.run.statistics import images_of, statistics_of
 
 
 def check_metrics(run: Run) -> None:
@@ -45,7 +46,9 @@ def metric_names(run: Run) -> list[str]:
             wanted = game.wanted(update)
             batches = {stream: run.data.sources[stream].examples(shape.images) for stream, shape in wanted.items()}
             (result,) = engine.run(update, [batches])
-            names |= {*statistics_of(game, [result])} if run.settings["diagnosis"]["during"] else set()
+            several = [result] * FEWEST  # as many as a log has, of small batches
+            if run.settings["diagnosis"]["during"]:
+                names |= {*statistics_of(game, several, images_of(game, several))}
             names |= {f"loss/{player}/total", f"training/learning_rate/{player}", *result.names}
     names |= {*game.log_metrics(), *measured_tags(run)}
     return sorted(name for name in names if not name.startswith("gradient/"))
