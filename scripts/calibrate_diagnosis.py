@@ -1,7 +1,8 @@
 """A fair test of findings: runs broken on purpose, an independent judge, and what was found in them.
 
     python scripts/calibrate_diagnosis.py FOLDER [--bases dcgan_r1,...] [--faults d_rate_up,...] [--doses 3] [--seeds 3]
-                                          [--at-once 2] [--rescue] [--json]
+                                          [--at-once 2] [--rescue]
+    python scripts/calibrate_diagnosis.py FILE
 
 Breaks base configurations, each sound as it is, by one fault at a time, in up to three doses, over seeds. The judge
 looks at samples alone and makes three counts: samples that a classifier of real digits accepts, of no class more than
@@ -19,19 +20,25 @@ that a remedy helped and the judge agrees. Runs in which no failure was found ha
 
 What is finished in FOLDER is not trained again, so an interrupted test goes on, and more seeds add to fewer. Prints a
 row for each run, the table of confusion, and the shares with their 95 % intervals (Clopper and Pearson).
+
+What rules read of each run, and the three counts, are kept in FOLDER/courses.jsonl.xz, a few kB a run. In the place of
+FOLDER such a file stands for runs that are not there: nothing is trained, and rules that have changed are tried on it
+in a minute. tests/courses.jsonl.xz is the one that docs/diagnosis.md tells of.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import lzma
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from scipy.stats import beta, fisher_exact
@@ -41,17 +48,23 @@ from ganrun.config.validate import resolve
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.bundled import Digits
 from ganrun.diagnosis.remedy import unusual
+from ganrun.diagnosis.rule import About
+from ganrun.diagnosis.rules.all import RULES
+from ganrun.diagnosis.watch import Watch
 from ganrun.metrics.classifier import Classified, classify, train
+from ganrun.metrics.comparison import QUALITY
 from ganrun.metrics.neighbours import neighbourhoods
-from ganrun.record.results import findings
+from ganrun.record.results import findings, found_before, windows
 from ganrun.record.stored import record
-from ganrun.run.diagnoses import diagnose
+from ganrun.run.about import abouts
 from ganrun.run.draw import draw
-from ganrun.run.load import load
+from ganrun.run.load import load, untrained
 from ganrun.run.sweep import Job, run_jobs
 
 SAMPLES, SIDE, STEPS, CLASSES, TRIES = 500, 16, 1500, 10, 2
 NOTHING, NOT_FINITE = (0, 0, 0), "not_finite"
+KEPT = ("diagnosis/", "metrics/", "loss/", "probability/", "tricks/", "weight_gradient/")  # tags that rules may read
+ABSENT = ""  # of a tag that a row does not have; null is a number that is not finite
 PLAIN = 0.25  # of a count of sound runs, below which a run is plainly broken
 SOUND = 3  # seeds of each base as it is, at least: what others are measured by
 SLOW = "slow_start"  # a remark: it explains a run that is not done, and is no alarm
@@ -149,14 +162,30 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Course:
+    """What rules read of a run, and what its samples came to."""
+
+    trial: Trial
+    counts: tuple[int, ...] | None  # of SAMPLES: accepted, covered, smooth; None for a run that was refused
+    before: tuple[str, ...] = ()  # failures that were found before the first step
+    finite: bool = True  # whether its numbers stayed so
+    abouts: tuple[About, ...] = ()
+    rows: tuple[tuple[int, Mapping[str, float | None]], ...] = ()  # step, and means by tag
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What a run came to."""
 
     trial: Trial
-    counts: tuple[int, ...] | None  # of SAMPLES: accepted, covered, smooth; None for a run that was refused
+    counts: tuple[int, ...] | None  # as the course has them
     found: list[str]  # what is found at its end, what explains most first; `slow_start` is no failure
     first: float | None  # share of the run at which the first of them appeared
-    refused: bool = False
+
+    @property
+    def refused(self) -> bool:
+        """Whether the run was never begun."""
+        return self.counts is None
 
 
 def trials(bases: Sequence[str], faults: Sequence[str], doses: int, seeds: int) -> Iterator[Trial]:
@@ -204,17 +233,33 @@ def high_frequencies(images: torch.Tensor) -> torch.Tensor:
     return torch.fft.fft2(images).abs().square()[..., upper].mean((1, 2))
 
 
-def outcome(trial: Trial, folder: Path, judge: Judge) -> Outcome:
+def course(trial: Trial, folder: Path, judge: Callable[[torch.Tensor], tuple[int, ...]]) -> Course:
     """What is in the folder of a run. A run that ended with numbers that are not finite has no good samples."""
     if not (folder / "config.yaml").is_file():
-        return Outcome(trial=trial, counts=None, found=[], first=None, refused=True)
-    found = found_at_the_end(folder)
+        return Course(trial=trial, counts=None)
     try:
-        counts = judge.counts(draw(load(folder).game, SAMPLES, seed=1))
+        counts = judge(draw(load(folder).game, SAMPLES, seed=1))
     except ConfigError:  # it ended before its first checkpoint
         counts = NOTHING
-    first = min(found.values()) / STEPS if found else None
-    return Outcome(trial=trial, counts=counts, found=list(found), first=first)
+    rows = [(row.step, dict(row)) for row in windows(folder / "metrics.jsonl")]
+    quality = next((tag for _, row in rows for tag in row if tag.startswith(f"metrics/{QUALITY}_")), None)
+    settings, game = untrained(folder, [], torch.device("cpu"))
+    return Course(
+        trial=trial,
+        counts=counts,
+        before=tuple(one["finding"] for one in found_before(folder) if one["failure"]),
+        finite=NOT_FINITE not in findings(folder),
+        abouts=tuple(abouts(game, settings, quality)),
+        rows=tuple(rows),
+    )
+
+
+def outcome(one: Course) -> Outcome:
+    """What the rules, as they are now, say of a run."""
+    found = found_at_the_end(one)
+    return Outcome(
+        trial=one.trial, counts=one.counts, found=list(found), first=min(found.values()) / STEPS if found else None
+    )
 
 
 def has_ended(folder: Path) -> bool:
@@ -222,17 +267,51 @@ def has_ended(folder: Path) -> bool:
     return (record(folder / "summary.json") or {}).get("step") == STEPS or NOT_FINITE in findings(folder)
 
 
-def found_at_the_end(folder: Path) -> dict[str, int]:
+def found_at_the_end(one: Course) -> dict[str, int]:
     """What is not over at the end of a run, what explains most first, and at which step it appeared.
 
-    What was found before the first step comes first, at 0. The log is read again, so that rules may change after the
-    run.
+    What was found before the first step comes first, at 0.
     """
-    ended = {NOT_FINITE: 0} if NOT_FINITE in findings(folder) else {}
-    read = diagnose(folder)
-    before = {one.name: 0 for one in read.before if one.failure}
-    shown = [one for one in read.findings if one.ended is None and one.finding.name != "healthy"]
-    return before | ended | {one.finding.name: one.began for one in shown}
+    watch = Watch(RULES, one.abouts)
+    began: dict[str, int] = {}
+    for step, row in one.rows:
+        for change in watch.feed(step, row):
+            began[change.rule.name] = change.step
+    found = [change.rule.name for change in watch.found if change.rule.name != "healthy"]
+    at_once = [*one.before, *([] if one.finite else [NOT_FINITE])]
+    return dict.fromkeys(at_once, 0) | {name: began[name] for name in found}
+
+
+def keep(courses: Sequence[Course], path: Path) -> None:
+    """Write a line of JSON for each run, by columns, numbers to four digits."""
+    with lzma.open(path, "wt") as file:
+        for one in courses:
+            tags = dict.fromkeys(tag for _, row in one.rows for tag in row if tag.startswith(KEPT))
+            columns = {tag: [_written(row.get(tag, ABSENT)) for _, row in one.rows] for tag in tags}
+            line = asdict(replace(one, rows=())) | {"steps": [step for step, _ in one.rows], "rows": columns}
+            file.write(json.dumps(line, separators=(",", ":")) + "\n")
+
+
+def kept(path: Path) -> list[Course]:
+    """What `keep` wrote."""
+    with lzma.open(path, "rt") as file:
+        return [_course(json.loads(line)) for line in file]
+
+
+def _course(line: dict[str, Any]) -> Course:
+    columns = line.pop("rows")
+    rows = [
+        (step, {tag: values[n] for tag, values in columns.items() if values[n] != ABSENT})
+        for n, step in enumerate(line.pop("steps"))
+    ]
+    known = [About(**about | {"slopes": tuple(map(tuple, about["slopes"]))}) for about in line.pop("abouts")]
+    counts = None if line["counts"] is None else tuple(line.pop("counts"))
+    whole: dict[str, Any] = line | {"trial": Trial(**line["trial"]), "counts": counts, "before": tuple(line["before"])}
+    return Course(**whole, abouts=tuple(known), rows=tuple(rows))
+
+
+def _written(value: float | str | None) -> float | str | None:
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def is_broken(one: Outcome, sound: Sequence[Outcome]) -> bool:
@@ -316,8 +395,13 @@ def report(outcomes: Sequence[Outcome]) -> dict[str, str]:
             f"{group}: sound, false alarms": interval(sum(bool(set(one.found) - {SLOW}) for one in rest), len(rest)),
             f"{group}: median share of the run until found": f"{times[len(times) // 2]:.0%}" if times else "-",
         }
-    print("\n" + "\n".join(f"{key:<50}{value}" for key, value in shares.items()))
+    print_shares(shares)
     return shares
+
+
+def print_shares(shares: Mapping[str, str]) -> None:
+    """A line for each."""
+    print("\n" + "\n".join(f"{key:<50}{value}" for key, value in shares.items()))
 
 
 def rescue(broken: Sequence[Outcome], folder: Path, at_once: int) -> dict[str, int]:
@@ -357,39 +441,47 @@ def report_rescue(
     return {f"{group}: sound again": interval(sum(found), len(found)) for group, found in healed.items()}
 
 
+def courses_in(folder: Path, chosen: Sequence[Trial], at_once: int) -> list[Course]:
+    """Train what is missing of these runs, and read all of them."""
+    jobs = [Job(number=n, overrides=one.overrides, folder=str(folder / one.name)) for n, one in enumerate(chosen)]
+    missing = [job for job in jobs if not has_ended(Path(job.folder))]
+    if missing:
+        run_jobs(missing, [], at_once=at_once)
+    judge = Judge()
+    found = [course(one, folder / one.name, judge.counts) for one in chosen]
+    keep(found, folder / "courses.jsonl.xz")
+    return found
+
+
+def rescued(outcomes: Sequence[Outcome], folder: Path, at_once: int) -> None:
+    """Rescue the broken ones, and print what became of them."""
+    judge = Judge()
+
+    def again(trial: Trial, number: int) -> Outcome:
+        return outcome(course(trial, folder / f"{trial.name}-rescue" / str(number), judge.counts))
+
+    tries = rescue(broken_runs(outcomes), folder, at_once)
+    print_shares(report_rescue(outcomes, tries, again))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, help="of the runs, or the file of runs that are not there")
     parser.add_argument("--bases", default=",".join(BASES))
     parser.add_argument("--faults", default=",".join(FAULTS))
     parser.add_argument("--doses", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--rescue", action="store_true", help="call ganrun rescue for each broken run, and judge again")
-    parser.add_argument("--json", action="store_true", help="write outcomes.json into the folder too")
-    arguments = parser.parse_args()
-    chosen = list(trials(arguments.bases.split(","), arguments.faults.split(","), arguments.doses, arguments.seeds))
-    jobs = [
-        Job(number=n, overrides=one.overrides, folder=str(arguments.folder / one.name)) for n, one in enumerate(chosen)
-    ]
-    missing = [job for job in jobs if not has_ended(Path(job.folder))]
-    if missing:
-        run_jobs(missing, [], at_once=arguments.at_once)
-    judge = Judge()
-    outcomes = [outcome(one, arguments.folder / one.name, judge) for one in chosen]
-    shares = report(outcomes)
-    if arguments.rescue:
-        tries = rescue(broken_runs(outcomes), arguments.folder, arguments.at_once)
-
-        def again(trial: Trial, number: int) -> Outcome:
-            return outcome(trial, arguments.folder / f"{trial.name}-rescue" / str(number), judge)
-
-        rescued = report_rescue(outcomes, tries, again)
-        print("\n" + "\n".join(f"{key:<50}{value}" for key, value in rescued.items()))
-        shares |= rescued
-    if arguments.json:
-        told: Mapping[str, object] = {"runs": [asdict(one) for one in outcomes], "shares": shares}
-        (arguments.folder / "outcomes.json").write_text(json.dumps(told, indent=2))
+    given = parser.parse_args()
+    if given.folder.is_file():
+        report([outcome(one) for one in kept(given.folder)])
+        return 0
+    chosen = list(trials(given.bases.split(","), given.faults.split(","), given.doses, given.seeds))
+    outcomes = [outcome(one) for one in courses_in(given.folder, chosen, given.at_once)]
+    report(outcomes)
+    if given.rescue:
+        rescued(outcomes, given.folder, given.at_once)
     return 0
 
 

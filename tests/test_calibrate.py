@@ -3,8 +3,10 @@
 import importlib.util
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -68,8 +70,32 @@ def test_every_fault_is_tried_on_every_base(script: ModuleType) -> None:
     assert all("mode_collapse_partial" in f.names for f in script.FAULTS.values() if "mode_collapse" in f.names)
 
 
-def test_what_was_found_before_the_first_step_comes_first(script: ModuleType, nursery: Nursery, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def unscaled(script: ModuleType, nursery: Nursery, tmp_path_factory) -> Any:
+    """A run whose failure is found before its first step."""
     words = ("dataset.range=[0,65535]", "diagnosis.before=true", "steps=60", "hydra.run.dir=unscaled")
     tiny = [word for word in TINY if word != "diagnosis=none"]
-    assert nursery.run(*tiny, *words, folder=tmp_path).code == 0
-    assert next(iter(script.found_at_the_end(tmp_path / "unscaled").items())) == ("data_out_of_range", 0)
+    folder = tmp_path_factory.mktemp("calibrate")
+    assert nursery.run(*tiny, *words, folder=folder).code == 0
+    trial = script.Trial(base="sngan", fault="wrong_range", dose=1, seed=0)
+    return script.course(trial, folder / "unscaled", lambda images: (len(images), 2, 1))
+
+
+def test_what_was_found_before_the_first_step_comes_first(script: ModuleType, unscaled: Any) -> None:
+    assert unscaled.counts == (script.SAMPLES, 2, 1) and [step for step, _ in unscaled.rows][-1] == 60
+    assert next(iter(script.found_at_the_end(unscaled).items())) == ("data_out_of_range", 0)
+
+
+def test_courses_are_kept_to_four_digits(script: ModuleType, unscaled: Any, tmp_path: Path) -> None:
+    trial = script.Trial(base="modern", fault="small_d", dose=2, seed=1)
+    refused = script.Course(trial=trial, counts=None)
+    lost = replace(
+        unscaled, rows=((25, {"loss/x": None, "diagnosis/y": 0.123456}), (50, {"loss/x": 1.0})), finite=False
+    )
+    script.keep([unscaled, refused, lost], tmp_path / "courses.jsonl.xz")
+    again, nothing, nan = script.kept(tmp_path / "courses.jsonl.xz")
+    assert nothing == refused and script.outcome(refused).refused
+    assert nan == replace(lost, rows=((25, {"loss/x": None, "diagnosis/y": 0.1235}), (50, {"loss/x": 1.0})))
+    assert next(iter(script.found_at_the_end(nan))) == "data_out_of_range" and "not_finite" in script.outcome(nan).found
+    assert script.outcome(again) == script.outcome(unscaled)
+    assert again.abouts == unscaled.abouts and len(again.rows) == len(unscaled.rows)
