@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 from ganrun.diagnosis.history import History, mean
 from ganrun.diagnosis.remedy import UNUSUAL, Remedy
-from ganrun.diagnosis.rule import About, Evidence, Rule
+from ganrun.diagnosis.rule import EARLY, About, Evidence, Rule
 
 STILL_RIGHT = 0.65  # likewise, of a D that had nothing left to learn
 RIGHT = 0.85  # share of reals, and of fakes, that a D is right about that has nothing left to learn
 GUESSED = 0.75  # of all images: a D that is right about no more
 UNORDERED = 0.65  # of pairs of a real and a fake: a D that has no more in order has learnt nothing
+MOSTLY = 0.75  # of pairs: a D that had more in order for long wins, and one that had fewer is idle
 CHANCE = 0.95  # and whose loss is at least this share of that at chance level has learnt nothing
 AT_CHANCE = 0.995  # of the loss at chance level: a D whose loss is no lower than this share of it guesses
 RIGHT_BY_CHANCE = 0.55  # and is right about at most this share of all images
@@ -53,8 +56,14 @@ def order(history: History, about: About) -> float:
 
 
 def right_about_all(history: History, about: About, least: float = RIGHT) -> bool:
-    """Whether D is right about nearly every real and nearly every fake."""
-    return min(right(history, about)) >= least
+    """Whether D is right about nearly every real and nearly every fake, or has nearly all pairs of them in order."""
+    return order(history, about) >= least or min(right(history, about)) >= least
+
+
+def order_for_long(history: History, about: About) -> float:
+    """The share of pairs that D had in order in the last 900 steps; NaN of a younger run, and as `order` has it."""
+    young = history.steps[-1] <= EARLY + BEFORE
+    return math.nan if young else history.mean(about.tag("diagnosis/order"), BEFORE)
 
 
 def learns_nothing(history: History, about: About) -> bool:
@@ -111,10 +120,10 @@ class DiscriminatorWins(Rule):
         still = stands_still(history, about)
         if still is None:
             return None
-        if order(history, about) >= least:
-            return {"pairs of a real and a fake that D has in order": order(history, about), **still}
-        if not right_about_all(history, about, least):
+        if not (right_about_all(history, about, least) or order_for_long(history, about) >= MOSTLY):
             return None
+        if about.chance is None:
+            return {"pairs of a real and a fake that D has in order": order(history, about), **still}
         real, fake = right(history, about)
         return {"reals that D is right about": real, "fakes": fake, **still}
 
@@ -146,7 +155,8 @@ class DiscriminatorIdle(Rule):
         """How far samples are from reals, where D should tell them apart and does not."""
         if guesses(history, about):
             return {"distance": progress(history, about)[0]}
-        return stands_still(history, about) if learns_nothing(history, about) else None
+        idle = learns_nothing(history, about) or order_for_long(history, about) < MOSTLY
+        return stands_still(history, about) if idle else None
 
 
 class GeneratorStarves(Rule):

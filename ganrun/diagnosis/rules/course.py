@@ -16,11 +16,16 @@ MORE = 1.1  # times as many as then
 
 
 class Oscillation(Rule):
-    """D's scores of fakes swing with one period that does not fade."""
+    """D's scores of fakes swing with one period that does not fade, or G's weights move round where their average is.
+
+    Of players that circle each other the average comes nearer to where they should be than any of their steps
+    (Yazici et al. 2019, arXiv 1806.04498).
+    """
 
     name = "oscillation"
-    meaning = "The players go round in circles: D's scores of fakes swing with one period that does not fade."
+    meaning = "The players go round in circles: scores swing, or G is far from the reals where its average is near."
     remedies = (
+        *UNUSUAL,
         Remedy(tricks=("r1",), sets={"model.discriminator.norm": "none"}),
         Remedy(tricks=("ema",)),
         Remedy(scales={"optim.generator.lr": 0.5, "optim.discriminator.lr": 0.5}),
@@ -30,8 +35,20 @@ class Oscillation(Rule):
     share = 0.6  # of the variance that is in the strongest frequency and its two neighbours
     fades = 0.7  # amplitude of the second half over that of the first
     swing = 0.15  # deviation of the probability of fakes, at least
+    nearer = 0.5  # of the distance of G's own samples: samples of its average that are at most so far
 
     def evidence(self, history: History, about: About) -> Evidence | None:
+        return self._of_scores(history, about) or self._of_average(history, about)
+
+    def _of_average(self, history: History, about: About) -> Evidence | None:
+        own, averaged = (
+            history.mean(about.tag(f"diagnosis/{name}"), WINDOW) for name in ("distance", "average_distance")
+        )
+        if own >= NEAR and averaged <= self.nearer * own:
+            return {"distance of G's own samples": own, "of averaged ones": averaged}
+        return None
+
+    def _of_scores(self, history: History, about: About) -> Evidence | None:
         values = history.column(about.tag("probability/fake"))[-self.rows_looked_at :]
         if len(values) < self.rows_looked_at or np.isnan(values).any():
             return None
