@@ -71,6 +71,7 @@ SLOW = "slow_start"  # a remark: it explains a run that is not done, and is no a
 SMALL = ("dataset=digits", f"dataset.resolution={SIDE}", "batch=32", f"steps={STEPS}", "log.every=25", "game.grid=32",
          "log.samples=1500", "log.checkpoint=1500", "metrics.every=300", "metrics.samples=150", "engine.device=cpu",
          "diagnosis.before=false")  # fmt: skip
+GROUPS = ("set", "scored")  # of bases
 WIDTH = ("model.generator.width=16", "model.discriminator.width=16")
 DCGAN = ("model=dcgan", *WIDTH)
 RATES = ("optim.generator.lr=5e-4", "optim.discriminator.lr=5e-4")
@@ -365,43 +366,57 @@ def interval(hits: int, of: int) -> str:
     return f"{hits} of {of}, {hits / of:.1%} ({low:.1%} to {high:.1%})"
 
 
-def report(outcomes: Sequence[Outcome]) -> dict[str, str]:
-    """Print a row for each run, the table of confusion, and the shares of each group of bases."""
+def report(outcomes: Sequence[Outcome]) -> list[str]:
+    """Print a row for each run, and tables in Markdown of which fault was found as what, and of each group's shares.
+
+    Returns the lines of the tables.
+    """
     broken = broken_runs(outcomes)
     print(f"{'run':<36}{'accepted':>9}{'covered':>9}{'smooth':>9}  {'':<7} found")
     for one in outcomes:
         kind = "refused" if one.refused else "broken" if one in broken else "sound"
         counts = "".join(f"{count:>9}" for count in one.counts) if one.counts else " " * 27
         print(f"{one.trial.name:<36}{counts}  {kind:<7} {' '.join(one.found)}")
-    confusion = Counter((one.trial.fault, one.found[0] if one.found else "nothing") for one in broken)
-    print(f"\n{'fault':<18}{'named first':<26}runs")
-    for (name, found), count in sorted(confusion.items()):
-        print(f"{name:<18}{found:<26}{count}")
-    shares: dict[str, str] = {}
+    lines = [*confusion(broken), "", *table({group: shares(outcomes, broken, group) for group in GROUPS})]
+    print("\n" + "\n".join(lines))
+    return lines
+
+
+def confusion(broken: Sequence[Outcome]) -> list[str]:
+    """A table of what was found first in runs with each fault, the most frequent first."""
+    lines = ["| fault | runs | what was found first |", "|---|---|---|"]
+    for fault in sorted({one.trial.fault for one in broken}):
+        first = Counter(f"`{one.found[0]}`" if one.found else "nothing" for one in broken if one.trial.fault == fault)
+        told = ", ".join(f"{name} {count}" for name, count in sorted(first.items(), key=lambda of: (-of[1], of[0])))
+        lines.append(f"| `{fault}` | {first.total()} | {told} |")
+    return lines
+
+
+def table(columns: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """A table of the same rows for each group."""
+    rows = next(iter(columns.values()))
+    head = [f"| | {' | '.join(f'`{group}`' for group in columns)} |", f"|{'---|' * (len(columns) + 1)}"]
+    return head + [f"| {row} | {' | '.join(column[row] for column in columns.values())} |" for row in rows]
+
+
+def shares(outcomes: Sequence[Outcome], broken: Sequence[Outcome], group: str) -> dict[str, str]:
+    """What the test comes to for the bases of a group."""
     sound = sound_runs(outcomes)
-    for group in ("set", "scored"):
-        mine = [one for one in broken if BASES[one.trial.base][0] == group]
-        rest = [one for one in outcomes if one not in broken and not one.refused and BASES[one.trial.base][0] == group]
-        plainly = [one for one in mine if left(one, sound[one.trial.base]) < PLAIN]
-        times = sorted(one.first for one in mine if one.first is not None)
-        shares |= {
-            f"{group}: broken, named first": named(mine, 1),
-            f"{group}: broken, named first or second": named(mine, 2),
-            f"{group}: broken, nothing found": interval(sum(not one.found for one in mine), len(mine)),
-            f"{group}: broken, neither a finding nor a remark": interval(sum(map(told_nothing, mine)), len(mine)),
-            f"{group}: plainly broken, named first": named(plainly, 1),
-            f"{group}: plainly broken, named first or second": named(plainly, 2),
-            f"{group}: plainly broken, nothing found": interval(sum(not one.found for one in plainly), len(plainly)),
-            f"{group}: sound, false alarms": interval(sum(bool(set(one.found) - {SLOW}) for one in rest), len(rest)),
-            f"{group}: median share of the run until found": f"{times[len(times) // 2]:.0%}" if times else "-",
-        }
-    print_shares(shares)
-    return shares
-
-
-def print_shares(shares: Mapping[str, str]) -> None:
-    """A line for each."""
-    print("\n" + "\n".join(f"{key:<50}{value}" for key, value in shares.items()))
+    mine = [one for one in broken if BASES[one.trial.base][0] == group]
+    rest = [one for one in outcomes if one not in broken and not one.refused and BASES[one.trial.base][0] == group]
+    plainly = [one for one in mine if left(one, sound[one.trial.base]) < PLAIN]
+    times = sorted(one.first for one in mine if one.first is not None)
+    return {
+        "broken, named first": named(mine, 1),
+        "broken, named first or second": named(mine, 2),
+        "broken, nothing found": interval(sum(not one.found for one in mine), len(mine)),
+        "broken, neither a finding nor a remark": interval(sum(map(told_nothing, mine)), len(mine)),
+        "plainly broken, named first": named(plainly, 1),
+        "plainly broken, named first or second": named(plainly, 2),
+        "plainly broken, nothing found": interval(sum(not one.found for one in plainly), len(plainly)),
+        "sound, false alarms": interval(sum(bool(set(one.found) - {SLOW}) for one in rest), len(rest)),
+        "median share of the run until found": f"{times[len(times) // 2]:.0%}" if times else "-",
+    }
 
 
 def rescue(broken: Sequence[Outcome], folder: Path, at_once: int) -> dict[str, int]:
@@ -424,13 +439,13 @@ def rescue(broken: Sequence[Outcome], folder: Path, at_once: int) -> dict[str, i
 
 def report_rescue(
     outcomes: Sequence[Outcome], tries: Mapping[str, int], again: Callable[[Trial, int], Outcome]
-) -> dict[str, str]:
-    """Print what became of each run that had a remedy, and the share that the judge takes for sound again.
+) -> list[str]:
+    """Print what became of each run that had a remedy, and a table of the share that the judge takes for sound again.
 
-    `again` judges a try, by the run and its number.
+    `again` judges a try, by the run and its number. Returns the lines of the table.
     """
     sound = sound_runs(outcomes)
-    healed: dict[str, list[bool]] = {"set": [], "scored": []}
+    healed: dict[str, list[bool]] = {group: [] for group in GROUPS}
     print(f"\n{'rescued':<36}{'counts':>18}{'then':>18}")
     for one in broken_runs(outcomes):
         if (number := tries.get(one.trial.name)) is None:
@@ -438,7 +453,9 @@ def report_rescue(
         after = again(one.trial, number) if number >= 0 else None
         healed[BASES[one.trial.base][0]].append(after is not None and not is_broken(after, sound[one.trial.base]))
         print(f"{one.trial.name:<36}{one.counts!s:>18}{after.counts if after else 'none helped'!s:>18}")
-    return {f"{group}: sound again": interval(sum(found), len(found)) for group, found in healed.items()}
+    lines = table({group: {"sound again": interval(sum(found), len(found))} for group, found in healed.items()})
+    print("\n" + "\n".join(lines))
+    return lines
 
 
 def courses_in(folder: Path, chosen: Sequence[Trial], at_once: int) -> list[Course]:
@@ -461,7 +478,7 @@ def rescued(outcomes: Sequence[Outcome], folder: Path, at_once: int) -> None:
         return outcome(course(trial, folder / f"{trial.name}-rescue" / str(number), judge.counts))
 
     tries = rescue(broken_runs(outcomes), folder, at_once)
-    print_shares(report_rescue(outcomes, tries, again))
+    report_rescue(outcomes, tries, again)
 
 
 def main() -> int:

@@ -105,6 +105,11 @@ SIMILAR: dict[str, tuple[str, dict[str, Course]]] = {  # what looks like a failu
     "a slope off its target, and samples near": ("penalty_off_target", {
         "diagnosis/distance": 0.2, "tricks/gp/slope": 4.0}),
     "grey samples that become clear": ("low_contrast", {"diagnosis/contrast": lambda at: 0.2 + 0.5 * at}),
+    "D at chance, and samples of the average near": ("discriminator_idle", {
+        "diagnosis/distance": 0.38, "diagnosis/average_distance": 0.2, "loss/discriminator/adversarial": LN4,
+        "diagnosis/accuracy_real": 0.5, "diagnosis/accuracy_fake": 0.5}),
+    "labels without effect on samples that are far from all reals": ("labels_ignored", {
+        **FAR, "diagnosis/label_effect": 0.01}),
     "an average that is as far as G's own samples": ("oscillation", {
         "diagnosis/distance": 0.5, "diagnosis/average_distance": 0.4}),
     "an average that is nearer, and both near": ("oscillation", {
@@ -115,6 +120,15 @@ SIMILAR: dict[str, tuple[str, dict[str, Course]]] = {  # what looks like a failu
 
 def test_players_that_circle_each_other_are_told_by_an_average_that_is_nearer() -> None:
     assert names({"diagnosis/distance": 0.5, "diagnosis/average_distance": 0.2})[:1] == ["oscillation"]
+
+
+@pytest.mark.parametrize(("share", "loss", "named"), [(0.3, 1.02, True), (0.3, 0.9, False), (0.45, 1.02, False)])
+def test_a_d_that_is_wrong_for_long_is_behind_g_however_near_samples_are(
+    share: float, loss: float, named: bool
+) -> None:
+    course = {"diagnosis/accuracy_real": share, "diagnosis/accuracy_fake": share, "diagnosis/distance": 0.1,
+              "loss/discriminator/adversarial": loss * LN4}  # fmt: skip
+    assert ("discriminator_idle" in names(course)) == named
 
 
 @pytest.mark.parametrize(("order", "distance", "found"), [

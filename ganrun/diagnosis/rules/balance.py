@@ -15,8 +15,10 @@ UNORDERED = 0.65  # of pairs of a real and a fake: a D that has no more in order
 MOSTLY = 0.75  # of pairs: a D that had more in order for long wins, and one that had fewer is idle
 CHANCE = 0.95  # and whose loss is at least this share of that at chance level has learnt nothing
 AT_CHANCE = 0.995  # of the loss at chance level: a D whose loss is no lower than this share of it guesses
+WRONG = 0.4  # of all images: a D that was right about no more for long is behind G
 RIGHT_BY_CHANCE = 0.55  # and is right about at most this share of all images
 APART = 0.3  # of `distance`: samples that a D which guesses should tell from reals
+AVERAGE_APART = 0.25  # of `average_distance`, likewise
 FAR = 0.6  # of `distance`: samples that nobody takes for reals
 NEAR = 0.4  # likewise: samples at most so far are good, whatever else is unusual
 PROGRESS = 0.9  # a distance above this share of what it was before has not become smaller
@@ -50,6 +52,11 @@ def right(history: History, about: About) -> tuple[float, float]:
     return real, fake
 
 
+def share_right(history: History, about: About, steps: int) -> float:
+    """The share of all images that D was right about in the last steps; NaN where no score means undecided."""
+    return sum(history.mean(about.tag(f"diagnosis/accuracy_{name}"), steps) for name in ("real", "fake")) / 2
+
+
 def order(history: History, about: About) -> float:
     """The share of pairs of a real and a fake that D has in order, where no score means undecided; NaN elsewhere."""
     return history.mean(about.tag("diagnosis/order"), WINDOW)
@@ -71,19 +78,29 @@ def learns_nothing(history: History, about: About) -> bool:
     if about.chance is None:
         return order(history, about) <= UNORDERED
     loss = history.mean(adversarial("discriminator", about), WINDOW)
-    share = sum(right(history, about)) / 2
+    share = share_right(history, about, WINDOW)
     return loss >= CHANCE * about.chance and share <= GUESSED
 
 
 def guesses(history: History, about: About) -> bool:
-    """Whether D has guessed for 900 steps, by its loss or its order, though samples are apart from reals."""
-    distance, _ = progress(history, about)
+    """Whether D has guessed for 900 steps, by its loss or its order, though samples are apart from reals.
+
+    Where D is wrong about most images it is behind G, and misses even what is left between samples and reals.
+    """
     if about.chance is None:  # BEGAN's balance leaves little order beside samples that are good
         shares = compared(history, about.tag("diagnosis/order"))
-        return distance >= NEAR and all(share <= UNORDERED for share in shares)
+        return progress(history, about)[0] >= NEAR and all(share <= UNORDERED for share in shares)
     losses = compared(history, adversarial("discriminator", about))
-    at_chance = all(loss >= AT_CHANCE * about.chance for loss in losses)
-    return distance >= APART and at_chance and sum(right(history, about)) / 2 <= RIGHT_BY_CHANCE
+    if not all(loss >= AT_CHANCE * about.chance for loss in losses):
+        return False
+    own, averaged = (history.mean(about.tag(f"diagnosis/{name}"), WINDOW) for name in ("distance", "average_distance"))
+    apart = own >= APART and not averaged < AVERAGE_APART
+    return (apart and share_right(history, about, WINDOW) <= RIGHT_BY_CHANCE) or wrong(history, about)
+
+
+def wrong(history: History, about: About) -> bool:
+    """Whether D was wrong about most images for 900 steps."""
+    return history.steps[-1] > EARLY + BEFORE and share_right(history, about, BEFORE) <= WRONG
 
 
 def fooled(history: History, about: About) -> bool:
@@ -147,7 +164,7 @@ class DiscriminatorIdle(Rule):
         if about.chance is None:
             return {"pairs of a real and a fake that D has in order": order(history, about), **apart}
         loss = history.mean(adversarial("discriminator", about), WINDOW)
-        share = sum(right(history, about)) / 2
+        share = share_right(history, about, WINDOW)
         return {"loss of D": loss, "at chance": about.chance, "share that D is right about": share, **apart}
 
     @staticmethod

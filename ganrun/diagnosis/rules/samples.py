@@ -137,7 +137,8 @@ class LabelsIgnored(Rule):
 
     def evidence(self, history: History, about: About) -> Evidence | None:
         effect = history.mean(about.tag("diagnosis/label_effect"), WINDOW)
-        if about.first and effect < self.least and history.steps[-1] >= LATE * about.steps:
+        far = history.mean(about.tag("diagnosis/distance"), WINDOW) >= FAR  # then G shows nothing of anything yet
+        if about.first and effect < self.least and not far and history.steps[-1] >= LATE * about.steps:
             return {"distance of two classes of one noise, over that of reals": effect}
         return None
 
