@@ -36,7 +36,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -155,11 +155,15 @@ class Trial:
         return f"{self.base}-{self.fault or 'sound'}-{self.dose}-{self.seed}"
 
     @property
+    def own(self) -> tuple[str, ...]:
+        """The words of its fault."""
+        return FAULTS[self.fault].doses[self.dose] if self.fault else ()
+
+    @property
     def overrides(self) -> list[str]:
-        own = FAULTS[self.fault].doses[self.dose] if self.fault else ()
-        replaced = {word.partition("=")[0] for word in own}
+        replaced = {word.partition("=")[0] for word in self.own}
         before = [word for word in (*SMALL, *BASES[self.base][1]) if word.partition("=")[0] not in replaced]
-        return [*before, *own, f"seed={self.seed}"]
+        return [*before, *self.own, f"seed={self.seed}"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +172,7 @@ class Course:
 
     trial: Trial
     counts: tuple[int, ...] | None  # of SAMPLES: accepted, covered, smooth; None for a run that was refused
-    before: tuple[str, ...] = ()  # failures that were found before the first step
+    before: Mapping[str, str] = field(default_factory=dict)  # failures found before the first step: what to try first
     finite: bool = True  # whether its numbers stayed so
     abouts: tuple[About, ...] = ()
     rows: tuple[tuple[int, Mapping[str, float | None]], ...] = ()  # step, and means by tag
@@ -182,6 +186,7 @@ class Outcome:
     counts: tuple[int, ...] | None  # as the course has them
     found: list[str]  # what is found at its end, what explains most first; `slow_start` is no failure
     first: float | None  # share of the run at which the first of them appeared
+    before: Mapping[str, str] = field(default_factory=dict)  # as the course has it
 
     @property
     def refused(self) -> bool:
@@ -248,7 +253,7 @@ def course(trial: Trial, folder: Path, judge: Callable[[torch.Tensor], tuple[int
     return Course(
         trial=trial,
         counts=counts,
-        before=tuple(one["finding"] for one in found_before(folder) if one["failure"]),
+        before={one["finding"]: " ".join(one["remedies"][:1]) for one in found_before(folder) if one["failure"]},
         finite=NOT_FINITE not in findings(folder),
         abouts=tuple(abouts(game, settings, quality)),
         rows=tuple(rows),
@@ -258,9 +263,18 @@ def course(trial: Trial, folder: Path, judge: Callable[[torch.Tensor], tuple[int
 def outcome(one: Course) -> Outcome:
     """What the rules, as they are now, say of a run."""
     found = found_at_the_end(one)
-    return Outcome(
-        trial=one.trial, counts=one.counts, found=list(found), first=min(found.values()) / STEPS if found else None
-    )
+    first = min(found.values()) / STEPS if found else None
+    return Outcome(trial=one.trial, counts=one.counts, found=list(found), first=first, before=one.before)
+
+
+def to_try(one: Outcome) -> str:
+    """The first remedy of what is found first, in words of the command line; "" where there is none."""
+    first = next(iter(one.found), "")
+    if first in one.before or not first:
+        return one.before.get(first, "")
+    settings = resolve(compose(one.trial.overrides))
+    words = [remedy.words(settings) for rule in RULES if rule.name == first for remedy in rule.remedies]
+    return next(filter(None, words), "")
 
 
 def has_ended(folder: Path) -> bool:
@@ -307,7 +321,7 @@ def _course(line: dict[str, Any]) -> Course:
     ]
     known = [About(**about | {"slopes": tuple(map(tuple, about["slopes"]))}) for about in line.pop("abouts")]
     counts = None if line["counts"] is None else tuple(line.pop("counts"))
-    whole: dict[str, Any] = line | {"trial": Trial(**line["trial"]), "counts": counts, "before": tuple(line["before"])}
+    whole: dict[str, Any] = line | {"trial": Trial(**line["trial"]), "counts": counts}
     return Course(**whole, abouts=tuple(known), rows=tuple(rows))
 
 
@@ -339,6 +353,12 @@ def left(one: Outcome, sound: Sequence[Outcome]) -> float:
 def named(runs: Sequence[Outcome], most: int) -> str:
     """How many are named by one of the first `most` findings."""
     return interval(sum(bool(FAULTS[one.trial.fault].names & set(one.found[:most])) for one in runs), len(runs))
+
+
+def undone(one: Outcome) -> bool:
+    """Whether what is to be tried first changes a setting that the fault has changed."""
+    keys = [{word.partition("=")[0] for word in words} for words in (to_try(one).split(), one.trial.own)]
+    return bool(keys[0] & keys[1])
 
 
 def told_nothing(one: Outcome) -> bool:
@@ -409,10 +429,12 @@ def shares(outcomes: Sequence[Outcome], broken: Sequence[Outcome], group: str) -
     return {
         "broken, named first": named(mine, 1),
         "broken, named first or second": named(mine, 2),
+        "broken, what to try first undoes the fault": interval(sum(map(undone, mine)), len(mine)),
         "broken, nothing found": interval(sum(not one.found for one in mine), len(mine)),
         "broken, neither a finding nor a remark": interval(sum(map(told_nothing, mine)), len(mine)),
         "plainly broken, named first": named(plainly, 1),
         "plainly broken, named first or second": named(plainly, 2),
+        "plainly broken, what to try first undoes the fault": interval(sum(map(undone, plainly)), len(plainly)),
         "plainly broken, nothing found": interval(sum(not one.found for one in plainly), len(plainly)),
         "sound, false alarms": interval(sum(bool(set(one.found) - {SLOW}) for one in rest), len(rest)),
         "median share of the run until found": f"{times[len(times) // 2]:.0%}" if times else "-",

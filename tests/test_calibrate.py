@@ -55,6 +55,17 @@ def test_a_run_is_broken_by_any_count(script: ModuleType) -> None:
     assert script.left(run(61, 245, 600), sound) == 61 / 305
 
 
+def test_what_to_try_first_undoes_a_fault_or_does_not(script: ModuleType) -> None:
+    def undone(fault: str, *found: str, **before: str) -> bool:
+        trial = script.Trial(base="sngan", fault=fault, dose=1, seed=0)
+        return script.undone(script.Outcome(trial=trial, counts=(), found=list(found), first=0.5, before=before))
+
+    assert undone("d_rate_down", "discriminator_idle", "peaked") and undone("small_g", "slow_start")
+    assert not undone("few_images", "discriminator_idle") and not undone("small_g", "average_lags")
+    assert undone("wrong_range", "data_out_of_range", data_out_of_range="dataset.range=[0,255]")
+    assert not undone("d_rate_down")
+
+
 def test_intervals_are_those_of_clopper_and_pearson(script: ModuleType) -> None:
     """Of no hit in n the upper bound is 1 - (a / 2)^(1 / n)."""
     assert script.interval(0, 10) == f"0 of 10, 0.0% (0.0% to {1 - 0.025**0.1:.1%})"
