@@ -10,7 +10,7 @@ from typing import ClassVar
 from ganrun.diagnosis.history import History
 from ganrun.diagnosis.remedy import Remedy
 
-EARLY = 200  # steps in which nothing is found: losses and gradients have not settled
+EARLY = 100  # steps in which nothing is found: losses and gradients have not settled
 Evidence = Mapping[str, float]  # figures by name, in the order in which they are read
 
 

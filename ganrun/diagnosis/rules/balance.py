@@ -22,13 +22,19 @@ AVERAGE_APART = 0.25  # of `average_distance`, likewise
 FAR = 0.6  # of `distance`: samples that nobody takes for reals
 NEAR = 0.4  # likewise: samples at most so far are good, whatever else is unusual
 PROGRESS = 0.9  # a distance above this share of what it was before has not become smaller
-WINDOW = 300  # steps that are averaged
-BEFORE = 900  # steps back to which they are compared
+WINDOW = 300  # steps that are averaged, where the run has so many
+YOUNG = 100  # of a run that is young: at least so many, and a third of its steps
+BEFORE = 900  # steps back to which they are compared: three times as many
+
+
+def window(history: History) -> int:
+    """The steps that are averaged: 300, or the last third of a run that is younger than 900, but 100 at least."""
+    return min(WINDOW, max(YOUNG, history.steps[-1] // 3))
 
 
 def compared(history: History, tag: str) -> tuple[float, float]:
-    """The mean of a tag over the last 300 steps, and over the 600 before; NaN where there is nothing."""
-    latest, both = history.recent(tag, WINDOW), history.recent(tag, BEFORE)
+    """The mean of a tag over the last 300 steps, and over the 600 before, of a young run fewer; NaN of nothing."""
+    latest, both = history.recent(tag, window(history)), history.recent(tag, BEFORE)
     before = both[: len(both) - len(latest)]
     return mean(latest), mean(before)
 
@@ -48,7 +54,7 @@ def stands_still(history: History, about: About) -> Evidence | None:
 
 def right(history: History, about: About) -> tuple[float, float]:
     """The shares of reals and of fakes that D is right about; NaN where no score means undecided."""
-    real, fake = (history.mean(about.tag(f"diagnosis/accuracy_{name}"), WINDOW) for name in ("real", "fake"))
+    real, fake = (history.mean(about.tag(f"diagnosis/accuracy_{name}"), window(history)) for name in ("real", "fake"))
     return real, fake
 
 
@@ -59,7 +65,7 @@ def share_right(history: History, about: About, steps: int) -> float:
 
 def order(history: History, about: About) -> float:
     """The share of pairs of a real and a fake that D has in order, where no score means undecided; NaN elsewhere."""
-    return history.mean(about.tag("diagnosis/order"), WINDOW)
+    return history.mean(about.tag("diagnosis/order"), window(history))
 
 
 def right_about_all(history: History, about: About, least: float = RIGHT) -> bool:
@@ -77,8 +83,8 @@ def learns_nothing(history: History, about: About) -> bool:
     """Whether D is no better than chance: by its loss and by what it is right about, or by the order of its scores."""
     if about.chance is None:
         return order(history, about) <= UNORDERED
-    loss = history.mean(adversarial("discriminator", about), WINDOW)
-    share = share_right(history, about, WINDOW)
+    loss = history.mean(adversarial("discriminator", about), window(history))
+    share = share_right(history, about, window(history))
     return loss >= CHANCE * about.chance and share <= GUESSED
 
 
@@ -163,8 +169,8 @@ class DiscriminatorIdle(Rule):
             return None
         if about.chance is None:
             return {"pairs of a real and a fake that D has in order": order(history, about), **apart}
-        loss = history.mean(adversarial("discriminator", about), WINDOW)
-        share = share_right(history, about, WINDOW)
+        loss = history.mean(adversarial("discriminator", about), window(history))
+        share = share_right(history, about, window(history))
         return {"loss of D": loss, "at chance": about.chance, "share that D is right about": share, **apart}
 
     @staticmethod
@@ -196,7 +202,7 @@ class GeneratorStarves(Rule):
         still = stands_still(history, about)
         if len(layers) < 2 or still is None:
             return None
-        first, last = history.mean(layers[0], WINDOW), history.mean(layers[-1], WINDOW)
+        first, last = history.mean(layers[0], window(history)), history.mean(layers[-1], window(history))
         if not last > self.least or not (first < self.ratio * last or first < self.least):
             return None
         return {"gradient norm at the first layer of G": first, "at the last": last, **still}
