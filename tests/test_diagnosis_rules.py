@@ -11,6 +11,7 @@ from ganrun.diagnosis.history import History
 from ganrun.diagnosis.remedy import UNUSUAL, Remedy, unusual
 from ganrun.diagnosis.rule import EARLY, About
 from ganrun.diagnosis.rules.all import RULES
+from ganrun.diagnosis.rules.balance import compared
 from ganrun.diagnosis.rules.samples import _pairs, smoothed
 from ganrun.diagnosis.watch import Watch
 
@@ -116,6 +117,22 @@ SIMILAR: dict[str, tuple[str, dict[str, Course]]] = {  # what looks like a failu
         "diagnosis/distance": 0.35, "diagnosis/average_distance": 0.1}),
     "a young average": ("average_lags", {"diagnosis/average_distance": lambda at: 1.2 if at < 0.06 else 0.2}),
 }  # fmt: skip
+
+
+def test_a_failure_from_the_first_step_on_is_found_after_275() -> None:
+    """100 steps in which nothing is found, the next log, and 150 steps for which it holds."""
+    watch = Watch(RULES, [About(steps=STEPS, chance=LN4)])
+    courses = WELL | FAILURES["discriminator_wins"]
+    found = [change for step in range(25, 301, 25) for change in watch.feed(step, row(courses, step))]
+    assert [(change.rule.name, change.step) for change in found] == [("discriminator_wins", 275)]
+
+
+@pytest.mark.parametrize(("step", "averaged"), [(125, 100), (450, 150), (900, 300), (3000, 300)])
+def test_a_young_run_averages_over_a_third_of_its_steps(step: int, averaged: int) -> None:
+    log = History()
+    for at in range(25, step + 1, 25):
+        log.add(at, {"x": 1.0 if at > step - averaged else 3.0})
+    assert compared(log, "x") == (1.0, 3.0)
 
 
 def test_players_that_circle_each_other_are_told_by_an_average_that_is_nearer() -> None:
