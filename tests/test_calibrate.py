@@ -110,3 +110,12 @@ def test_courses_are_kept_to_four_digits(script: ModuleType, unscaled: Any, tmp_
     assert next(iter(script.found_at_the_end(nan))) == "data_out_of_range" and "not_finite" in script.outcome(nan).found
     assert script.outcome(again) == script.outcome(unscaled)
     assert again.abouts == unscaled.abouts and len(again.rows) == len(unscaled.rows)
+
+
+def test_the_page_has_what_the_rules_say_of_the_runs_that_are_kept(script: ModuleType) -> None:
+    """Whoever changes a rule sees what it does to the fair test, and brings its tables up to date."""
+    courses = script.kept(SCRIPT.parents[1] / "tests" / "courses.jsonl.xz")
+    outcomes = [script.outcome(one) for one in courses]
+    assert len(script.broken_runs(outcomes)) > 150 and {one.trial.base for one in outcomes} == set(script.BASES)
+    page = (SCRIPT.parents[1] / "docs" / "diagnosis.md").read_text()
+    assert [line for line in script.report(outcomes) if line not in page] == []

@@ -119,6 +119,16 @@ SIMILAR: dict[str, tuple[str, dict[str, Course]]] = {  # what looks like a failu
 }  # fmt: skip
 
 
+def test_little_order_at_the_start_is_no_failure_as_in_began() -> None:
+    """Its balance takes care that D is not ahead: samples come nearer all the same."""
+    watch = Watch(RULES, [About(steps=STEPS, chance=None)])
+    courses: dict[str, Course] = {tag: course for tag, course in WELL.items() if "accuracy" not in tag}
+    nearer: Course = lambda at: max(0.2, 1.6 - 12 * at)  # noqa: E731
+    courses |= {"diagnosis/order": 0.2, "diagnosis/distance": nearer, "diagnosis/average_distance": nearer}
+    found = [change for step in range(25, STEPS + 1, 25) for change in watch.feed(step, row(courses, step))]
+    assert [change.rule.name for change in found if change.rule.failure] == []
+
+
 def test_a_failure_from_the_first_step_on_is_found_after_275() -> None:
     """100 steps in which nothing is found, the next log, and 150 steps for which it holds."""
     watch = Watch(RULES, [About(steps=STEPS, chance=LN4)])

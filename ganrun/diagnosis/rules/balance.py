@@ -22,8 +22,8 @@ AVERAGE_APART = 0.25  # of `average_distance`, likewise
 FAR = 0.6  # of `distance`: samples that nobody takes for reals
 NEAR = 0.4  # likewise: samples at most so far are good, whatever else is unusual
 PROGRESS = 0.9  # a distance above this share of what it was before has not become smaller
-WINDOW = 300  # steps that are averaged, where the run has so many
-YOUNG = 100  # of a run that is young: at least so many, and a third of its steps
+WINDOW = 300  # steps that are averaged, where the run has them
+YOUNG = 100  # of a run that is young: these at least, and a third of its steps
 BEFORE = 900  # steps back to which they are compared: three times as many
 
 
@@ -89,12 +89,12 @@ def learns_nothing(history: History, about: About) -> bool:
 
 
 def guesses(history: History, about: About) -> bool:
-    """Whether D has guessed for 900 steps, by its loss or its order, though samples are apart from reals.
+    """Whether D has guessed for 900 steps, though samples are apart from reals; by its loss, since a younger run began.
 
     Where D is wrong about most images it is behind G, and misses even what is left between samples and reals.
     """
-    if about.chance is None:  # BEGAN's balance leaves little order beside samples that are good
-        shares = compared(history, about.tag("diagnosis/order"))
+    if about.chance is None:  # BEGAN's balance leaves little order from the start, and beside samples that are good
+        shares = compared(history, about.tag("diagnosis/order")) if history.steps[-1] > BEFORE else (math.nan,)
         return progress(history, about)[0] >= NEAR and all(share <= UNORDERED for share in shares)
     losses = compared(history, adversarial("discriminator", about))
     if not all(loss >= AT_CHANCE * about.chance for loss in losses):
