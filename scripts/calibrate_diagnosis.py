@@ -44,10 +44,11 @@ import torch
 from scipy.stats import beta, fisher_exact
 
 from ganrun.config.compose import compose
+from ganrun.config.recipe import recipe
 from ganrun.config.validate import resolve
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.bundled import Digits
-from ganrun.diagnosis.remedy import unusual
+from ganrun.diagnosis.remedy import unusual, unusual_in
 from ganrun.diagnosis.rule import About
 from ganrun.diagnosis.rules.all import RULES
 from ganrun.diagnosis.watch import Watch
@@ -273,8 +274,9 @@ def to_try(one: Outcome) -> str:
     if first in one.before or not first:
         return one.before.get(first, "")
     settings = resolve(compose(one.trial.overrides))
-    words = [remedy.words(settings) for rule in RULES if rule.name == first for remedy in rule.remedies]
-    return next(filter(None, words), "")
+    remedies = [remedy for rule in RULES if rule.name == first for remedy in rule.remedies]
+    usual = recipe(one.trial.overrides, unusual_in(settings, remedies))
+    return next(filter(None, (remedy.words(settings, usual) for remedy in remedies)), "")
 
 
 def has_ended(folder: Path) -> bool:

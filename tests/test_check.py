@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import Nursery
 from support import built, composed, everything, family, host, loop, tiny
 
 import ganrun
@@ -17,6 +18,7 @@ from ganrun.cli import main as cli
 from ganrun.config.accepted import accepted, accepts
 from ganrun.config.build import Run, build
 from ganrun.core.errors import ConfigError
+from ganrun.record.results import found_before
 from ganrun.run import check
 from ganrun.run.check import before, examine, looked_at, rehearse
 
@@ -179,6 +181,17 @@ def without(overrides: Sequence[str], remedy: str) -> list[str]:
     """The overrides less those that the remedy replaces, as the report leaves them out."""
     key = remedy.partition("=")[0]
     return [word for word in overrides if not f"{word.partition('=')[0]}.".startswith(f"{key}.")]
+
+
+def test_a_setting_that_is_far_from_usual_goes_back_to_the_recipe_of_the_run(nursery: Nursery, tmp_path: Path) -> None:
+    quiet = ("dataset=digits", "engine.device=cpu", "metrics=none")
+    typed = ("experiment=modern", "batch=4", "optim.generator.lr=1", *quiet)
+    rate = "optim.generator.lr={_target_:ganrun.core.schedule.Cosine,start:0.004,end:0.0,steps:1}"
+    shown = nursery.run("check", *typed, "steps=1", folder=tmp_path)
+    assert rate in shown.out and "batch=32" in shown.out, shown
+    assert nursery.run(*typed, "steps=1", "hydra.run.dir=run", folder=tmp_path).code == 0
+    (line,) = [one for one in found_before(tmp_path / "run") if one["finding"] == "unusual_settings"]
+    assert line["remedies"] == [rate, "batch=32"]
 
 
 def test_a_healthy_run_has_no_findings_and_says_so() -> None:

@@ -404,3 +404,17 @@ def test_a_remedy_as_words() -> None:
     assert not unusual(settings) and not unusual(settings | slow), "bounds of rates are those of Adam"
     assert Remedy(without=("ema",)).words(settings) == "tricks=[]"
     assert Remedy(tricks=("ema",)).words(settings) == ""
+
+
+def test_a_remedy_goes_back_to_what_the_recipe_has() -> None:
+    remedy = Remedy(sets={"a.kind": "normal", "a.scale": "0.02"}, outside={"a.scale": (0.01, 1.0)})
+    settings = {"tricks": {}, "a": {"kind": "uniform", "scale": 9.0}}
+    assert remedy.words(settings) == remedy.words(settings, {}) == "a.kind=normal a.scale=0.02"
+    assert remedy.words(settings, {"a": {"kind": "uniform", "scale": 0.5}}) == "a.scale=0.5"
+    assert remedy.words(settings, {"a": {"kind": "ones", "scale": {"_target_": "x.Cosine", "start": 0.5}}}) == (
+        "a.kind=ones a.scale={_target_:x.Cosine,start:0.5}"
+    )
+    for lacking in ({"a": {"kind": "ones", "scale": 7.0}}, {"a": {"scale": 0.5}}):
+        assert remedy.words(settings, lacking) == "a.kind=normal a.scale=0.02", "beyond the bounds itself, or not whole"
+    always = Remedy(sets={"a.kind": "normal"})
+    assert always.words(settings, {"a": {"kind": "ones"}}) == "a.kind=normal", "no way back, but something else"

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from ganrun.cli.lines import to_try, wrapped
 from ganrun.cli.words import with_remedy
 from ganrun.config.build import build
+from ganrun.config.overrides import read_options
 from ganrun.core.errors import STOPPED
 from ganrun.core.traits import Level
 from ganrun.diagnosis.finding import Finding
@@ -26,7 +27,7 @@ def check(cfg: DictConfig, arguments: Sequence[str]) -> int:
     run = build(cfg)
     with closing(run.data):
         check_metrics(run)
-        examined = examine(run)
+        examined = examine(run, read_options(list(arguments)).overrides)
     print("\n".join(_page(examined, [d.sentence for d in run.diagnostics if d.level is not Level.NOTE], arguments)))
     return STOPPED if any(finding.failure for finding in examined.findings) else 0
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ganrun.core.errors import literal
 from ganrun.diagnosis.finding import Finding
 
 
@@ -20,20 +21,30 @@ class Remedy:
     scales: Mapping[str, float] = field(default_factory=dict)  # key of a number -> factor
     outside: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # only where a number is beyond its bounds
 
-    def words(self, settings: Mapping[str, Any]) -> str:
-        """The words for a run with these resolved settings, separated by spaces; empty where they change nothing."""
+    def words(self, settings: Mapping[str, Any], recipe: Mapping[str, Any] | None = None) -> str:
+        """The words for a run with these resolved settings, separated by spaces; empty where they change nothing.
+
+        `recipe` are settings whose values are taken in place of `sets`, where its numbers are within the bounds.
+        """
         if self.outside and not self.unusual(settings):
             return ""
         chosen = list(settings["tricks"])
         wanted = [name for name in chosen if name not in self.without]
         wanted += [name for name in self.tricks if name not in wanted]
         words = [f"tricks=[{','.join(wanted)}]"] if wanted != chosen else []
-        words += [f"{key}={value}" for key, value in self.sets.items() if str(_find(settings, key)) != value]
+        values = self._of(recipe or {}) or self.sets
+        words += [f"{key}={value}" for key, value in values.items() if literal(_find(settings, key)) != value]
         for key, factor in self.scales.items():
             value = _find(settings, key)
             if _is_number(value):
                 words.append(f"{key}={value * factor:.3g}")
         return " ".join(words)
+
+    def _of(self, recipe: Mapping[str, Any]) -> dict[str, str]:
+        """What a recipe has in the place of `sets`; empty where it lacks one, or is itself beyond the bounds."""
+        values = {key: _find(recipe, key) for key in self.sets}
+        usual = self.outside and None not in values.values() and not self.unusual(recipe)
+        return {key: literal(value) for key, value in values.items()} if usual else {}
 
     def unusual(self, settings: Mapping[str, Any]) -> dict[str, float]:
         """Those of these resolved settings that are beyond their bounds, by key."""
@@ -43,7 +54,8 @@ class Remedy:
 
 G_RATE, D_RATE = "optim.generator.lr", "optim.discriminator.lr"
 SOUND_RATES = (1e-5, 5e-3)  # of Adam, which hardly learns below and seldom stays together above
-# Settings far from what any published recipe has, back to DCGAN's: the likeliest cause of whatever is wrong.
+# Settings far from what any published recipe has, back to the run's own recipe, or else to DCGAN's: the likeliest cause
+# of whatever is wrong.
 UNUSUAL = (
     Remedy(sets={G_RATE: "0.0002", D_RATE: "0.0002"}, outside={G_RATE: SOUND_RATES, D_RATE: SOUND_RATES}),
     Remedy(
@@ -64,13 +76,18 @@ UNUSUAL = (
 LITTLE_NOISE = Remedy(sets={"model.generator.latent": "64"}, outside={"model.generator.latent": (8, math.inf)})
 
 
-def unusual(settings: Mapping[str, Any]) -> list[Finding]:
-    """A remark on settings that are far from those of published recipes, where a run has some."""
-    values = {key: value for remedy in UNUSUAL for key, value in remedy.unusual(settings).items()}
+def unusual_in(settings: Mapping[str, Any], remedies: Iterable[Remedy]) -> dict[str, float]:
+    """Those of these resolved settings that are beyond the bounds of one of these remedies, by key."""
+    return {key: value for remedy in remedies for key, value in remedy.unusual(settings).items()}
+
+
+def unusual(settings: Mapping[str, Any], recipe: Mapping[str, Any] | None = None) -> list[Finding]:
+    """A remark on settings that are far from those of published recipes, where a run has some; `recipe` as in words."""
+    values = unusual_in(settings, UNUSUAL)
     if not values:
         return []
     meaning = "A setting is far from what published recipes have: the first to change, should the run fail."
-    remedies = tuple(remedy.words(settings) for remedy in UNUSUAL if remedy.unusual(settings))
+    remedies = tuple(remedy.words(settings, recipe) for remedy in UNUSUAL if remedy.unusual(settings))
     return [Finding(name="unusual_settings", meaning=meaning, evidence=values, remedies=remedies)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ganrun.config.accepted import accepted
 from ganrun.config.build import Run
+from ganrun.config.recipe import recipe
 from ganrun.core.context import Batch, Latent, Progress, Update
 from ganrun.core.engine import Eager, chain_of
 from ganrun.core.from_images import FromImages
@@ -25,7 +26,7 @@ from ganrun.core.trick import Trick
 from ganrun.data.sources.source import Source
 from ganrun.diagnosis import data, networks, rates
 from ganrun.diagnosis.finding import Finding
-from ganrun.diagnosis.remedy import unusual
+from ganrun.diagnosis.remedy import UNUSUAL, unusual, unusual_in
 from ganrun.run.rehearsal import copied
 
 logger = logging.getLogger(__name__)
@@ -46,15 +47,16 @@ class Examined:
     findings: list[Finding]
 
 
-def before(run: Run) -> list[Finding]:
+def before(run: Run, typed: Sequence[str] = ()) -> list[Finding]:
     """What is wrong with the data and the networks of a run, without a rehearsal; nothing where it is not asked for.
 
+    `typed` are the overrides of the run: a setting that is far from usual goes back to what it is without them.
     Changes neither the run nor torch's generators. Remedies are those that the run's checker accepts.
     """
     if not run.settings["diagnosis"]["before"]:
         return []
     try:
-        return examine(run, rehearsal=False).findings
+        return examine(run, typed, rehearsal=False).findings
     except Exception as error:  # of networks of the user's that a probe does not fit: they may well train
         logger.warning(
             "diagnosis: a probe failed (%s: %s); diagnosis=none leaves them out", type(error).__name__, error
@@ -62,8 +64,8 @@ def before(run: Run) -> list[Finding]:
         return []
 
 
-def examine(run: Run, *, rehearsal: bool = True) -> Examined:
-    """All of it. Changes neither the run nor torch's generators."""
+def examine(run: Run, typed: Sequence[str] = (), *, rehearsal: bool = True) -> Examined:
+    """All of it, with `typed` as above. Changes neither the run nor torch's generators."""
     sections: dict[str, list[str]] = {"notes on the data": list(run.dataset.notes)} if run.dataset.notes else {}
     findings: list[Finding] = []
     with the_same_each_time(run.device):
@@ -71,7 +73,8 @@ def examine(run: Run, *, rehearsal: bool = True) -> Examined:
             for title, lines, found in part(run):
                 sections[title] = lines
                 findings += found
-    found = [*_each_once(findings), *unusual(run.settings)]
+    usual = recipe(typed, unusual_in(run.settings, UNUSUAL))
+    found = [*_each_once(findings), *unusual(run.settings, usual)]
     return Examined(sections, [_with_accepted(finding, run.settings) for finding in found])
 
 

@@ -16,6 +16,7 @@ from ganrun.diagnosis.rules.all import RULES
 from ganrun.diagnosis.watch import Change, Watch
 from ganrun.metrics.comparison import QUALITY
 from ganrun.record.results import found_before, windows
+from ganrun.record.stored import record
 from ganrun.run.about import abouts
 from ganrun.run.diagnosing import finding_of
 from ganrun.run.load import untrained
@@ -59,7 +60,7 @@ def diagnose(path: Path, plugins: Sequence[str] = ()) -> Diagnosed:
     if not watch.history.steps:
         raise ConfigError(str(path), "no log in it yet", "a run that has logged something", "waiting for its first log")
     weight = {rule.name: number for number, rule in enumerate(RULES)}
-    shown = list(_shown(changes, settings))
+    shown = list(_shown(changes, settings, record(path / "overrides.yaml") or []))
     shown.sort(key=lambda one: (one.ended is not None, weight[one.finding.name], one.began))
     before = [
         Finding(name=line["finding"], meaning=line["meaning"], failure=line["failure"], evidence=line["evidence"],
@@ -69,7 +70,7 @@ def diagnose(path: Path, plugins: Sequence[str] = ()) -> Diagnosed:
                      findings=shown)  # fmt: skip
 
 
-def _shown(changes: Sequence[Change], settings: Mapping[str, Any]) -> Iterator[Shown]:
+def _shown(changes: Sequence[Change], settings: Mapping[str, Any], typed: Sequence[str]) -> Iterator[Shown]:
     """Each finding with when it began and ended; those that are not over with what to try."""
     open_ones: dict[tuple[str, str], Change] = {}
     for change in changes:
@@ -78,7 +79,7 @@ def _shown(changes: Sequence[Change], settings: Mapping[str, Any]) -> Iterator[S
             open_ones[key] = change
         elif key in open_ones:
             first = open_ones.pop(key)
-            finding = replace(finding_of(first, settings), remedies=())
+            finding = replace(finding_of(first, settings, typed), remedies=())
             yield Shown(finding=finding, pair=first.pair, began=first.step, ended=change.step)
     for change in open_ones.values():
-        yield Shown(finding=finding_of(change, settings), pair=change.pair, began=change.step)
+        yield Shown(finding=finding_of(change, settings, typed), pair=change.pair, began=change.step)

@@ -9,10 +9,12 @@ from typing import Any
 
 from ganrun.config.accepted import accepted
 from ganrun.config.build import Run
+from ganrun.config.recipe import recipe
 from ganrun.core.callbacks import Callback
 from ganrun.core.context import Progress, UpdateResult
 from ganrun.core.errors import Stopped
 from ganrun.diagnosis.finding import Finding
+from ganrun.diagnosis.remedy import unusual_in
 from ganrun.diagnosis.rules.all import RULES
 from ganrun.diagnosis.watch import Change, Watch
 from ganrun.record.atomic import environment
@@ -35,9 +37,13 @@ class Diagnosis(Callback):
     name = "diagnosis"
     form: dict[str, Any] = {}  # noqa: RUF012
 
-    def __init__(self, run: Run, folder: RunFolder, recorder: Recorder, display: Display, quality: str | None):
-        """`quality` is the tag of the run's quality; None for a run that measures none."""
+    def __init__(
+        self, run: Run, folder: RunFolder, recorder: Recorder, display: Display, quality: str | None,
+        overrides: Sequence[str],
+    ):  # fmt: skip
+        """`quality` is the tag of the run's quality; None for a run that measures none. `overrides` as typed."""
         self.run, self.recorder, self.display = run, recorder, display
+        self.typed = overrides
         self.settings, self.lines = run.settings["diagnosis"], folder.findings
         self.acts = self.settings["during"] and run.rank.writes
         self.watch = Watch(RULES, abouts(run.game, run.settings, quality) if self.acts else [])
@@ -79,7 +85,7 @@ class Diagnosis(Callback):
     def _tell(self, change: Change) -> None:
         """One line on screen and in run.log, one in findings.jsonl, and a point with a text in TensorBoard."""
         rule = change.rule
-        finding = finding_of(change, self.run.settings)
+        finding = finding_of(change, self.run.settings, self.typed)
         self._write(change.step, finding, change.pair, over=not change.found)
         text = f"step {change.step:,}: {finding.line if change.found else f'{rule.name} is over'}"
         self.recorder.remark(change.step, f"findings/{rule.name}", float(change.found), text)
@@ -99,14 +105,19 @@ class Diagnosis(Callback):
             return
         for change in self.watch.found:
             if change.rule.ends:
-                told = finding_of(change, self.run.settings).line
+                told = finding_of(change, self.run.settings, self.typed).line
                 raise Stopped(f"step {step}: {told} (diagnosis.on_collapse=stop)")
 
 
-def finding_of(change: Change, settings: Mapping[str, Any]) -> Finding:
-    """What a rule has found, with the first remedies that a run with these settings accepts; none of what is over."""
-    rule = change.rule
-    words = dict.fromkeys(remedy.words(settings) for remedy in rule.remedies) if change.found else {}
+def finding_of(change: Change, settings: Mapping[str, Any], typed: Sequence[str]) -> Finding:
+    """What a rule has found, with the first remedies that a run with these settings accepts; none of what is over.
+
+    `typed` are the overrides of the run: a setting that is far from usual goes back to what it is without them.
+    """
+    rule, words = change.rule, {}
+    if change.found:
+        usual = recipe(typed, unusual_in(settings, rule.remedies))
+        words = dict.fromkeys(remedy.words(settings, usual) for remedy in rule.remedies)
     return Finding(
         name=rule.name, meaning=rule.meaning, failure=rule.failure, evidence=change.evidence,
         remedies=accepted(settings, filter(None, words), most=REMEDIES),

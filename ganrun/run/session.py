@@ -160,7 +160,7 @@ class Session:
         began = time.monotonic()
         self._describe(run, folder, overrides)
         self._print_notes(run)
-        first = self._before(run) if states is None else []
+        first = self._before(run, overrides) if states is None else []
         with (
             closing(recorder_of(run, folder, None if states is None else start.step, overrides)) as recorder,
             Display(steps=run.settings["steps"], console=self.console, start=start.step) as display,
@@ -169,7 +169,7 @@ class Session:
             measuring = Measuring(run, recorder)  # first, so that what it finds is in the line of its step
             statistics = Statistics(run, recorder)
             best = measuring.tag_of(run.settings["log"].get("best"))
-            diagnosis = Diagnosis(run, folder, recorder, display, measuring.quality)
+            diagnosis = Diagnosis(run, folder, recorder, display, measuring.quality, overrides)
             others = [measuring, statistics, recording, diagnosis, grids]
             saving = Checkpointing(run, checkpoints, recorder, others, best, grids.picture)
             for callback in saving.callbacks:
@@ -205,9 +205,9 @@ class Session:
             logger.info("%s", note)
             say(self.console, note)
 
-    def _before(self, run: Run) -> list[Finding]:
+    def _before(self, run: Run, overrides: list[str]) -> list[Finding]:
         """What is wrong with data and networks before the first step, on screen and in run.log too."""
-        found = before(run) if run.rank.writes else []
+        found = before(run, overrides) if run.rank.writes else []
         for finding in found:
             logger.info("finding: %s", finding.line)
             say(self.console, f"finding: {finding.line}")
