@@ -37,6 +37,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -273,9 +274,15 @@ def to_try(one: Outcome) -> str:
     first = next(iter(one.found), "")
     if first in one.before or not first:
         return one.before.get(first, "")
-    settings = resolve(compose(one.trial.overrides))
-    remedies = [remedy for rule in RULES if rule.name == first for remedy in rule.remedies]
-    usual = recipe(one.trial.overrides, unusual_in(settings, remedies))
+    return first_remedy(first, replace(one.trial, seed=0))
+
+
+@cache
+def first_remedy(finding: str, trial: Trial) -> str:
+    """The first remedy of a finding that would change this run; "" where there is none."""
+    settings = resolve(compose(trial.overrides))
+    remedies = [remedy for rule in RULES if rule.name == finding for remedy in rule.remedies]
+    usual = recipe(trial.overrides, unusual_in(settings, remedies))
     return next(filter(None, (remedy.words(settings, usual) for remedy in remedies)), "")
 
 

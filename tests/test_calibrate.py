@@ -61,7 +61,7 @@ def test_what_to_try_first_undoes_a_fault_or_does_not(script: ModuleType) -> Non
         return script.undone(script.Outcome(trial=trial, counts=(), found=list(found), first=0.5, before=before))
 
     assert undone("d_rate_down", "discriminator_idle", "peaked") and undone("small_g", "slow_start")
-    assert not undone("few_images", "discriminator_idle") and not undone("small_g", "average_lags")
+    assert not undone("few_images", "discriminator_idle") and not undone("small_g", "labels_ignored")
     assert undone("wrong_range", "data_out_of_range", data_out_of_range="dataset.range=[0,255]")
     assert not undone("d_rate_down")
 

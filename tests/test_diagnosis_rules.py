@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +36,10 @@ WELL: dict[str, Course] = {  # a run as it should be
 }
 
 
-def history(changed: Mapping[str, Course], steps: int = STEPS) -> Watch:
+def history(changed: Mapping[str, Course], steps: int = STEPS, **more: bool) -> Watch:
     """A watch that was fed a run of this course."""
     about = About(steps=STEPS, chance=LN4, quality="metrics/quality_500", slopes=(("tricks/gp/slope", 1.0),))
-    watch = Watch(RULES, [about])
+    watch = Watch(RULES, [replace(about, **more)])
     for step in range(EVERY, steps + 1, EVERY):
         watch.feed(step, row({**WELL, **changed}, step))
     return watch
@@ -72,7 +73,7 @@ FAILURES: dict[str, dict[str, Course]] = {
     "labels_ignored": {"diagnosis/label_effect": 0.01},
     "oscillation": {"probability/fake": lambda at: 0.5 + 0.4 * math.sin(at * 60)},
     "peaked": {"metrics/quality_500": lambda at: 20.0 + 200 * abs(at - 0.3)},
-    "average_lags": {"diagnosis/average_distance": 1.2},
+    "average_lags": {"diagnosis/distance": 0.3, "diagnosis/average_distance": 1.2},
     "low_contrast": {"diagnosis/contrast": lambda at: min(0.7, 4 * at)},
     "checkerboard": {"diagnosis/checkerboard": 200.0, "diagnosis/distance": 0.3},
     "not_finite": {"loss/generator/adversarial": lambda at: 1.0 if at < 1 else math.nan},
@@ -115,6 +116,8 @@ SIMILAR: dict[str, tuple[str, dict[str, Course]]] = {  # what looks like a failu
         "diagnosis/distance": 0.5, "diagnosis/average_distance": 0.4}),
     "an average that is nearer, and both near": ("oscillation", {
         "diagnosis/distance": 0.35, "diagnosis/average_distance": 0.1}),
+    "an average behind samples that come nearer": ("average_lags", {
+        "diagnosis/distance": lambda at: 1.2 - at, "diagnosis/average_distance": 1.2}),
     "a young average": ("average_lags", {"diagnosis/average_distance": lambda at: 1.2 if at < 0.06 else 0.2}),
 }  # fmt: skip
 
@@ -308,6 +311,15 @@ def test_copies_are_found_after_two_measurements_that_show_them(measured: list[f
         at = {1000 * (n + 1): {"metrics/memorised_500": share} for n, share in enumerate(measured)}
         watch.feed(step, row(WELL, step) | at.get(step, {}))
     assert ("copies" in [change.rule.name for change in watch.found]) is found
+
+
+@pytest.mark.parametrize("name", ["average_lags", "oscillation"])
+def test_nothing_is_said_of_an_average_where_samples_are_not_drawn_with_one(name: str) -> None:
+    """They are drawn in evaluation mode all the same, and may be nearer or farther for that."""
+    course = {"diagnosis/distance": 0.9, "diagnosis/average_distance": 0.1} if name == "oscillation" else FAILURES[name]
+    for averaged in (True, False):
+        found = [change.rule.name for change in history(course, averaged=averaged).found]
+        assert (name in found) is averaged
 
 
 def test_nothing_is_found_in_the_first_steps_and_in_a_head_start() -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 from support import built, loop
@@ -24,7 +25,7 @@ def noise(count: int, seed: int, deviation: float = 1.0) -> Tensor:
 
 
 def distance(fake: Tensor, real: Tensor) -> Tensor:
-    return measures.distance(Moments.of(fake), Moments.of(real))
+    return measures.distance(Moments.of(fake).gaussian, Moments.of(real).gaussian)
 
 
 def statistics(pair: Pair, seen: Observed, *, decides: bool) -> Metrics:
@@ -167,6 +168,30 @@ def test_labels_that_change_nothing_have_no_effect() -> None:
     assert "label_effect" not in of_average(same, Moments.of(real), None)
 
 
+@pytest.mark.parametrize("shared", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("columns", [2, 3, 6])
+def test_samples_that_share_noise_are_not_apart_for_that(shared: float, columns: int) -> None:
+    """Ten classes of one distribution, a column for each noise, which makes this share of what a sample looks like.
+
+    Taken for independent draws they would be at a distance of sqrt(1.5 (1 / columns - 1 / (10 columns))) and more.
+    """
+    found = []
+    for seed in range(40):
+        own, other = noise(10 * columns, 3 * seed), noise(columns, 3 * seed + 1).repeat(10, 1, 1, 1)
+        samples = math.sqrt(1 - shared) * own + math.sqrt(shared) * other
+        found.append(of_average(samples, Moments.of(noise(64, 3 * seed + 2)), 10)["average_distance"].item())
+    assert np.mean(found) < 0.4 * math.sqrt(1.5 / columns)
+    if shared == 1:
+        apart = [distance(noise(columns, n).repeat(10, 1, 1, 1), noise(64, 99 + n)).item() for n in range(40)]
+        assert np.mean(apart) > 0.9 * math.sqrt(1.5 * 0.9 / columns)
+
+
+def test_samples_that_share_noise_and_are_apart_are_as_far_as_they_are() -> None:
+    samples = noise(300, 1).repeat(10, 1, 1, 1) * 0.5 + 1
+    found = of_average(samples, Moments.of(noise(5000, 2)), 10)["average_distance"]
+    assert found.item() == pytest.approx(math.hypot(1, 0.5), abs=0.03)
+
+
 def test_rules_are_given_the_loss_at_chance_and_the_targets_of_penalties() -> None:
     run = built("loss=hinge", "model.discriminator.norm=layer", "tricks=[gp,r1]", "updates.head_start_steps=7")
     (about,) = abouts(run.game, run.settings, "metrics/quality_500")
@@ -177,6 +202,8 @@ def test_rules_are_given_the_loss_at_chance_and_the_targets_of_penalties() -> No
         "metrics/quality_500",
         "",
     )
+    averaged = built("tricks=[ema]")
+    assert not about.averaged and abouts(averaged.game, averaged.settings, None)[0].averaged
     wasserstein = built("loss=wasserstein", "model.discriminator.norm=layer", "tricks=[gp]")
     assert abouts(wasserstein.game, wasserstein.settings, None)[0].chance is None
 

@@ -24,6 +24,7 @@ class About:
     chance: float | None = None  # D's loss at chance level; None where it has none
     quality: str | None = None  # the tag of quality; None for a run that measures none
     slopes: tuple[tuple[str, float], ...] = ()  # of each gradient penalty: the tag of D's slope, and its target
+    averaged: bool = True  # whether samples are drawn with an average of G's weights
     ready: int = 0  # the last step of a declared warm-up or head start
 
     def tag(self, key: str) -> str:

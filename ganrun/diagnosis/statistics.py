@@ -17,6 +17,25 @@ SMALLEST = 8  # pixels to a side, below which images have no spectrum worth a lo
 TINY = 1e-12  # of a variance: of images that are all the same
 
 
+class Gaussian(NamedTuple):
+    """Images as independent pixels: mean, variance, and the variance that the mean has by chance. [C, H, W]"""
+
+    mean: Tensor
+    variance: Tensor
+    error: Tensor
+
+    @classmethod
+    def of_columns(cls, images: Tensor) -> Gaussian:
+        """Of images [rows, columns, C, H, W] of which those of a column have the same noise, of two columns or more.
+
+        They are no independent draws: what a mean has by chance is that of the means of columns, without bias whether
+        all of a column look the same or nothing of them does.
+        """
+        error = images.mean(0).var(0) / images.shape[1]
+        all_of_them = images.flatten(0, 1)
+        return cls(all_of_them.mean(0), all_of_them.var(0, correction=0) + error, error)
+
+
 class Moments(NamedTuple):
     """What is known of some images, without the images: how many, their mean, and how far from it they are."""
 
@@ -46,6 +65,11 @@ class Moments(NamedTuple):
     def variance(self) -> Tensor:
         """Without bias, of two images or more. [C, H, W]"""
         return self.squares / (self.size - 1)
+
+    @property
+    def gaussian(self) -> Gaussian:
+        """That of images that were drawn independently, of two or more."""
+        return Gaussian(self.mean, self.variance, self.variance / self.size)
 
 
 class Images(NamedTuple):
@@ -89,7 +113,7 @@ def statistics(pair: PairView, seen: Observed, images: Images, *, decides: bool)
     fake, real = seen.fake.float(), seen.real.float()
     found = {}
     if images.fewest >= FEWEST:
-        found["distance"] = distance(*images)
+        found["distance"] = distance(images.fake.gaussian, images.real.gaussian)
         found["spread"] = spread(*images)
     if min(real.shape[-2:]) >= SMALLEST:
         found["contrast"] = contrast(fake) / contrast(real).clamp(min=TINY)
@@ -102,18 +126,17 @@ def statistics(pair: PairView, seen: Observed, images: Images, *, decides: bool)
     return found
 
 
-def distance(fake: Moments, real: Moments) -> Tensor:
+def distance(fake: Gaussian, real: Gaussian) -> Tensor:
     """Distance of two sets of images, each taken for a Gaussian with independent pixels. []
 
     The Fréchet distance of the two, over the root mean square of the deviation of reals: 0 for equal means and
-    deviations, 1 for a single image that is the mean of reals. What chance alone gives it is subtracted: variance / N
-    for each mean, and variance / 2N for each deviation. Of two sets that are alike it is 0 but for noise, which of
-    fewer than `FEWEST` images drowns all else.
+    deviations, 1 for a single image that is the mean of reals. What chance alone gives it is subtracted: its variance,
+    which is variance / N of independent images, for each mean, and half of that for each deviation. Of two sets that
+    are alike it is 0 but for noise, which of fewer than `FEWEST` images drowns all else.
     """
-    of_fakes, of_reals = fake.variance, real.variance
-    squared = (fake.mean - real.mean).square() + (of_fakes.sqrt() - of_reals.sqrt()).square()
-    chance = 1.5 * (of_fakes / fake.size + of_reals / real.size)
-    return ((squared - chance).mean().clamp(min=0) / of_reals.mean().clamp(min=TINY)).sqrt()
+    squared = (fake.mean - real.mean).square() + (fake.variance.sqrt() - real.variance.sqrt()).square()
+    chance = 1.5 * (fake.error + real.error)
+    return ((squared - chance).mean().clamp(min=0) / real.variance.mean().clamp(min=TINY)).sqrt()
 
 
 def spread(fake: Moments, real: Moments) -> Tensor:
@@ -147,11 +170,12 @@ def of_average(averaged: Tensor, real: Moments, rows: int | None) -> Metrics:
     if real.size < FEWEST:
         return {}
     averaged = at_resolution(averaged.float(), real.mean.shape[-1])
-    found = {"average_distance": distance(Moments.of(averaged), real)} if len(averaged) >= FEWEST else {}
     if rows is not None and rows > 1 and len(averaged) % rows == 0 and len(averaged) > rows:
         grid = averaged.unflatten(0, (rows, -1))  # [rows, columns, C, H, W]
-        found["label_effect"] = (grid.var(0).mean() / real.variance.mean().clamp(min=TINY)).sqrt()
-    return found
+        effect = (grid.var(0).mean() / real.variance.mean().clamp(min=TINY)).sqrt()
+        return {"average_distance": distance(Gaussian.of_columns(grid), real.gaussian), "label_effect": effect}
+    known = len(averaged) >= FEWEST
+    return {"average_distance": distance(Moments.of(averaged).gaussian, real.gaussian)} if known else {}
 
 
 def on_host(found: Mapping[str, Tensor]) -> dict[str, float]:

@@ -27,6 +27,7 @@ def abouts(game: Game, settings: Mapping[str, Any], quality: str | None) -> list
             chance=chance_level(pair),
             quality=quality if number == 0 else None,
             slopes=tuple(_slopes(name if several else "", pair)),
+            averaged=pair.tricks.fold(Trick.sampler, pair.generator) is not pair.generator,
             ready=settings["updates"].get("head_start_steps", 0),
         )
         for number, (name, pair) in enumerate(game.named_pairs().items())

@@ -44,6 +44,12 @@ def progress(history: History, about: About) -> tuple[float, float]:
     return compared(history, about.tag("diagnosis/distance"))
 
 
+def approaches(history: History, about: About) -> bool:
+    """Whether samples have come nearer to reals."""
+    now, before = progress(history, about)
+    return now < PROGRESS * before
+
+
 def stands_still(history: History, about: About) -> Evidence | None:
     """How far samples are from reals, and were before, where they are far and come no nearer."""
     now, before = progress(history, about)

@@ -44,7 +44,7 @@ class Oscillation(Rule):
         own, averaged = (
             history.mean(about.tag(f"diagnosis/{name}"), WINDOW) for name in ("distance", "average_distance")
         )
-        if own >= NEAR and averaged <= self.nearer * own:
+        if about.averaged and own >= NEAR and averaged <= self.nearer * own:
             return {"distance of G's own samples": own, "of averaged ones": averaged}
         return None
 

@@ -9,7 +9,7 @@ import numpy as np
 from ganrun.diagnosis.history import History
 from ganrun.diagnosis.remedy import D_RATE, G_RATE, LITTLE_NOISE, UNUSUAL, Remedy
 from ganrun.diagnosis.rule import About, Evidence, Rule
-from ganrun.diagnosis.rules.balance import FAR, NEAR, WINDOW, compared, fooled
+from ganrun.diagnosis.rules.balance import FAR, NEAR, WINDOW, approaches, compared, fooled
 
 HIGH = 2e-3  # a learning rate under which quality may worsen again: ten times the usual one
 ROUNDING = 1e-6  # of a divergence
@@ -181,11 +181,14 @@ class Checkerboard(Rule):
 
 
 class AverageLags(Rule):
-    """Samples of the averaged weights are far behind those of the weights that train."""
+    """Samples of the averaged weights are far behind those of G's own, which come no nearer to reals.
+
+    Any average is behind a G that still moves. A G that drops values out is drawn without that, and may be far for it.
+    """
 
     name = "average_lags"
     meaning = "Samples are drawn with an average of G's weights that lags far behind: they look worse than G is."
-    remedies = (Remedy(sets={"tricks.ema.decay": "0.99"}), Remedy(without=("ema",)))
+    remedies = (*UNUSUAL, Remedy(sets={"tricks.ema.decay": "0.99"}), Remedy(without=("ema",)))
     times = 2.0  # the distance of the weights that train
     least = 0.5  # of distance
 
@@ -195,7 +198,8 @@ class AverageLags(Rule):
         )
         if history.steps[-1] < 2 * LATE * about.steps:
             return None  # an average is young
-        if about.first and averaged > self.least and averaged > self.times * own:
+        far = averaged > self.least and averaged > self.times * own
+        if about.first and about.averaged and far and not approaches(history, about):
             return {"distance of averaged samples": averaged, "of G's own": own}
         return None
 
