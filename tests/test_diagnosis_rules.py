@@ -112,6 +112,8 @@ SIMILAR: dict[str, tuple[str, dict[str, Course]]] = {  # what looks like a failu
         "diagnosis/accuracy_real": 0.5, "diagnosis/accuracy_fake": 0.5}),
     "labels without effect on samples that are far from all reals": ("labels_ignored", {
         **FAR, "diagnosis/label_effect": 0.01}),
+    "an average that is nearer, and samples that come nearer too": ("oscillation", {
+        "diagnosis/distance": lambda at: 1.5 - 0.9 * at, "diagnosis/average_distance": 0.2}),
     "an average that is as far as G's own samples": ("oscillation", {
         "diagnosis/distance": 0.5, "diagnosis/average_distance": 0.4}),
     "an average that is nearer, and both near": ("oscillation", {

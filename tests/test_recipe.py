@@ -7,6 +7,8 @@ from ganrun.config.overrides import replacing
 from ganrun.config.recipe import recipe
 from ganrun.config.validate import resolve
 from ganrun.diagnosis.rules.balance import DiscriminatorWins
+from ganrun.diagnosis.rules.course import Healthy
+from ganrun.diagnosis.rules.samples import Checkerboard
 from ganrun.diagnosis.watch import Change
 from ganrun.run.diagnosing import finding_of
 
@@ -44,5 +46,8 @@ def test_a_finding_goes_back_to_what_was_before_the_words_that_were_typed() -> N
     assert finding_of(change, settings, typed).remedies[:2] == (rate, "updates.generator=1")
     assert finding_of(change, settings, []).remedies[0] == "optim.generator.lr=0.0002 optim.discriminator.lr=0.0002"
     assert finding_of(change._replace(found=False), settings, typed).remedies == ()
+    assert finding_of(change._replace(rule=Healthy()), settings, typed).remedies == ()
+    patterned = change._replace(rule=Checkerboard())
+    assert finding_of(patterned, settings, typed).remedies[:2] == (rate, "updates.generator=1")
     mended = resolve(compose(replacing(typed, [rate, "updates.generator=1"])))
     assert mended == resolve(compose(["experiment=modern", "steps=700"]))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ganrun.diagnosis.history import History
-from ganrun.diagnosis.remedy import Remedy
+from ganrun.diagnosis.remedy import UNUSUAL, Remedy
 
 EARLY = 100  # steps in which nothing is found: losses and gradients have not settled
 Evidence = Mapping[str, float]  # figures by name, in the order in which they are read
@@ -38,12 +38,17 @@ class Rule(ABC):
 
     name: ClassVar[str]
     meaning: ClassVar[str]  # one sentence
-    remedies: ClassVar[Sequence[Remedy]] = ()
+    remedies: ClassVar[Sequence[Remedy]] = ()  # of its own
     failure: ClassVar[bool] = True  # or a remark
     ends: ClassVar[bool] = False  # whether diagnosis.on_collapse=stop ends a run at it
     early: ClassVar[bool] = False  # whether it is asked in the first steps too
     lasting: ClassVar[int] = 150  # steps for which it must hold before it is found, and not hold before it is over
     rows: ClassVar[int] = 3  # logs likewise, at least
+
+    @property
+    def tries(self) -> Sequence[Remedy]:
+        """What to try: first a setting that is far from usual, which is the likeliest cause of whatever is wrong."""
+        return (*UNUSUAL, *self.remedies)
 
     @abstractmethod
     def evidence(self, history: History, about: About) -> Evidence | None:

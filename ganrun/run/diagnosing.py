@@ -116,8 +116,8 @@ def finding_of(change: Change, settings: Mapping[str, Any], typed: Sequence[str]
     """
     rule, words = change.rule, {}
     if change.found:
-        usual = recipe(typed, unusual_in(settings, rule.remedies))
-        words = dict.fromkeys(remedy.words(settings, usual) for remedy in rule.remedies)
+        usual = recipe(typed, unusual_in(settings, rule.tries))
+        words = dict.fromkeys(remedy.words(settings, usual) for remedy in rule.tries)
     return Finding(
         name=rule.name, meaning=rule.meaning, failure=rule.failure, evidence=change.evidence,
         remedies=accepted(settings, filter(None, words), most=REMEDIES),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ganrun.diagnosis.history import History, mean
-from ganrun.diagnosis.remedy import UNUSUAL, Remedy
+from ganrun.diagnosis.remedy import Remedy
 from ganrun.diagnosis.rule import EARLY, About, Evidence, Rule
 
 STILL_RIGHT = 0.65  # likewise, of a D that had nothing left to learn
@@ -127,7 +127,6 @@ class DiscriminatorWins(Rule):
     name = "discriminator_wins"
     meaning = "D tells every real image from every fake, and samples come no nearer to the reals: G learns nothing."
     remedies = (
-        *UNUSUAL,
         Remedy(tricks=("r1",), sets={"model.discriminator.norm": "none", "tricks.r1.gamma": "1"}),
         Remedy(tricks=("spectral_norm", "no_norm")),
         Remedy(sets={"model.generator.norm": "batch"}),
@@ -163,7 +162,6 @@ class DiscriminatorIdle(Rule):
     name = "discriminator_idle"
     meaning = "D does not tell fakes from reals though they differ plainly, so that G has nobody to learn from."
     remedies = (
-        *UNUSUAL,
         Remedy(scales={"optim.discriminator.lr": 10.0}),
         Remedy(sets={"updates.discriminator": "3"}),
         Remedy(scales={"model.discriminator.width": 2.0}),
@@ -194,7 +192,6 @@ class GeneratorStarves(Rule):
     name = "generator_starves"
     meaning = "Next to no gradient reaches the first layers of G, so that only the last ones learn."
     remedies = (
-        *UNUSUAL,
         Remedy(sets={"loss": "nonsaturating"}),
         Remedy(sets={"model.generator.norm": "batch"}),
         Remedy(tricks=("one_sided_smoothing",)),

@@ -5,9 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from ganrun.diagnosis.history import History
-from ganrun.diagnosis.remedy import UNUSUAL, Remedy
+from ganrun.diagnosis.remedy import Remedy
 from ganrun.diagnosis.rule import About, Evidence, Rule
-from ganrun.diagnosis.rules.balance import FAR, NEAR, PROGRESS, WINDOW, guesses, progress, right, right_about_all
+from ganrun.diagnosis.rules.balance import (
+    FAR,
+    NEAR,
+    PROGRESS,
+    WINDOW,
+    approaches,
+    guesses,
+    progress,
+    right,
+    right_about_all,
+)
 from ganrun.diagnosis.rules.samples import of_images
 
 COVERED = 0.6  # of reals: those of a sound run cover 0.8 and more
@@ -25,7 +35,6 @@ class Oscillation(Rule):
     name = "oscillation"
     meaning = "The players go round in circles: scores swing, or G is far from the reals where its average is near."
     remedies = (
-        *UNUSUAL,
         Remedy(tricks=("r1",), sets={"model.discriminator.norm": "none"}),
         Remedy(tricks=("ema",)),
         Remedy(scales={"optim.generator.lr": 0.5, "optim.discriminator.lr": 0.5}),
@@ -44,7 +53,8 @@ class Oscillation(Rule):
         own, averaged = (
             history.mean(about.tag(f"diagnosis/{name}"), WINDOW) for name in ("distance", "average_distance")
         )
-        if about.averaged and own >= NEAR and averaged <= self.nearer * own:
+        circles = about.averaged and not approaches(history, about)
+        if circles and own >= NEAR and averaged <= self.nearer * own:
             return {"distance of G's own samples": own, "of averaged ones": averaged}
         return None
 
@@ -78,8 +88,8 @@ class SlowStart(Rule):
 
     name = "slow_start"
     meaning = "Samples come nearer to the reals and have a way to go: wait, whatever the losses say."
-    remedies = UNUSUAL
     failure = False
+    lasting = 125  # a remark asks for less than a failure
 
     def evidence(self, history: History, about: About) -> Evidence | None:
         now, before = progress(history, about)
@@ -95,6 +105,7 @@ class Healthy(Rule):
     name = "healthy"
     meaning = "Samples are near the reals and as different from each other, and both players learn."
     failure = False
+    tries = ()
     right = 0.95  # share of reals, and of fakes, that D is not to be right about
     lasting = 300
     spread = (0.7, 1.4)

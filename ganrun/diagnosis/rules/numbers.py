@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ganrun.diagnosis.history import History
-from ganrun.diagnosis.remedy import UNUSUAL, Remedy
+from ganrun.diagnosis.remedy import Remedy
 from ganrun.diagnosis.rule import EARLY, About, Evidence, Rule
 from ganrun.diagnosis.rules.balance import NEAR, WINDOW, adversarial
 
@@ -19,7 +19,7 @@ class NotFinite(Rule):
 
     name = "not_finite"
     meaning = "A loss or a gradient is NaN or infinite, and every weight that it reaches would be."
-    remedies = (*UNUSUAL, SLOWER, Remedy(sets={"engine.precision": "fp32"}), Remedy(tricks=("gradient_clipping",)))
+    remedies = (SLOWER, Remedy(sets={"engine.precision": "fp32"}), Remedy(tricks=("gradient_clipping",)))
     lasting, rows = 0, 1
     early = True
 
@@ -35,7 +35,6 @@ class GradientExplodes(Rule):
     name = "gradient_explodes"
     meaning = "Gradients or losses grow without bound, and every update undoes what was learnt."
     remedies = (
-        *UNUSUAL,
         SLOWER,
         Remedy(tricks=("r1",), sets={"model.discriminator.norm": "none"}),
         Remedy(tricks=("spectral_norm",)),
@@ -74,7 +73,6 @@ class PenaltyOffTarget(Rule):
     name = "penalty_off_target"
     meaning = "The gradient penalty does not hold the slope of D near its target, so that the critic is not one."
     remedies = (
-        *UNUSUAL,
         Remedy(scales={"tricks.gp.weight": 10.0}),
         Remedy(sets={"model.discriminator.norm": "none"}),
         Remedy(scales={"optim.discriminator.lr": 0.25}),

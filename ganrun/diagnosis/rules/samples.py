@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ganrun.diagnosis.history import History
-from ganrun.diagnosis.remedy import D_RATE, G_RATE, LITTLE_NOISE, UNUSUAL, Remedy
+from ganrun.diagnosis.remedy import D_RATE, G_RATE, LITTLE_NOISE, Remedy
 from ganrun.diagnosis.rule import About, Evidence, Rule
 from ganrun.diagnosis.rules.balance import FAR, NEAR, WINDOW, approaches, compared, fooled
 
@@ -22,7 +22,6 @@ class ModeCollapse(Rule):
     name = "mode_collapse"
     meaning = "Samples are nearly the same whatever the noise: G has collapsed to few images."
     remedies = (
-        *UNUSUAL,
         Remedy(tricks=("r1",), sets={"model.discriminator.norm": "none", "tricks.r1.gamma": "1"}),
         Remedy(tricks=("minibatch_stddev",)),
         Remedy(tricks=("minibatch_discrimination",)),
@@ -188,7 +187,7 @@ class AverageLags(Rule):
 
     name = "average_lags"
     meaning = "Samples are drawn with an average of G's weights that lags far behind: they look worse than G is."
-    remedies = (*UNUSUAL, Remedy(sets={"tricks.ema.decay": "0.99"}), Remedy(without=("ema",)))
+    remedies = (Remedy(sets={"tricks.ema.decay": "0.99"}), Remedy(without=("ema",)))
     times = 2.0  # the distance of the weights that train
     least = 0.5  # of distance
 
