@@ -180,7 +180,7 @@ class Checkerboard(Rule):
 
 
 class AverageLags(Rule):
-    """Samples of the averaged weights are far behind those of G's own, which come no nearer to reals.
+    """Samples of the averaged weights are far behind G's own, which come no nearer to reals.
 
     Any average is behind a G that still moves. A G that drops values out is drawn without that, and may be far for it.
     """
