@@ -186,6 +186,15 @@ def test_samples_that_share_noise_are_not_apart_for_that(shared: float, columns:
         assert np.mean(apart) > 0.9 * math.sqrt(1.5 * 0.9 / columns)
 
 
+@pytest.mark.parametrize("rows", [1, 10])
+def test_mean_and_variance_of_images_that_share_noise_have_no_bias(rows: int) -> None:
+    """Of three columns with a variance of 4: it is found, and the variance of their mean is a third of it."""
+    grids = [noise(3, seed, 2.0).expand(rows, -1, -1, -1, -1) for seed in range(200)]
+    found = [measures.Gaussian.of_columns(grid) for grid in grids]
+    assert np.mean([one.variance.mean() for one in found]) == pytest.approx(4, rel=0.03)
+    assert np.mean([one.error.mean() for one in found]) == pytest.approx(4 / 3, rel=0.03)
+
+
 def test_samples_that_share_noise_and_are_apart_are_as_far_as_they_are() -> None:
     samples = noise(300, 1).repeat(10, 1, 1, 1) * 0.5 + 1
     found = of_average(samples, Moments.of(noise(5000, 2)), 10)["average_distance"]
