@@ -11,7 +11,12 @@ import pytest
 from commands import TINY, Nursery, points_of, refusal, same_state
 
 from ganrun.cli.diagnose import bars
+from ganrun.config.compose import compose
+from ganrun.config.validate import resolve
+from ganrun.diagnosis.rules.balance import DiscriminatorWins
+from ganrun.diagnosis.watch import Change
 from ganrun.report.diagnosis_page import COLOURS, coloured
+from ganrun.run.diagnoses import _shown
 from ganrun.run.rescue import is_better
 
 SMALL = [word for word in TINY if word != "diagnosis=none"]
@@ -207,6 +212,16 @@ def test_diagnose_reads_a_run_that_was_not_watched(nursery: Nursery, whole: Path
     plain = run(nursery, whole.parent, "plain", "diagnosis=none", "optim.generator.lr=0.5", steps=400)
     shown = nursery.run("diagnose", str(plain), folder=whole.parent)
     assert shown.code in (0, 3) and "loss/generator/total" in shown.out and "diagnosis/" not in shown.out
+
+
+def test_a_finding_that_is_over_has_nothing_to_try_and_one_that_is_not_has() -> None:
+    settings = resolve(compose(["model=dcgan"]))
+    found = Change(step=300, rule=DiscriminatorWins(), pair="", found=True, evidence={"distance": 1.0})
+    changes = [found, found._replace(step=600, found=False), found._replace(step=900)]
+    over, lasts = _shown(changes, settings, [])
+    assert (over.began, over.ended, over.finding.remedies) == (300, 600, ())
+    assert (lasts.began, lasts.ended) == (900, None) and lasts.finding.remedies
+    assert over.finding.evidence == lasts.finding.evidence == {"distance": 1.0}
 
 
 def test_a_folder_without_a_log_is_refused(nursery: Nursery, whole: Path, tmp_path: Path) -> None:

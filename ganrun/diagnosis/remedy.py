@@ -24,7 +24,7 @@ class Remedy:
     def words(self, settings: Mapping[str, Any], recipe: Mapping[str, Any] | None = None) -> str:
         """The words for a run with these resolved settings, separated by spaces; empty where they change nothing.
 
-        `recipe` are settings whose values are taken in place of `sets`, where its numbers are within the bounds.
+        `recipe` are resolved settings: their values replace those of `sets` where they are within the bounds.
         """
         if self.outside and not self.unusual(settings):
             return ""
@@ -32,7 +32,7 @@ class Remedy:
         wanted = [name for name in chosen if name not in self.without]
         wanted += [name for name in self.tricks if name not in wanted]
         words = [f"tricks=[{','.join(wanted)}]"] if wanted != chosen else []
-        values = self._of(recipe or {}) or self.sets
+        values = self._values_of(recipe or {}) or self.sets
         words += [f"{key}={value}" for key, value in values.items() if literal(_find(settings, key)) != value]
         for key, factor in self.scales.items():
             value = _find(settings, key)
@@ -40,8 +40,8 @@ class Remedy:
                 words.append(f"{key}={value * factor:.3g}")
         return " ".join(words)
 
-    def _of(self, recipe: Mapping[str, Any]) -> dict[str, str]:
-        """What a recipe has in the place of `sets`; empty where it lacks one, or is itself beyond the bounds."""
+    def _values_of(self, recipe: Mapping[str, Any]) -> dict[str, str]:
+        """The recipe's values of the keys in `sets`; empty where it lacks one, or is itself beyond the bounds."""
         values = {key: _find(recipe, key) for key in self.sets}
         usual = self.outside and None not in values.values() and not self.unusual(recipe)
         return {key: literal(value) for key, value in values.items()} if usual else {}

@@ -26,10 +26,11 @@ class Gaussian(NamedTuple):
 
     @classmethod
     def of_columns(cls, images: Tensor) -> Gaussian:
-        """Of images [rows, columns, C, H, W] of which those of a column have the same noise, of two columns or more.
+        """That of a grid of images [rows, columns, C, H, W], a noise for each column, of two columns or more.
 
-        They are no independent draws: what a mean has by chance is that of the means of columns, without bias whether
-        all of a column look the same or nothing of them does.
+        Columns are clusters, whose images are no independent draws: the variance of the mean of all is that of the
+        means of columns, over their number (Kish 1965, Survey Sampling, chapter 5). Neither it nor the variance is
+        biased, whether the images of a column are all the same or nothing alike.
         """
         error = images.mean(0).var(0) / images.shape[1]
         all_of_them = images.flatten(0, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def _shown(changes: Sequence[Change], settings: Mapping[str, Any], typed: Sequen
             open_ones[key] = change
         elif key in open_ones:
             first = open_ones.pop(key)
-            finding = replace(finding_of(first, settings, typed), remedies=())
+            finding = finding_of(first._replace(found=False), settings, typed)  # over: nothing to try
             yield Shown(finding=finding, pair=first.pair, began=first.step, ended=change.step)
     for change in open_ones.values():
         yield Shown(finding=finding_of(change, settings, typed), pair=change.pair, began=change.step)
