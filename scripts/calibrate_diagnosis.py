@@ -50,7 +50,7 @@ from ganrun.config.recipe import recipe
 from ganrun.config.validate import resolve
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.bundled import Digits
-from ganrun.diagnosis.remedy import unusual, unusual_in
+from ganrun.diagnosis.remedy import LITTLE_NOISE, UNUSUAL, unusual, unusual_in
 from ganrun.diagnosis.rule import About
 from ganrun.diagnosis.rules.all import RULES
 from ganrun.diagnosis.watch import Watch
@@ -71,6 +71,7 @@ ABSENT = ""  # of a tag that a row does not have; null is a number that is not f
 PLAIN = 0.25  # of a count of sound runs, below which a run is plainly broken
 SOUND = 3  # seeds of each base as it is, at least: what others are measured by
 SLOW = "slow_start"  # a remark: it explains a run that is not done, and is no alarm
+UNUSUAL_SETTINGS = "unusual_settings"
 SMALL = ("dataset=digits", f"dataset.resolution={SIDE}", "batch=32", f"steps={STEPS}", "log.every=25", "game.grid=32",
          "log.samples=1500", "log.checkpoint=1500", "metrics.every=300", "metrics.samples=150", "engine.device=cpu",
          "diagnosis.before=false")  # fmt: skip
@@ -282,9 +283,15 @@ def to_try(one: Outcome) -> str:
 
 
 @cache
+def settings_of(trial: Trial) -> Mapping[str, Any]:
+    """The resolved settings of a run."""
+    return resolve(compose(trial.overrides))
+
+
+@cache
 def first_remedy(finding: str, trial: Trial) -> str:
     """The first remedy of a finding that would change this run; "" where there is none."""
-    settings = resolve(compose(trial.overrides))
+    settings = settings_of(trial)
     remedies = [remedy for rule in RULES if rule.name == finding for remedy in rule.tries]
     usual = recipe(trial.overrides, unusual_in(settings, remedies))
     return next(filter(None, (remedy.words(settings, usual) for remedy in remedies)), "")
@@ -332,7 +339,10 @@ def _course(line: dict[str, Any]) -> Course:
         (step, {tag: values[n] for tag, values in columns.items() if values[n] != ABSENT})
         for n, step in enumerate(line.pop("steps"))
     ]
-    known = [About(**about | {"slopes": tuple(map(tuple, about["slopes"]))}) for about in line.pop("abouts")]
+    known = [
+        About(**about | {name: tuple(map(tuple, about[name])) for name in ("slopes", "unusual")})
+        for about in line.pop("abouts")
+    ]
     counts = None if line["counts"] is None else tuple(line.pop("counts"))
     whole: dict[str, Any] = line | {"trial": Trial(**line["trial"]), "counts": counts}
     return Course(**whole, abouts=tuple(known), rows=tuple(rows))
@@ -365,7 +375,14 @@ def left(one: Outcome, sound: Sequence[Outcome]) -> float:
 
 def named(runs: Sequence[Outcome], most: int) -> str:
     """How many are named by one of the first `most` findings."""
-    return interval(sum(bool(FAULTS[one.trial.fault].names & set(one.found[:most])) for one in runs), len(runs))
+    return interval(sum(bool(names(one.trial) & set(one.found[:most])) for one in runs), len(runs))
+
+
+def names(trial: Trial) -> frozenset[str]:
+    """The findings that name the fault of a run: those of its list, and one whose evidence is the setting at fault."""
+    own = {word.partition("=")[0] for word in trial.own}
+    far = unusual_in(settings_of(trial), (*UNUSUAL, LITTLE_NOISE))
+    return FAULTS[trial.fault].names | ({UNUSUAL_SETTINGS} if own & far.keys() else set())
 
 
 def undone(one: Outcome) -> bool:
@@ -376,7 +393,7 @@ def undone(one: Outcome) -> bool:
 
 def told_nothing(one: Outcome) -> bool:
     """Whether nothing is found at the end, and `ganrun check` has no remark on a setting that is far from usual."""
-    return not one.found and not unusual(resolve(compose(one.trial.overrides)))
+    return not one.found and not unusual(settings_of(one.trial))
 
 
 def sound_runs(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:

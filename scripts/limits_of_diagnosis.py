@@ -3,11 +3,11 @@
     python scripts/limits_of_diagnosis.py tests/courses.jsonl.xz
 
 Of each run that `calibrate_diagnosis.py` has kept, everything that is measured of images, scores and losses is averaged
-over the last 300 and 900 steps, with the last values of what is measured of samples and how they changed. Classifiers
-learn to tell broken runs from sound ones on all bases but one, and are asked about that one, each base in turn. Each
-may call as many sound runs broken as the rules do. What none of them finds is hardly in these numbers; it is evidence
-and no proof, and the rules were set with some of these bases in view. Runs whose data are out of range are left out, as
-these are found before the first step. A remark counts as shown.
+over the last 300 and 900 steps, with the last values of what is measured of samples, how they changed, and how many
+settings are far from usual. Classifiers learn to tell broken runs from sound ones on all bases but one, and are asked
+about that one, each base in turn. Each may call as many sound runs broken as the rules do. What none of them finds is
+hardly in these numbers; it is evidence and no proof, and the rules were set with some of these bases in view. Runs
+whose data are out of range are left out, as these are found before the first step. A remark counts as shown.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def _features(history: History, one: Course) -> Iterator[float]:
     chance = one.abouts[0].chance
     yield history.mean("loss/discriminator/adversarial", 300) / chance if chance else 0.0
     yield float(chance is None)
+    yield float(len(one.abouts[0].unusual))
     for name in MEASURED:
         _, values = history.points(f"metrics/{name}_150")
         yield from (_scaled(values[-1]), values[-2:].mean(), values[-1] - values[-2]) if len(values) > 1 else (0,) * 3

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from ganrun.diagnosis.remedy import UNUSUAL, Remedy, unusual
 from ganrun.diagnosis.rule import EARLY, About
 from ganrun.diagnosis.rules.all import RULES
 from ganrun.diagnosis.rules.balance import compared
-from ganrun.diagnosis.rules.samples import _pairs, smoothed
+from ganrun.diagnosis.rules.course import smoothed
+from ganrun.diagnosis.rules.samples import _pairs
 from ganrun.diagnosis.watch import Watch
 
 STEPS, EVERY = 3000, 50
@@ -36,7 +38,7 @@ WELL: dict[str, Course] = {  # a run as it should be
 }
 
 
-def history(changed: Mapping[str, Course], steps: int = STEPS, **more: bool) -> Watch:
+def history(changed: Mapping[str, Course], steps: int = STEPS, **more: Any) -> Watch:
     """A watch that was fed a run of this course."""
     about = About(steps=STEPS, chance=LN4, quality="metrics/quality_500", slopes=(("tricks/gp/slope", 1.0),))
     watch = Watch(RULES, [replace(about, **more)])
@@ -50,11 +52,12 @@ def row(courses: Mapping[str, Course], step: int) -> dict[str, float]:
     return {tag: course(step / STEPS) if callable(course) else course for tag, course in courses.items()}
 
 
-def names(changed: Mapping[str, Course]) -> list[str]:
+def names(changed: Mapping[str, Course], **more: Any) -> list[str]:
     """What is found at the end of such a run."""
-    return [change.rule.name for change in history(changed).found]
+    return [change.rule.name for change in history(changed, **more).found]
 
 
+UNUSUAL_BATCH = (("batch", 2.0),)
 FAR: dict[str, Course] = {"diagnosis/distance": 1.4, "diagnosis/average_distance": 1.4}
 LOSES: dict[str, Course] = {"metrics/recall_500": lambda at: 1 - at / 2}
 RIGHT: dict[str, Course] = {"diagnosis/accuracy_real": 0.99, "diagnosis/accuracy_fake": 0.98}
@@ -64,6 +67,7 @@ FAILURES: dict[str, dict[str, Course]] = {
                            "diagnosis/accuracy_fake": 0.5},
     "generator_starves": {**FAR, "weight_gradient/generator/00_first": 1e-5},
     "gradient_explodes": {"weight_gradient/generator/00_first": lambda at: 1.0 if at < 0.7 else 1e4},
+    "unusual_settings": {"metrics/precision_500": 0.5, "metrics/coverage_500": 0.4},
     "penalty_off_target": {"diagnosis/distance": 0.5, "tricks/gp/slope": 4.0},
     "k_saturated": {"loss/k": 1.0},
     "mode_collapse": {"diagnosis/spread": lambda at: 0.9 if at < 0.6 else 0.05},
@@ -97,18 +101,20 @@ SIMILAR: dict[str, tuple[str, dict[str, Course]]] = {  # what looks like a failu
     "noise in the scores": ("oscillation", {"probability/fake": lambda at: 0.5 + 0.3 * math.sin(at * 6e6)}),
     "a swing that fades": ("oscillation", {
         "probability/fake": lambda at: 0.5 + 0.4 * math.sin(at * 60) * math.exp(-4 * at)}),
-    "a gap that does not grow": ("critic_overfits", {**LOSES, "metrics/generalisation_gap_500": 0.7}),
-    "a gap that grows and is small": ("critic_overfits", {
-        **LOSES, "metrics/generalisation_gap_500": lambda at: at / 3}),
-    "a gap that grows, and samples that reach as many reals as before": ("critic_overfits", {
-        "metrics/generalisation_gap_500": lambda at: at, "metrics/recall_500": lambda at: 0.9 - at / 10}),
+    "a gap that is small": ("critic_overfits", {**LOSES, "metrics/generalisation_gap_500": lambda at: at / 2.1}),
+    "a gap that comes and goes": ("critic_overfits", {
+        **LOSES, "metrics/generalisation_gap_500": lambda at: round(at * STEPS / EVERY) % 2}),
+    "a gap, and samples that reach as many reals as before": ("critic_overfits", {
+        "metrics/generalisation_gap_500": 0.9, "metrics/recall_500": lambda at: 0.9 - at / 3}),
+    "a gap, and samples that never reached any": ("critic_overfits", {
+        "metrics/generalisation_gap_500": 0.9, "metrics/recall_500": 0.0}),
     "quality that wavers": ("peaked", {"metrics/quality_500": lambda at: 20.0 + 3 * math.sin(at * 30)}),
     "a distance that wavers near 0": ("peaked", {"diagnosis/distance": lambda at: 0.02 if 0.2 < at < 0.4 else 0.2}),
     "a slope off its target, and samples near": ("penalty_off_target", {
         "diagnosis/distance": 0.2, "tricks/gp/slope": 4.0}),
     "grey samples that become clear": ("low_contrast", {"diagnosis/contrast": lambda at: 0.2 + 0.5 * at}),
     "D at chance, and samples of the average near": ("discriminator_idle", {
-        "diagnosis/distance": 0.38, "diagnosis/average_distance": 0.2, "loss/discriminator/adversarial": LN4,
+        "diagnosis/distance": 0.45, "diagnosis/average_distance": 0.2, "loss/discriminator/adversarial": LN4,
         "diagnosis/accuracy_real": 0.5, "diagnosis/accuracy_fake": 0.5}),
     "labels without effect on samples that are far from all reals": ("labels_ignored", {
         **FAR, "diagnosis/label_effect": 0.01}),
@@ -185,11 +191,11 @@ def test_scores_without_a_boundary_are_judged_by_their_order(order: float, dista
 
 
 @pytest.mark.parametrize(("distance", "loss", "right", "found"), [
-    (0.35, LN4, 0.5, ["discriminator_idle"]),
-    (0.35, 1.02 * LN4, 0.3, ["discriminator_idle"]),
-    (0.25, LN4, 0.5, []),  # samples are near: this is what both players are after
-    (0.35, 0.98 * LN4, 0.5, []),  # D knows little, but something
-    (0.35, LN4, 0.65, []),  # it is right more often than by chance
+    (0.45, LN4, 0.5, ["discriminator_idle"]),
+    (0.45, 1.02 * LN4, 0.3, ["discriminator_idle"]),
+    (0.38, LN4, 0.5, []),  # samples are near: this is what both players are after
+    (0.45, 0.98 * LN4, 0.5, []),  # D knows little, but something
+    (0.45, LN4, 0.65, []),  # it is right more often than by chance
 ])  # fmt: skip
 def test_a_guessing_d_is_found_beside_samples_that_come_nearer(
     distance: float, loss: float, right: float, found: list[str]
@@ -217,7 +223,7 @@ def test_every_rule_has_a_failure_here() -> None:
 
 @pytest.mark.parametrize("name", FAILURES)
 def test_the_failure_is_found_first(name: str) -> None:
-    assert names(FAILURES[name])[:1] == [name]
+    assert names(FAILURES[name], unusual=UNUSUAL_BATCH)[:1] == [name]
 
 
 def test_a_sound_run_is_healthy_and_nothing_else() -> None:
@@ -291,6 +297,51 @@ def test_what_is_measured_of_images_says_nothing_of_a_second_pair() -> None:
             watch.feed(step, row(courses, step))
         found = {change.rule.name for change in watch.found}
         assert found == ({"slow_start", "peaked"} if first else {"healthy"})
+
+
+@pytest.mark.parametrize(("precision", "coverage", "found"), [
+    (0.5, 0.4, True),
+    (0.5, 0.55, False),
+    (lambda at: 0.2 if at < 0.4 else 0.9, 0.2, False),  # poor in its first half alone
+    (lambda at: 0.6 * at, 0.1, True),  # it improves, and is poor at the end
+    (lambda at: 0.9 if at < 0.97 else 0.1, 0.5, False),  # not for long enough
+])  # fmt: skip
+def test_poor_samples_beside_an_unusual_setting_are_found(precision: Course, coverage: Course, found: bool) -> None:
+    course: dict[str, Course] = {"metrics/precision_500": precision, "metrics/coverage_500": coverage}
+    assert ("unusual_settings" in names(course, unusual=UNUSUAL_BATCH)) is found
+    assert "unusual_settings" not in names(course), "samples may be poor for other reasons"
+    assert "unusual_settings" not in names({**course, "metrics/good_500": 0.3}, unusual=UNUSUAL_BATCH)
+    assert "unusual_settings" not in names(course, unusual=UNUSUAL_BATCH, first=False), "they are another pair's"
+
+
+@pytest.mark.parametrize(("rises", "step"), [(1.3, 2850), (1.05, 1650)])
+def test_poor_samples_that_improve_are_found_in_the_last_tenth(rises: float, step: int) -> None:
+    """Those that do not, 150 steps after half of the run."""
+    watch = Watch(RULES, [About(steps=STEPS, quality="metrics/quality_500", unusual=UNUSUAL_BATCH)])
+    began = {}
+    for now in range(EVERY, STEPS + 1, EVERY):
+        share = 0.3 * rises ** math.log2(now / STEPS)  # by this factor whenever the steps double
+        measured = {"metrics/precision_500": share, "metrics/coverage_500": share}
+        began |= {change.rule.name: now for change in watch.feed(now, row(WELL, now) | measured)}
+    (evidence,) = (change.evidence for change in watch.found if change.rule.name == "unusual_settings")
+    assert evidence == {"batch": 2, "precision and coverage together, of 2": pytest.approx(0.6)}
+    assert began["unusual_settings"] == step
+
+
+def test_what_was_measured_last_ends_a_finding_at_once() -> None:
+    """It is measured seldom, often for the last time at the end of a run."""
+    poor = {**FAILURES["unusual_settings"], **FAILURES["copies"], **FAILURES["critic_overfits"]}
+    watch = Watch(RULES, [About(steps=STEPS, quality="metrics/quality_500", unusual=UNUSUAL_BATCH)])
+    for step in range(EVERY, STEPS + 1, EVERY):
+        good = {"metrics/precision_500": 0.9, "metrics/memorised_500": 0.0, "metrics/generalisation_gap_500": 0.1}
+        told = watch.feed(step, row({**WELL, **poor}, step) | (good if step == STEPS else {}))
+    over = {change.rule.name for change in told if not change.found}
+    assert over == {"unusual_settings", "copies", "critic_overfits"}
+
+
+@pytest.mark.parametrize(("precision", "found"), [(0.4, "slow_start"), (0.7, "healthy")])
+def test_poor_samples_that_come_nearer_are_slow_and_not_healthy(precision: float, found: str) -> None:
+    assert names({"metrics/precision_500": precision, "metrics/coverage_500": 0.5}) == [found]
 
 
 def test_pairs_are_those_of_the_samples_that_quality_is_named_after() -> None:

@@ -24,6 +24,7 @@ class About:
     chance: float | None = None  # D's loss at chance level; None where it has none
     quality: str | None = None  # the tag of quality; None for a run that measures none
     slopes: tuple[tuple[str, float], ...] = ()  # of each gradient penalty: the tag of D's slope, and its target
+    unusual: tuple[tuple[str, float], ...] = ()  # settings far from those of published recipes: key and value
     averaged: bool = True  # whether samples are drawn with an average of G's weights
     ready: int = 0  # the last step of a declared warm-up or head start
 
@@ -44,6 +45,7 @@ class Rule(ABC):
     early: ClassVar[bool] = False  # whether it is asked in the first steps too
     lasting: ClassVar[int] = 150  # steps for which it must hold before it is found, and not hold before it is over
     rows: ClassVar[int] = 3  # logs likewise, at least
+    measured: ClassVar[bool] = False  # whether it reads what is measured now and then: then it is over at once
 
     @property
     def tries(self) -> Sequence[Remedy]:

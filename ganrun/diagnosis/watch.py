@@ -72,7 +72,8 @@ class Watch:
             state.holds, state.since, state.rows = holds, step, 0
         state.rows += 1
         lasts = step - state.since >= rule.lasting and state.rows >= rule.rows
-        if lasts and state.found != holds:
+        at_once = rule.measured and not holds
+        if (lasts or at_once) and state.found != holds:
             state.found = holds
             return True
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ganrun.diagnosis.rule import Rule
 from ganrun.diagnosis.rules.balance import DiscriminatorIdle, DiscriminatorWins, GeneratorStarves
-from ganrun.diagnosis.rules.course import Healthy, Oscillation, SlowStart
+from ganrun.diagnosis.rules.course import Healthy, Oscillation, Peaked, SlowStart, UnusualSettings
 from ganrun.diagnosis.rules.numbers import GradientExplodes, NotFinite, PenaltyOffTarget, Saturated
 from ganrun.diagnosis.rules.samples import (
     AverageLags,
@@ -15,11 +15,10 @@ from ganrun.diagnosis.rules.samples import (
     LowContrast,
     ModeCollapse,
     PartialCollapse,
-    Peaked,
 )
 
 RULES: tuple[Rule, ...] = (
-    NotFinite(), GradientExplodes(), PenaltyOffTarget(), Saturated(), DiscriminatorIdle(), GeneratorStarves(),
-    DiscriminatorWins(), ModeCollapse(), PartialCollapse(), Copies(), CriticOverfits(), LabelsIgnored(),
-    Oscillation(), LowContrast(), Peaked(), AverageLags(), Checkerboard(), SlowStart(), Healthy(),
+    NotFinite(), GradientExplodes(), UnusualSettings(), PenaltyOffTarget(), Saturated(), DiscriminatorIdle(),
+    GeneratorStarves(), DiscriminatorWins(), ModeCollapse(), PartialCollapse(), Copies(), CriticOverfits(),
+    LabelsIgnored(), Oscillation(), LowContrast(), Peaked(), AverageLags(), Checkerboard(), SlowStart(), Healthy(),
 )  # fmt: skip

@@ -17,7 +17,6 @@ CHANCE = 0.95  # and whose loss is at least this share of that at chance level h
 AT_CHANCE = 0.995  # of the loss at chance level: a D whose loss is no lower than this share of it guesses
 WRONG = 0.4  # of all images: a D that was right about no more for long is behind G
 RIGHT_BY_CHANCE = 0.55  # and is right about at most this share of all images
-APART = 0.3  # of `distance`: samples that a D which guesses should tell from reals
 AVERAGE_APART = 0.25  # of `average_distance`, likewise
 FAR = 0.6  # of `distance`: samples that nobody takes for reals
 NEAR = 0.4  # likewise: samples at most so far are good, whatever else is unusual
@@ -106,7 +105,7 @@ def guesses(history: History, about: About) -> bool:
     if not all(loss >= AT_CHANCE * about.chance for loss in losses):
         return False
     own, averaged = (history.mean(about.tag(f"diagnosis/{name}"), WINDOW) for name in ("distance", "average_distance"))
-    apart = own >= APART and not averaged < AVERAGE_APART
+    apart = own >= NEAR and not averaged < AVERAGE_APART
     return (apart and share_right(history, about, WINDOW) <= RIGHT_BY_CHANCE) or wrong(history, about)
 
 

@@ -1,11 +1,11 @@
-"""How a run goes on the whole: in circles, slowly, or well."""
+"""How a run goes on the whole: in circles, slowly, badly, worse than it went, or well."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ganrun.diagnosis.history import History
-from ganrun.diagnosis.remedy import Remedy
+from ganrun.diagnosis.remedy import D_RATE, G_RATE, LITTLE_NOISE, Remedy
 from ganrun.diagnosis.rule import About, Evidence, Rule
 from ganrun.diagnosis.rules.balance import (
     FAR,
@@ -13,16 +13,19 @@ from ganrun.diagnosis.rules.balance import (
     PROGRESS,
     WINDOW,
     approaches,
+    compared,
     guesses,
     progress,
     right,
     right_about_all,
 )
-from ganrun.diagnosis.rules.samples import of_images
+from ganrun.diagnosis.rules.samples import of_images, reached
 
+HIGH = 2e-3  # a learning rate under which quality may worsen again: ten times the usual one
 COVERED = 0.6  # of reals: those of a sound run cover 0.8 and more
 EARLIER = 0.75  # of the steps so far
 MORE = 1.1  # times as many as then
+POOR = 1.0  # of precision and coverage together: of a sound run, once half of it is over, 1.3 and more
 
 
 class Oscillation(Rule):
@@ -83,8 +86,14 @@ def covers_more(history: History, about: About) -> Evidence | None:
     return {"coverage": float(values[-1]), "coverage before": float(earlier[-1])}
 
 
+def poor(history: History, about: About) -> bool:
+    """Whether few samples are among the reals, and few reals among the samples, by what was measured last of images."""
+    _, values = reached(history, about)
+    return len(values) > 0 and bool(values[-1] < POOR)
+
+
 class SlowStart(Rule):
-    """Samples are far from reals still, all told from them, or cover few of them, and come nearer."""
+    """Samples are far from reals still, all told from them, poor, or cover few of them, and come nearer."""
 
     name = "slow_start"
     meaning = "Samples come nearer to the reals and have a way to go: wait, whatever the losses say."
@@ -93,10 +102,96 @@ class SlowStart(Rule):
 
     def evidence(self, history: History, about: About) -> Evidence | None:
         now, before = progress(history, about)
-        behind = now >= FAR or (now > NEAR and right_about_all(history, about))
+        behind = now >= FAR or (now > NEAR and right_about_all(history, about)) or poor(history, about)
         if behind and now < PROGRESS * before:
             return {"distance": now, "distance before": before}
         return covers_more(history, about)
+
+
+class UnusualSettings(Rule):
+    """Few samples look real and few reals are covered, late in a run with a setting that no published recipe is near.
+
+    `ganrun check` names such a setting before the first step, when nobody knows yet whether it does harm.
+    """
+
+    name = "unusual_settings"
+    meaning = "Samples are poor, and a setting is far from what published recipes have: the first to change."
+    remedies = (LITTLE_NOISE,)
+    measured = True
+    begins = 0.5  # of the run, at which samples are measured
+    late = 0.9  # of the run, after which samples that still improve are poor too
+
+    def evidence(self, history: History, about: About) -> Evidence | None:
+        steps, values = reached(history, about)
+        if not about.unusual or not poor(history, about) or steps[-1] < self.begins * about.steps:
+            return None
+        earlier = values[steps <= EARLIER * steps[-1]]
+        rises = len(earlier) > 0 and values[-1] > MORE * earlier[-1]
+        if rises and history.steps[-1] < self.late * about.steps:
+            return None
+        return {**dict(about.unusual), "precision and coverage together, of 2": float(values[-1])}
+
+
+class Peaked(Rule):
+    """Quality was best long ago, and has worsened since."""
+
+    name = "peaked"
+    meaning = "Samples were best some time ago and have worsened since: an earlier checkpoint is better than the last."
+    remedies = (
+        Remedy(sets={G_RATE: "0.0002", D_RATE: "0.0002"}, outside={G_RATE: (0.0, HIGH), D_RATE: (0.0, HIGH)}),
+        Remedy(tricks=("lr_decay",)),
+        Remedy(scales={G_RATE: 0.5, D_RATE: 0.5}),
+    )
+    times = 1.5  # the best quality
+    more = 10.0  # than the best, at least: quality is a multiple of what chance gives
+    farther = 0.1  # likewise, of `distance`
+    ago = 0.25  # of the steps so far
+    some = 0.1  # of samples, by precision: fewer among the reals are chance
+
+    def evidence(self, history: History, about: About) -> Evidence | None:
+        return (
+            self._of_quality(history, about) or self._of_precision(history, about) or self._of_distance(history, about)
+        )
+
+    def _of_precision(self, history: History, about: About) -> Evidence | None:
+        steps, values = of_images(history, about, "precision")
+        if len(values) < 4:
+            return None
+        best, latest = int(np.argmax(values)), values[-2:]
+        worse = latest.max() < values[best] / 2 and values[best] > self.some
+        if worse and steps[-1] - steps[best] >= self.ago * steps[-1]:
+            return {"precision": float(values[-1]), "best": float(values[best]), "at step": float(steps[best])}
+        return None
+
+    def _of_distance(self, history: History, about: About) -> Evidence | None:
+        now, _ = compared(history, about.tag("diagnosis/distance"))
+        steps, values = history.points(about.tag("diagnosis/distance"))
+        smooth = smoothed(values, max(1, int((steps > steps[-1] - WINDOW).sum()))) if len(values) else values
+        if len(smooth) < 2:
+            return None
+        best = int(np.argmin(smooth))
+        worse = now > NEAR and now > self.times * smooth[best] and now > smooth[best] + self.farther
+        if worse and steps[-1] - steps[best] >= self.ago * steps[-1]:
+            return {"distance": now, "nearest": float(smooth[best]), "at step": float(steps[best])}
+        return None
+
+    def _of_quality(self, history: History, about: About) -> Evidence | None:
+        steps, values = history.points(about.quality or "")
+        if not about.first or len(values) < 4:
+            return None
+        best, latest = int(np.argmin(values)), values[-2:]
+        worse = latest.min() > self.times * values[best] and latest.min() > values[best] + self.more
+        if worse and steps[-1] - steps[best] >= self.ago * steps[-1]:
+            return {"quality": float(values[-1]), "best": float(values[best]), "at step": float(steps[best])}
+        return None
+
+
+def smoothed(values: np.ndarray, width: int) -> np.ndarray:
+    """The mean of each value and those before it, `width` in all; of the first ones, of fewer. [R] -> [R]"""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - width, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
 
 
 class Healthy(Rule):
@@ -115,5 +210,5 @@ class Healthy(Rule):
         spread = history.mean(about.tag("diagnosis/spread"), WINDOW)
         similar = self.spread[0] <= spread <= self.spread[1]
         balanced = not min(right(history, about)) >= self.right and not guesses(history, about)
-        done = covers_more(history, about) is None
+        done = covers_more(history, about) is None and not poor(history, about)
         return {"distance": near, "spread": spread} if near <= NEAR and similar and balanced and done else None

@@ -1,4 +1,4 @@
-"""Failures that samples show: too alike, blind to labels, patterned, or worse than they were."""
+"""Failures that samples show: too alike, blind to labels, grey, or patterned."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import math
 import numpy as np
 
 from ganrun.diagnosis.history import History
-from ganrun.diagnosis.remedy import D_RATE, G_RATE, LITTLE_NOISE, Remedy
+from ganrun.diagnosis.remedy import LITTLE_NOISE, Remedy
 from ganrun.diagnosis.rule import About, Evidence, Rule
-from ganrun.diagnosis.rules.balance import FAR, NEAR, WINDOW, approaches, compared, fooled
+from ganrun.diagnosis.rules.balance import FAR, WINDOW, approaches, compared, fooled
 
-HIGH = 2e-3  # a learning rate under which quality may worsen again: ten times the usual one
 ROUNDING = 1e-6  # of a divergence
 LATE = 0.2  # share of the run before which samples are not judged by these
 
@@ -59,8 +58,16 @@ class PartialCollapse(Rule):
     missing = 0.25  # of equal modes, at least
     repeated = 0.01  # of pairs of samples that are as good as the same: of a sound run a thousandth at most
     reached = 1 / 3  # of reals, by recall: fewer lie among the samples, where samples repeat each other
+    measured = True
 
     def evidence(self, history: History, about: About) -> Evidence | None:
+        far = history.mean(about.tag("diagnosis/distance"), WINDOW) >= FAR  # then repetition is another failure's doing
+        return self._shown(history, about, repetition=not far)
+
+    def remains(self, history: History, about: About) -> Evidence | None:
+        return self._shown(history, about, repetition=True)
+
+    def _shown(self, history: History, about: About, *, repetition: bool) -> Evidence | None:
         if _latest(history, about, "good") >= self.right:
             return _missing_modes(history, about, self.missing)
         precision, coverage, recall = (_latest(history, about, name) for name in ("precision", "coverage", "recall"))
@@ -69,8 +76,7 @@ class PartialCollapse(Rule):
         if precision >= self.right and coverage < self.covered:
             return {"precision": precision, "coverage": coverage}
         same = _latest(history, about, "duplicates") / _pairs(about)
-        far = history.mean(about.tag("diagnosis/distance"), WINDOW) >= FAR  # then it is another failure's doing
-        if same >= self.repeated and recall < self.reached and not far:
+        if repetition and same >= self.repeated and recall < self.reached:
             return {"precision": precision, "recall": recall, "share of pairs of samples that are the same": same}
         return None
 
@@ -90,19 +96,19 @@ class CriticOverfits(Rule):
         Remedy(scales={"model.discriminator.width": 0.5}),
     )
     least = 0.5  # of the gap, over that between training reals and fakes: ADA's r_v
-    times = 3  # measured in a row, each larger than before
-    lost = 0.75  # of the best recall so far, at most
+    times = 2  # measured in a row
+    lost = 0.6  # of the best recall so far, less than that
+    measured = True
 
     def evidence(self, history: History, about: About) -> Evidence | None:
         if not about.first:
             return None
         (_, gaps), (_, recalls) = (measured(history, about, name) for name in ("generalisation_gap", "recall"))
         latest = gaps[-self.times :]
-        grows = len(latest) == self.times and bool((np.diff(latest) > 0).all()) and latest[-1] > self.least
-        if not grows or not len(recalls) or recalls[-1] > self.lost * recalls.max():
+        lasts = len(latest) == self.times and latest.min() > self.least
+        if not lasts or not len(recalls) or recalls[-1] >= self.lost * recalls.max():
             return None
-        return {"gap": float(latest[-1]), "before": float(latest[0]),
-                "recall": float(recalls[-1]), "at best": float(recalls.max())}  # fmt: skip
+        return {"gap": float(latest[-1]), "recall": float(recalls[-1]), "at best": float(recalls.max())}
 
 
 class Copies(Rule):
@@ -112,6 +118,7 @@ class Copies(Rule):
     meaning = "Samples are copies of training images: G repeats what it was shown."
     remedies = CriticOverfits.remedies
     least = 0.25  # of samples; of new reals 0.01 are as near
+    measured = True
 
     def evidence(self, history: History, about: About) -> Evidence | None:
         if not about.first or about.quality is None:
@@ -203,68 +210,6 @@ class AverageLags(Rule):
         return None
 
 
-class Peaked(Rule):
-    """Quality was best long ago, and has worsened since."""
-
-    name = "peaked"
-    meaning = "Samples were best some time ago and have worsened since: an earlier checkpoint is better than the last."
-    remedies = (
-        Remedy(sets={G_RATE: "0.0002", D_RATE: "0.0002"}, outside={G_RATE: (0.0, HIGH), D_RATE: (0.0, HIGH)}),
-        Remedy(tricks=("lr_decay",)),
-        Remedy(scales={G_RATE: 0.5, D_RATE: 0.5}),
-    )
-    times = 1.5  # the best quality
-    more = 10.0  # than the best, at least: quality is a multiple of what chance gives
-    farther = 0.1  # likewise, of `distance`
-    ago = 0.25  # of the steps so far
-    some = 0.1  # of samples, by precision: fewer among the reals are chance
-
-    def evidence(self, history: History, about: About) -> Evidence | None:
-        return (
-            self._of_quality(history, about) or self._of_precision(history, about) or self._of_distance(history, about)
-        )
-
-    def _of_precision(self, history: History, about: About) -> Evidence | None:
-        steps, values = of_images(history, about, "precision")
-        if len(values) < 4:
-            return None
-        best, latest = int(np.argmax(values)), values[-2:]
-        worse = latest.max() < values[best] / 2 and values[best] > self.some
-        if worse and steps[-1] - steps[best] >= self.ago * steps[-1]:
-            return {"precision": float(values[-1]), "best": float(values[best]), "at step": float(steps[best])}
-        return None
-
-    def _of_distance(self, history: History, about: About) -> Evidence | None:
-        now, _ = compared(history, about.tag("diagnosis/distance"))
-        steps, values = history.points(about.tag("diagnosis/distance"))
-        smooth = smoothed(values, max(1, int((steps > steps[-1] - WINDOW).sum()))) if len(values) else values
-        if len(smooth) < 2:
-            return None
-        best = int(np.argmin(smooth))
-        worse = now > NEAR and now > self.times * smooth[best] and now > smooth[best] + self.farther
-        if worse and steps[-1] - steps[best] >= self.ago * steps[-1]:
-            return {"distance": now, "nearest": float(smooth[best]), "at step": float(steps[best])}
-        return None
-
-    def _of_quality(self, history: History, about: About) -> Evidence | None:
-        steps, values = history.points(about.quality or "")
-        if not about.first or len(values) < 4:
-            return None
-        best, latest = int(np.argmin(values)), values[-2:]
-        worse = latest.min() > self.times * values[best] and latest.min() > values[best] + self.more
-        if worse and steps[-1] - steps[best] >= self.ago * steps[-1]:
-            return {"quality": float(values[-1]), "best": float(values[best]), "at step": float(steps[best])}
-        return None
-
-
-def smoothed(values: np.ndarray, width: int) -> np.ndarray:
-    """The mean of each value and those before it, `width` in all; of the first ones, of fewer. [R] -> [R]"""
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(ends - width, 0)
-    return (sums[ends] - sums[starts]) / (ends - starts)
-
-
 def measured(history: History, about: About, name: str) -> tuple[np.ndarray, np.ndarray]:
     """The steps at which this was measured beside quality, and its values; none where no quality is measured. [R]"""
     if about.quality is None:
@@ -276,6 +221,13 @@ def of_images(history: History, about: About, name: str) -> tuple[np.ndarray, np
     """The same of this pair's images; none of 2-D points, which are counted by modes. [R]"""
     points = len(measured(history, about, "good")[1]) > 0
     return (np.empty(0), np.empty(0)) if points or not about.first else measured(history, about, name)
+
+
+def reached(history: History, about: About) -> tuple[np.ndarray, np.ndarray]:
+    """Precision and coverage of this pair's images together, 0 to 2, and the steps at which they were measured. [P]"""
+    (steps, precision), (others, coverage) = (of_images(history, about, name) for name in ("precision", "coverage"))
+    both, here, there = np.intersect1d(steps, others, return_indices=True)
+    return both, precision[here] + coverage[there]
 
 
 def _missing_modes(history: History, about: About, share: float) -> Evidence | None:
