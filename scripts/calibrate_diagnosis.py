@@ -69,6 +69,7 @@ NOTHING, NOT_FINITE = (0, 0, 0), "not_finite"
 KEPT = ("diagnosis/", "metrics/", "loss/", "probability/", "tricks/", "weight_gradient/")  # tags that rules may read
 ABSENT = ""  # of a tag that a row does not have; null is a number that is not finite
 PLAIN = 0.25  # of a count of sound runs, below which a run is plainly broken
+HALF = 0.5  # likewise: a run that has lost more than a half
 SOUND = 3  # seeds of each base as it is, at least: what others are measured by
 SLOW = "slow_start"  # a remark: it explains a run that is not done, and is no alarm
 UNUSUAL_SETTINGS = "unusual_settings"
@@ -454,7 +455,7 @@ def shares(outcomes: Sequence[Outcome], broken: Sequence[Outcome], group: str) -
     sound = sound_runs(outcomes)
     mine = [one for one in broken if BASES[one.trial.base][0] == group]
     rest = [one for one in outcomes if one not in broken and not one.refused and BASES[one.trial.base][0] == group]
-    plainly = [one for one in mine if left(one, sound[one.trial.base]) < PLAIN]
+    plainly, halved = ([one for one in mine if left(one, sound[one.trial.base]) < most] for most in (PLAIN, HALF))
     times = sorted(one.first for one in mine if one.first is not None)
     return {
         "broken, named first": named(mine, 1),
@@ -462,6 +463,8 @@ def shares(outcomes: Sequence[Outcome], broken: Sequence[Outcome], group: str) -
         "broken, what to try first undoes the fault": interval(sum(map(undone, mine)), len(mine)),
         "broken, nothing found": interval(sum(not one.found for one in mine), len(mine)),
         "broken, neither a finding nor a remark": interval(sum(map(told_nothing, mine)), len(mine)),
+        "less than a half left, named first": named(halved, 1),
+        "less than a half left, named first or second": named(halved, 2),
         "plainly broken, named first": named(plainly, 1),
         "plainly broken, named first or second": named(plainly, 2),
         "plainly broken, what to try first undoes the fault": interval(sum(map(undone, plainly)), len(plainly)),
