@@ -328,6 +328,11 @@ def test_poor_samples_that_improve_are_found_in_the_last_tenth(rises: float, ste
     assert began["unusual_settings"] == step
 
 
+def test_a_little_more_than_nothing_is_no_rise() -> None:
+    course: dict[str, Course] = {"metrics/precision_500": lambda at: 0.04 * at**3, "metrics/coverage_500": 0.0}
+    assert "unusual_settings" in [one.rule.name for one in history(course, steps=2000, unusual=UNUSUAL_BATCH).found]
+
+
 def test_what_was_measured_last_ends_a_finding_at_once() -> None:
     """It is measured seldom, often for the last time at the end of a run."""
     poor = {**FAILURES["unusual_settings"], **FAILURES["copies"], **FAILURES["critic_overfits"]}

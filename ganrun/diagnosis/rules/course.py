@@ -119,6 +119,7 @@ class UnusualSettings(Rule):
     remedies = (LITTLE_NOISE,)
     measured = True
     begins = 0.5  # of the run, at which samples are measured
+    some = 0.05  # at least: from 0 anything is many times as much
     late = 0.9  # of the run, after which samples that still improve are poor too
 
     def evidence(self, history: History, about: About) -> Evidence | None:
@@ -126,7 +127,7 @@ class UnusualSettings(Rule):
         if not about.unusual or not poor(history, about) or steps[-1] < self.begins * about.steps:
             return None
         earlier = values[steps <= EARLIER * steps[-1]]
-        rises = len(earlier) > 0 and values[-1] > MORE * earlier[-1]
+        rises = len(earlier) > 0 and values[-1] > max(MORE * earlier[-1], earlier[-1] + self.some)
         if rises and history.steps[-1] < self.late * about.steps:
             return None
         return {**dict(about.unusual), "precision and coverage together, of 2": float(values[-1])}
