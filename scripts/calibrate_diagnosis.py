@@ -14,7 +14,7 @@ Fisher's exact test (p < 0.001) and below three quarters of it. Counted too is h
 at all: no finding, and before the first step no remark on an unusual setting. Runs that a fault did not break count as
 sound, and so do the bases themselves: a failure found there at the end is a false alarm.
 Bounds may be set by looking at the bases of the group `set`; those of the group `scored` were for the count alone until
-they had been looked at too, and those of `unseen`, which are newer than the rules, are for it now.
+they had been looked at too, and so were those of `unseen`, in their turn.
 
 With `--rescue`, each broken run is then given to `ganrun rescue RUN tries=2`; one is sound again where the rescue says
 that a remedy helped and the judge agrees. Runs in which no failure was found have no remedy and are left out.
@@ -50,9 +50,10 @@ from ganrun.config.recipe import recipe
 from ganrun.config.validate import resolve
 from ganrun.core.errors import ConfigError
 from ganrun.data.datasets.bundled import Digits
-from ganrun.diagnosis.remedy import LITTLE_NOISE, UNUSUAL, unusual, unusual_in
+from ganrun.diagnosis.remedy import unusual, unusual_in
 from ganrun.diagnosis.rule import About
 from ganrun.diagnosis.rules.all import RULES
+from ganrun.diagnosis.rules.course import UnusualSettings
 from ganrun.diagnosis.watch import Watch
 from ganrun.metrics.classifier import Classified, classify, train
 from ganrun.metrics.comparison import QUALITY
@@ -72,7 +73,6 @@ PLAIN = 0.25  # of a count of sound runs, below which a run is plainly broken
 HALF = 0.5  # likewise: a run that has lost more than a half
 SOUND = 3  # seeds of each base as it is, at least: what others are measured by
 SLOW = "slow_start"  # a remark: it explains a run that is not done, and is no alarm
-UNUSUAL_SETTINGS = "unusual_settings"
 SMALL = ("dataset=digits", f"dataset.resolution={SIDE}", "batch=32", f"steps={STEPS}", "log.every=25", "game.grid=32",
          "log.samples=1500", "log.checkpoint=1500", "metrics.every=300", "metrics.samples=150", "engine.device=cpu",
          "diagnosis.before=false")  # fmt: skip
@@ -382,8 +382,8 @@ def named(runs: Sequence[Outcome], most: int) -> str:
 def names(trial: Trial) -> frozenset[str]:
     """The findings that name the fault of a run: those of its list, and one whose evidence is the setting at fault."""
     own = {word.partition("=")[0] for word in trial.own}
-    far = unusual_in(settings_of(trial), (*UNUSUAL, LITTLE_NOISE))
-    return FAULTS[trial.fault].names | ({UNUSUAL_SETTINGS} if own & far.keys() else set())
+    far = unusual_in(settings_of(trial), UnusualSettings().tries)
+    return FAULTS[trial.fault].names | ({UnusualSettings.name} if own & far.keys() else set())
 
 
 def undone(one: Outcome) -> bool:

@@ -11,8 +11,9 @@ from ganrun.core.game import Game
 from ganrun.core.pair import Pair
 from ganrun.core.seeding import the_same_each_time
 from ganrun.core.trick import Trick
-from ganrun.diagnosis.remedy import LITTLE_NOISE, UNUSUAL, unusual_in
+from ganrun.diagnosis.remedy import unusual_in
 from ganrun.diagnosis.rule import About
+from ganrun.diagnosis.rules.course import UnusualSettings
 
 SLOPE = "slope"  # the metric of a penalty: D's slope when it was last due
 
@@ -28,7 +29,7 @@ def abouts(game: Game, settings: Mapping[str, Any], quality: str | None) -> list
             chance=chance_level(pair),
             quality=quality if number == 0 else None,
             slopes=tuple(_slopes(name if several else "", pair)),
-            unusual=tuple(unusual_in(settings, (*UNUSUAL, LITTLE_NOISE)).items()),
+            unusual=tuple(unusual_in(settings, UnusualSettings().tries).items()),
             averaged=pair.tricks.fold(Trick.sampler, pair.generator) is not pair.generator,
             ready=settings["updates"].get("head_start_steps", 0),
         )
