@@ -265,6 +265,14 @@ def test_samples_that_repeat_each_other_are_found(
     assert ("mode_collapse_partial" in names(course)) is found
 
 
+def test_samples_that_repeat_each_other_and_move_away_remain_found() -> None:
+    """Until a measurement shows otherwise: a distance about its bound does not make the finding come and go."""
+    measured = {"duplicates": 2000.0, "precision": 0.3, "recall": 0.1, "coverage": 0.4}
+    course: dict[str, Course] = {f"metrics/{name}_500": value for name, value in measured.items()}
+    course["diagnosis/distance"] = lambda at: 0.3 if at < 0.6 else 0.9
+    assert "mode_collapse_partial" in names(course)
+
+
 @pytest.mark.parametrize(("coverage", "found"), [
     (lambda at: 0.55 * at, True),
     (lambda at: 0.8 * at, False),  # of a sound run
