@@ -45,7 +45,7 @@ class Rule(ABC):
     early: ClassVar[bool] = False  # whether it is asked in the first steps too
     lasting: ClassVar[int] = 150  # steps for which it must hold before it is found, and not hold before it is over
     rows: ClassVar[int] = 3  # logs likewise, at least
-    measured: ClassVar[bool] = False  # whether it reads what is measured now and then: then it is over at once
+    measured: ClassVar[bool] = False  # now and then: then it is over at once, and found at once at the last step
 
     @property
     def tries(self) -> Sequence[Remedy]:

@@ -48,7 +48,7 @@ class Watch:
                 continue
             ask = rule.remains if state.found else rule.evidence
             evidence = ask(self.history, about)
-            if self._turned(rule, state, step, evidence):
+            if self._turned(rule, state, step, evidence, last=step >= about.steps):
                 changes.append(Change(step, rule, about.pair, state.found, state.evidence))
         return changes
 
@@ -63,8 +63,11 @@ class Watch:
         ]
 
     @staticmethod
-    def _turned(rule: Rule, state: State, step: int, evidence: Evidence | None) -> bool:
-        """Whether the rule has now lasted long enough for its finding to appear, or to be over."""
+    def _turned(rule: Rule, state: State, step: int, evidence: Evidence | None, *, last: bool) -> bool:
+        """Whether the rule has now lasted long enough for its finding to appear, or to be over.
+
+        What is measured at the `last` step of a run counts at once: nothing comes after it.
+        """
         holds = evidence is not None
         if evidence is not None:
             state.evidence = evidence
@@ -72,7 +75,7 @@ class Watch:
             state.holds, state.since, state.rows = holds, step, 0
         state.rows += 1
         lasts = step - state.since >= rule.lasting and state.rows >= rule.rows
-        at_once = rule.measured and not holds
+        at_once = rule.measured and (last or not holds)
         if (lasts or at_once) and state.found != holds:
             state.found = holds
             return True
