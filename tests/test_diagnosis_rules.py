@@ -363,6 +363,17 @@ def test_a_failure_that_is_measured_at_the_last_step_alone_is_found(name: str) -
     assert name in {change.rule.name for change in watch.feed(STEPS, row({**WELL, **FAILURES[name]}, STEPS))}
 
 
+def test_a_run_in_which_a_failure_is_found_is_healthy_no_more() -> None:
+    """Whatever had lasted until then: samples that are measured at the last step may be poor."""
+    poor = {"metrics/precision_500": 0.2, "metrics/coverage_500": 0.1}
+    watch = Watch(RULES, [About(steps=STEPS, quality="metrics/quality_500", unusual=UNUSUAL_BATCH)])
+    for step in range(EVERY, STEPS, EVERY):
+        watch.feed(step, row({**WELL, "diagnosis/distance": 0.3}, step))
+    assert [change.rule.name for change in watch.found] == ["healthy"]
+    told = watch.feed(STEPS, row({**WELL, **poor}, STEPS))
+    assert [(change.rule.name, change.found) for change in told] == [("unusual_settings", True), ("healthy", False)]
+
+
 def test_a_figure_of_one_log_is_not_found_at_the_last_step_either() -> None:
     """But for what is measured: any log may have one batch that is out of line."""
     exploded: dict[str, Course] = {"weight_gradient/generator/00_first": lambda at: 1e4 if at == 1 else 1.0}

@@ -47,8 +47,10 @@ class Watch:
             if step <= max(EARLY, about.ready) and not rule.early:
                 continue
             ask = rule.remains if state.found else rule.evidence
-            evidence = ask(self.history, about)
-            if self._turned(rule, state, step, evidence, last=step >= about.steps):
+            excluded = rule.alone and self._fails(about)
+            evidence = None if excluded else ask(self.history, about)
+            at_once = excluded or (rule.measured and (evidence is None or step >= about.steps))
+            if self._turned(rule, state, step, evidence, at_once):
                 changes.append(Change(step, rule, about.pair, state.found, state.evidence))
         return changes
 
@@ -62,12 +64,13 @@ class Watch:
             if state.found
         ]
 
-    @staticmethod
-    def _turned(rule: Rule, state: State, step: int, evidence: Evidence | None, *, last: bool) -> bool:
-        """Whether the rule has now lasted long enough for its finding to appear, or to be over.
+    def _fails(self, about: About) -> bool:
+        """Whether a failure of this pair is found now."""
+        return any(rule.failure and state.found for (rule, one), state in self._states.items() if one is about)
 
-        What is measured at the `last` step of a run counts at once: nothing comes after it.
-        """
+    @staticmethod
+    def _turned(rule: Rule, state: State, step: int, evidence: Evidence | None, at_once: bool) -> bool:
+        """Whether the rule has lasted long enough for its finding to appear, or to be over; `at_once`: any time is."""
         holds = evidence is not None
         if evidence is not None:
             state.evidence = evidence
@@ -75,7 +78,6 @@ class Watch:
             state.holds, state.since, state.rows = holds, step, 0
         state.rows += 1
         lasts = step - state.since >= rule.lasting and state.rows >= rule.rows
-        at_once = rule.measured and (last or not holds)
         if (lasts or at_once) and state.found != holds:
             state.found = holds
             return True

@@ -201,6 +201,7 @@ class Healthy(Rule):
     name = "healthy"
     meaning = "Samples are near the reals and as different from each other, and both players learn."
     failure = False
+    alone = True
     tries = ()
     right = 0.95  # share of reals, and of fakes, that D is not to be right about
     lasting = 300
