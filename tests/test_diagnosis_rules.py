@@ -385,6 +385,18 @@ def test_poor_samples_that_come_nearer_are_slow_and_not_healthy(precision: float
     assert names({"metrics/precision_500": precision, "metrics/coverage_500": 0.5}) == [found]
 
 
+@pytest.mark.parametrize(("good", "healthy"), [(0.04, False), (0.9, True)])
+def test_points_that_are_near_no_mode_are_not_healthy(good: float, healthy: bool) -> None:
+    """Though their mean and spread are those of the reals: two Gaussians with equal moments are at a distance of 0."""
+    course: dict[str, Course] = {"diagnosis/distance": 0.0, "metrics/good_500": good, "metrics/modes_500": 8.0}
+    assert names(course) == ["healthy"] * healthy
+    courses: dict[str, Course] = {**WELL, **course}
+    second = Watch(RULES, [About(steps=STEPS, chance=LN4, quality="metrics/quality_500", first=False)])
+    for step in range(EVERY, STEPS + 1, EVERY):
+        second.feed(step, row(courses, step))
+    assert [change.rule.name for change in second.found] == ["healthy"], "points are the first pair's"
+
+
 def test_pairs_are_those_of_the_samples_that_quality_is_named_after() -> None:
     tags = ("metrics/quality_150", "metrics/quality_10k", None)
     assert [_pairs(About(steps=1, quality=tag)) for tag in tags] == [11_175, 49_995_000, 1]

@@ -19,7 +19,7 @@ from ganrun.diagnosis.rules.balance import (
     right,
     right_about_all,
 )
-from ganrun.diagnosis.rules.samples import of_images, reached
+from ganrun.diagnosis.rules.samples import measured, of_images, reached
 
 HIGH = 2e-3  # a learning rate under which quality may worsen again: ten times the usual one
 COVERED = 0.6  # of reals: those of a sound run cover 0.8 and more
@@ -196,7 +196,10 @@ def smoothed(values: np.ndarray, width: int) -> np.ndarray:
 
 
 class Healthy(Rule):
-    """Samples are near the reals and as different from each other."""
+    """Samples are near the reals and as different from each other.
+
+    Mean and spread of points, which `distance` compares, may be those of the reals before a point is near a mode.
+    """
 
     name = "healthy"
     meaning = "Samples are near the reals and as different from each other, and both players learn."
@@ -206,11 +209,16 @@ class Healthy(Rule):
     right = 0.95  # share of reals, and of fakes, that D is not to be right about
     lasting = 300
     spread = (0.7, 1.4)
+    good = 0.5  # of points, near a mode
 
     def evidence(self, history: History, about: About) -> Evidence | None:
         near = history.mean(about.tag("diagnosis/distance"), WINDOW)
         spread = history.mean(about.tag("diagnosis/spread"), WINDOW)
         similar = self.spread[0] <= spread <= self.spread[1]
         balanced = not min(right(history, about)) >= self.right and not guesses(history, about)
-        done = covers_more(history, about) is None and not poor(history, about)
+        done = covers_more(history, about) is None and not poor(history, about) and not self._off_modes(history, about)
         return {"distance": near, "spread": spread} if near <= NEAR and similar and balanced and done else None
+
+    def _off_modes(self, history: History, about: About) -> bool:
+        _, good = measured(history, about, "good")
+        return about.first and len(good) > 0 and bool(good[-1] < self.good)
