@@ -92,9 +92,7 @@ BASES: dict[str, tuple[str, tuple[str, ...]]] = {  # name -> group, overrides
     "mlp": ("unseen", ("model=mlp", *RATES)),
     "ralsgan": ("unseen", (*DCGAN, *RATES, "loss=relativistic_average", "model.discriminator.norm=none",
                            "tricks=[r1,ema]", "tricks.r1.gamma=1")),
-    "plain": ("unseen", (*DCGAN, *RATES)),
     "projection": ("unseen", ("experiment=projection", *WIDTH)),
-    "ebgan": ("unseen", ("experiment=ebgan", *WIDTH)),
 }  # fmt: skip
 
 
