@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import composed, family
 
+from ganrun.config.validate import resolve
 from ganrun.diagnosis.history import History
-from ganrun.diagnosis.remedy import UNUSUAL, Remedy, unusual
+from ganrun.diagnosis.remedy import UNUSUAL, Remedy, unusual, unusual_in
 from ganrun.diagnosis.rule import EARLY, About
 from ganrun.diagnosis.rules.all import RULES
 from ganrun.diagnosis.rules.balance import compared
@@ -522,6 +524,23 @@ def test_a_remedy_as_words() -> None:
     assert not unusual(settings) and not unusual(settings | slow), "bounds of rates are those of Adam"
     assert Remedy(without=("ema",)).words(settings) == "tricks=[]"
     assert Remedy(tricks=("ema",)).words(settings) == ""
+
+
+def test_a_setting_that_is_far_from_usual_on_purpose_is_not_named() -> None:
+    """With this very value: another one may be a slip."""
+    settings: dict = {"tricks": {}, "updates": {"generator": 10, "discriminator": 7}, "batch": 4}
+    for intended, named in (
+        ([], {"updates.generator", "updates.discriminator", "batch"}),
+        (["updates.generator=10", "batch=4.0"], {"updates.discriminator"}),
+        (["updates.generator=11", "batch", "batch=few"], {"updates.generator", "updates.discriminator", "batch"}),
+    ):
+        assert set(unusual_in(settings | {"diagnosis": {"intended": intended}}, UNUSUAL)) == named
+
+
+@pytest.mark.parametrize("experiment", [name for name in family("experiment") if not name.startswith("lesson_")])
+def test_no_recipe_is_far_from_usual(experiment: str) -> None:
+    """Or it says so: what a paper has published cannot be far from what papers have."""
+    assert not unusual_in(resolve(composed(f"experiment={experiment}")), UNUSUAL)
 
 
 def test_a_remedy_goes_back_to_what_the_recipe_has() -> None:

@@ -42,6 +42,7 @@ SETTINGS: dict[str, Any] = {
     "metrics.dinov2.weights": WEIGHTS,
     "diagnosis.before": bool,
     "diagnosis.during": bool,
+    "diagnosis.intended": Annotated[list[str], Called("a list of words such as [updates.generator=10]")],
     "diagnosis.on_collapse": Literal["warn", "stop"],
     "diagnosis.on_nonfinite": Literal["stop", "rollback"],
     "engine.device": Annotated[str, Called("auto, cpu, cuda or cuda:N")],

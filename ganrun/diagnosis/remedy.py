@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,9 +48,10 @@ class Remedy:
         return {key: literal(value) for key, value in values.items()} if usual else {}
 
     def unusual(self, settings: Mapping[str, Any]) -> dict[str, float]:
-        """Those of these resolved settings that are beyond their bounds, by key."""
+        """Those of these resolved settings that are beyond their bounds, by key, but for those that are intended."""
         found = {key: _find(settings, key) for key, bounds in self.outside.items() if _applies(settings, key)}
-        return {key: value for key, value in found.items() if _beyond(value, *self.outside[key])}
+        beyond = {key: value for key, value in found.items() if _beyond(value, *self.outside[key])}
+        return {key: value for key, value in beyond.items() if not _intended(settings, key, value)}
 
 
 G_RATE, D_RATE = "optim.generator.lr", "optim.discriminator.lr"
@@ -95,6 +97,16 @@ def _applies(settings: Mapping[str, Any], key: str) -> bool:
     """Whether bounds of a setting are meant for this run: those of rates are Adam's."""
     player, _, name = key.removeprefix("optim.").rpartition(".")
     return name != "lr" or "Adam" in str(_find(settings, f"optim.{player}._target_"))
+
+
+def _intended(settings: Mapping[str, Any], key: str, value: float) -> bool:
+    """Whether `diagnosis.intended`, words such as updates.generator=10, has this value of this setting."""
+    for word in _find(settings, "diagnosis.intended") or ():
+        name, _, text = word.partition("=")
+        with suppress(ValueError):
+            if name == key and float(text) == value:
+                return True
+    return False
 
 
 def _is_number(value: Any) -> bool:
