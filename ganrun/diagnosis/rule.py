@@ -45,7 +45,7 @@ class Rule(ABC):
     early: ClassVar[bool] = False  # whether it is asked in the first steps too
     lasting: ClassVar[int] = 150  # steps for which it must hold before it is found, and not hold before it is over
     rows: ClassVar[int] = 3  # logs likewise, at least
-    measured: ClassVar[bool] = False  # now and then: then it is over at once, and found at once at the last step
+    measured: ClassVar[bool] = False  # reads what is measured seldom: over at once, and found at once at the last step
     alone: ClassVar[bool] = False  # whether it is over at once when a failure is found
 
     @property
