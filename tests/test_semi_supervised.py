@@ -199,10 +199,10 @@ def test_resuming_finds_the_same_labelled_images() -> None:
 @pytest.mark.slow
 def test_ten_labels_a_class_teach_digits() -> None:
     """With 100 labels of 1,437 images; a D that guesses errs on 90 percent, and these are only its first steps."""
-    run = build(composed("experiment=semi_supervised", "steps=200", "engine.device=cpu", "engine.precision=fp32",
-                         "engine.workers=0", "optim.decay.delay=200"))  # fmt: skip
-    play(run, 0, 200)
-    assert run.game.log_metrics()["tricks/semi_supervised/test_error"] < 0.6
+    run = build(composed("experiment=semi_supervised", "steps=400", "engine.device=cpu", "engine.precision=fp32",
+                         "engine.workers=0", "optim.decay.delay=400"))  # fmt: skip
+    play(run, 0, 400)
+    assert run.game.log_metrics()["tricks/semi_supervised/test_error"] < 0.5
 
 
 def test_a_known_data_set_tests_on_its_own_test_split(tmp_path: Any) -> None:
