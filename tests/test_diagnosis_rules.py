@@ -481,6 +481,7 @@ def test_equal_logs_give_equal_findings_of_each_pair() -> None:
     assert told[0] == told[1]
     assert ("discriminator_wins", "b") in [one[:2] for one in told[0]]
     assert ("discriminator_wins", "a") not in [one[:2] for one in told[0]]
+    assert ("healthy", "a") in [one[:2] for one in told[0]], "a failure of the other pair is none of its own"
 
 
 def test_a_history_knows_what_is_missing() -> None:
